@@ -2,7 +2,16 @@
 // error is said, which codec is used, how a server is built and stopped.
 //
 // It is a leaf: it imports no package of ours but the generated API, and
-// knows nothing of topics or logs. It starts no goroutine of its own.
+// knows nothing of topics or logs.
+//
+// INVARIANT: no call ends without a reason. Whatever a handler returns, be it
+// a panic, reaches the client as a status with google.rpc.ErrorInfo; only what
+// gRPC itself refuses before a method is known has a bare status.
+//
+// Goroutines: besides those of gRPC, one for each stream of a service that is
+// not ours (health watches, reflection), so that a stop need not wait for its
+// client. Server.Stop ends all of them and waits for them; nothing is started
+// before Server.Serve.
 package rpc
 
 import (
