@@ -87,7 +87,7 @@ func (osFS) FreeBytes(dir string) (free, total uint64, err error) {
 	if err := ignoringEINTR(func() error { return unix.Statfs(filepath.Clean(dir), &st) }); err != nil {
 		return 0, 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	size := uint64(st.Bsize) //nolint:gosec,unconvert // Positive; its type differs between systems.
+	size := uint64(st.Bsize)
 	return st.Bavail * size, st.Blocks * size, nil
 }
 

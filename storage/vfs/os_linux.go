@@ -56,11 +56,11 @@ func pwritev(fd uintptr, vec []unix.Iovec, off int64) (int, error) {
 	for {
 		// The offset goes in two halves; on 64-bit systems the second is
 		// shifted out by the kernel.
-		n, _, errno := unix.Syscall6(unix.SYS_PWRITEV, fd, uintptr(unsafe.Pointer(&vec[0])), //nolint:gosec // A system call's argument.
+		n, _, errno := unix.Syscall6(unix.SYS_PWRITEV, fd, uintptr(unsafe.Pointer(&vec[0])),
 			uintptr(len(vec)), uintptr(off), uintptr(off>>32), 0)
 		switch errno {
 		case 0:
-			return int(n), nil //nolint:gosec // At most 2^31-4096 in one call.
+			return int(n), nil
 		case unix.EINTR:
 		default:
 			return 0, errno
