@@ -123,9 +123,12 @@ func (c *Cursor) Skip(n int) {
 }
 
 // Bytes passes n bytes and returns them: in place if they lie in one piece,
-// else copied to the end of scratch, which is returned too. REQUIRES: n bytes
-// are left.
+// else copied to the end of scratch, which is returned too. b is never nil.
+// REQUIRES: n bytes are left.
 func (c *Cursor) Bytes(n int, scratch []byte) (b, newScratch []byte) {
+	if n == 0 {
+		return []byte{}, scratch
+	}
 	if n <= len(c.b) {
 		b = c.b[:n:n]
 		c.advance(n)
