@@ -22,6 +22,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/millstream-io/millstream/cmd/internal/devserver"
 )
 
 const (
@@ -44,7 +46,7 @@ type consumed struct {
 type tour struct {
 	binary string
 	out    io.Writer
-	server *server
+	server *devserver.Server
 }
 
 // Run runs the demo with the given binary and prints to out what it does.
@@ -56,10 +58,10 @@ func Run(ctx context.Context, binary string, out io.Writer) error {
 	defer os.RemoveAll(dir)
 	t := &tour{binary: binary, out: out}
 	start := time.Now()
-	if t.server, err = startServer(ctx, binary, dir); err != nil {
+	if t.server, err = devserver.Start(ctx, binary, dir); err != nil {
 		return err
 	}
-	defer t.server.kill()
+	defer t.server.Kill()
 	t.say("started  millstream dev: controller and broker in one process, ready in %s", since(start))
 
 	for _, step := range []func(context.Context) error{t.createTopic, t.produce, t.consume, t.reflect, t.rest} {
@@ -68,7 +70,7 @@ func Run(ctx context.Context, binary string, out io.Writer) error {
 		}
 	}
 	start = time.Now()
-	if err := t.server.stop(); err != nil {
+	if err := t.server.Stop(); err != nil {
 		return err
 	}
 	t.say("stopped  in %s, exit status 0", since(start))
@@ -81,7 +83,7 @@ func since(start time.Time) time.Duration { return time.Since(start).Round(time.
 
 // millstream runs the binary against the server and returns what it prints.
 func (t *tour) millstream(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, t.binary, append([]string{"--addr", t.server.grpcAddr}, args...)...)
+	cmd := exec.CommandContext(ctx, t.binary, append([]string{"--addr", t.server.GRPCAddr}, args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -153,7 +155,7 @@ func (t *tour) reflect(ctx context.Context) error {
 }
 
 func (t *tour) rest(ctx context.Context) error {
-	url := fmt.Sprintf("http://%s/v1/topics/%s/partitions/1/records?offset=0&max_records=1", t.server.httpAddr, topic)
+	url := fmt.Sprintf("http://%s/v1/topics/%s/partitions/1/records?offset=0&max_records=1", t.server.HTTPAddr, topic)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
