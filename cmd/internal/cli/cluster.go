@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"encoding/hex"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+func (p *Program) clusterCommand() *cobra.Command {
+	return group("cluster", "Look at the cluster", p.clusterDescribe(), p.clusterOrphans())
+}
+
+func cluster(conn grpc.ClientConnInterface) pb.ClusterServiceClient {
+	return pb.NewClusterServiceClient(conn)
+}
+
+// clusterView is the cluster as JSON and YAML show it.
+type clusterView struct {
+	ClusterID         string       `json:"cluster_id"`
+	Generation        uint32       `json:"cluster_generation"`
+	Version           string       `json:"version"`
+	ActiveController  int32        `json:"active_controller_id"`
+	AnsweringBrokerID int32        `json:"answering_broker_id"`
+	TopicCount        uint32       `json:"topic_count"`
+	PartitionCount    uint32       `json:"partition_count"`
+	Revision          int64        `json:"revision"`
+	Brokers           []brokerView `json:"brokers"`
+}
+
+// brokerView is a broker as JSON and YAML show it.
+type brokerView struct {
+	BrokerID     int32  `json:"broker_id"`
+	Address      string `json:"address"`
+	State        string `json:"state"`
+	BrokerEpoch  int64  `json:"broker_epoch"`
+	Rack         string `json:"rack"`
+	Version      string `json:"version"`
+	RegisterTime string `json:"register_time"`
+	LeaderCount  uint32 `json:"leader_count"`
+	ReplicaCount uint32 `json:"replica_count"`
+}
+
+func (p *Program) clusterDescribe() *cobra.Command {
+	return &cobra.Command{
+		Use: "describe", Short: "Show the cluster and its brokers", Args: takes(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := p.checkOutput(c); err != nil {
+				return err
+			}
+			r, err := call(p, c, cluster, pb.ClusterServiceClient.DescribeCluster, &pb.DescribeClusterRequest{})
+			if err != nil {
+				return err
+			}
+			v := clusterView{
+				ClusterID: hex.EncodeToString(r.GetClusterId()), Generation: r.GetClusterGeneration(), Version: r.GetVersion(),
+				ActiveController: r.GetActiveControllerId(), AnsweringBrokerID: r.GetAnsweringBrokerId(),
+				TopicCount: r.GetTopicCount(), PartitionCount: r.GetPartitionCount(), Revision: r.GetRevision(),
+				Brokers: []brokerView{},
+			}
+			whole := &table{header: []string{"CLUSTER", "GENERATION", "VERSION", "CONTROLLER", "TOPICS", "PARTITIONS", "REVISION"}}
+			whole.add(v.ClusterID, v.Generation, v.Version, v.ActiveController, v.TopicCount, v.PartitionCount, v.Revision)
+			brokers := &table{header: []string{"BROKER", "ADDRESS", "STATE", "EPOCH", "RACK", "VERSION", "LEADERS", "REPLICAS", "REGISTERED"}}
+			for _, b := range r.GetBrokers() {
+				bv := newBrokerView(b)
+				v.Brokers = append(v.Brokers, bv)
+				brokers.add(bv.BrokerID, bv.Address, bv.State, bv.BrokerEpoch, bv.Rack, bv.Version, bv.LeaderCount, bv.ReplicaCount, bv.RegisterTime)
+			}
+			return p.show(c, v, whole, brokers)
+		},
+	}
+}
+
+func newBrokerView(b *pb.Broker) brokerView {
+	return brokerView{
+		BrokerID: b.GetBrokerId(), Address: b.GetAddress(),
+		State:       strings.ToLower(strings.TrimPrefix(b.GetState().String(), "BROKER_STATE_")),
+		BrokerEpoch: b.GetBrokerEpoch(), Rack: b.GetRack(), Version: b.GetVersion(),
+		RegisterTime: b.GetRegisterTime().AsTime().Format(time.RFC3339), LeaderCount: b.GetLeaderCount(), ReplicaCount: b.GetReplicaCount(),
+	}
+}
+
+// orphanView is an orphan as JSON and YAML show it.
+type orphanView struct {
+	BrokerID  int32  `json:"broker_id"`
+	Directory string `json:"directory"`
+	TopicID   string `json:"topic_id"`
+	Partition uint32 `json:"partition"`
+	Bytes     int64  `json:"bytes"`
+	Trash     bool   `json:"trash"`
+}
+
+func (p *Program) clusterOrphans() *cobra.Command {
+	return &cobra.Command{
+		Use: "orphans", Short: "List directories of partitions that the metadata does not know",
+		Long: `List directories of partitions that brokers hold and the metadata does not
+know. They are kept: only a recorded deletion deletes. Those in the trash go
+24 hours after their topic was deleted.`,
+		Args: takes(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := p.checkOutput(c); err != nil {
+				return err
+			}
+			r, err := call(p, c, cluster, pb.ClusterServiceClient.ListOrphans, &pb.ListOrphansRequest{})
+			if err != nil {
+				return err
+			}
+			views := []orphanView{}
+			t := &table{header: []string{"BROKER", "DIRECTORY", "TOPIC-ID", "PARTITION", "BYTES", "TRASH"}}
+			for _, o := range r.GetOrphans() {
+				v := orphanView{o.GetBrokerId(), o.GetDirectory(), hex.EncodeToString(o.GetTopicId()), o.GetPartition(), o.GetBytes(), o.GetTrash()}
+				views = append(views, v)
+				t.add(v.BrokerID, v.Directory, v.TopicID, v.Partition, v.Bytes, v.Trash)
+			}
+			return p.show(c, views, t)
+		},
+	}
+}

@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+const (
+	// connectTimeout bounds one attempt to connect.
+	connectTimeout = 5 * time.Second
+	// callTimeout bounds calls that answer at once.
+	callTimeout = 30 * time.Second
+	// maxAnswerBytes is the largest message taken from a server.
+	maxAnswerBytes = 16 << 20
+)
+
+// dialer connects, and remembers why it could not.
+type dialer struct {
+	mu  sync.Mutex // guards err
+	err error
+}
+
+func (d *dialer) dial(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: connectTimeout}).DialContext(ctx, "tcp", addr)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err = err
+	return conn, err
+}
+
+// failure returns why the last attempt failed, nil if it did not.
+func (d *dialer) failure() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}
+
+// checkAddr refuses an address that cannot be dialled.
+func (p *Program) checkAddr(c *cobra.Command) error {
+	host, port, err := net.SplitHostPort(p.addr)
+	if err == nil && host == "" {
+		p.addr = net.JoinHostPort("127.0.0.1", port)
+	}
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return misuse(c, "--addr %q is not HOST:PORT", p.addr)
+	}
+	return nil
+}
+
+// dialOptions are those of every connection to a broker.
+func (p *Program) dialOptions() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(p.dialed.dial),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
+		grpc.WithUserAgent("millstream-cli/" + p.Version),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
+	}
+}
+
+// dial returns a connection to the broker. The caller closes it.
+func (p *Program) dial() (*grpc.ClientConn, error) {
+	// passthrough: the dialer looks names up, and no resolver is started.
+	return grpc.NewClient("passthrough:///"+p.addr, p.dialOptions()...)
+}
+
+// call makes one call with a client of the generated stubs, in bounded time.
+func call[C, Req, Resp any](p *Program, c *cobra.Command, client func(grpc.ClientConnInterface) C,
+	method func(C, context.Context, Req, ...grpc.CallOption) (Resp, error), req Req,
+) (Resp, error) {
+	conn, err := p.dial()
+	if err != nil {
+		var none Resp
+		return none, err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(c.Context(), callTimeout)
+	defer cancel()
+	return method(client(conn), ctx, req)
+}

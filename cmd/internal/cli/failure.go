@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/rpc"
+)
+
+// usageError says that a command was used wrongly: exit code 2.
+type usageError struct {
+	command string
+	message string
+}
+
+// Error says it for people.
+func (e *usageError) Error() string {
+	if e.command == "" {
+		return e.message
+	}
+	return fmt.Sprintf("%s; see '%s --help'", e.message, e.command)
+}
+
+func misuse(c *cobra.Command, format string, args ...any) error {
+	return &usageError{command: c.CommandPath(), message: fmt.Sprintf(format, args...)}
+}
+
+// hintError is an error with what to do about it.
+type hintError struct {
+	err  error
+	hint string
+}
+
+// Error says both.
+func (e *hintError) Error() string { return e.err.Error() + "; " + e.hint }
+
+// Unwrap returns the error.
+func (e *hintError) Unwrap() error { return e.err }
+
+// report prints an error as one line on standard error.
+func (p *Program) report(err error) {
+	label := "error:"
+	if p.colour(p.Err) {
+		label = "\x1b[31merror:\x1b[0m"
+	}
+	fmt.Fprintln(p.Err, label, oneLine(p.explain(err)))
+}
+
+// colour tells whether w is a terminal that may be coloured.
+func (p *Program) colour(w io.Writer) bool {
+	return isTerminal(w) && p.Getenv("NO_COLOR") == "" && p.Getenv("TERM") != "dumb"
+}
+
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// explain says what went wrong, why in the API's words, and what to do.
+func (p *Program) explain(err error) string {
+	if cause := p.dialed.failure(); cause != nil && unreachable(err) {
+		if op, ok := errors.AsType[*net.OpError](cause); ok && op.Err != nil {
+			cause = op.Err // without the address, which is said already
+		}
+		return fmt.Sprintf("cannot reach %s: %v; start a server with 'millstream dev', or name one with --addr", p.addr, cause)
+	}
+	if re := requestErrorOf(err); re != nil {
+		return describe(re)
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted) {
+		return "interrupted"
+	}
+	st, ok := status.FromError(err)
+	if !ok {
+		return err.Error()
+	}
+	switch st.Code() {
+	case codes.Unimplemented:
+		return fmt.Sprintf("%s does not have this call: %s; is it a Millstream server of this version?", p.addr, st.Message())
+	case codes.DeadlineExceeded:
+		return fmt.Sprintf("%s did not answer in time", p.addr)
+	case codes.Canceled:
+		return "interrupted"
+	}
+	return fmt.Sprintf("%s (%s)", st.Message(), st.Code())
+}
+
+// unreachable tells whether err may come from a connection that never was.
+func unreachable(err error) bool {
+	return requestErrorOf(err) == nil && (status.Code(err) == codes.Unavailable || errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded)
+}
+
+// requestErrorCarrier is an error that has the API's own form in it.
+type requestErrorCarrier interface{ RequestError() *pb.RequestError }
+
+func requestErrorOf(err error) *pb.RequestError {
+	var c requestErrorCarrier
+	if errors.As(err, &c) {
+		return c.RequestError()
+	}
+	return rpc.RequestErrorOf(err)
+}
+
+// describe says what the server said: message, facts that the message may
+// lack, reason, advice.
+func describe(e *pb.RequestError) string {
+	s := e.GetMessage()
+	if f := e.GetField(); f != nil && !strings.Contains(s, f.GetField()) {
+		s += fmt.Sprintf(" (%s: %s)", f.GetField(), f.GetDescription())
+	}
+	s += " [" + rpc.ReasonName(e.GetReason()) + "]"
+	if a := advice(e); a != "" {
+		s += "; " + a
+	}
+	return s
+}
+
+// advice says what to do about an error, if that can be said.
+func advice(e *pb.RequestError) string {
+	topic := e.GetResource().GetName()
+	isTopic := e.GetResource().GetType() == "topic" && topic != ""
+	switch e.GetReason() {
+	case pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION:
+		if isTopic {
+			return fmt.Sprintf("create it with: millstream topic create %s", topic)
+		}
+		return "see which there are with: millstream topic list, millstream topic describe TOPIC"
+	case pb.ErrorReason_ERROR_REASON_TOPIC_EXISTS:
+		return "see what it is with: millstream topic describe " + topic
+	case pb.ErrorReason_ERROR_REASON_UNKNOWN_CONFIG:
+		return "see the settings with: millstream topic create --help"
+	case pb.ErrorReason_ERROR_REASON_OFFSET_OUT_OF_RANGE:
+		if r := e.GetOffsetRange(); r != nil {
+			return fmt.Sprintf("offsets from %d to %d can be read", r.GetStart(), r.GetEnd())
+		}
+	case pb.ErrorReason_ERROR_REASON_BATCH_TOO_LARGE, pb.ErrorReason_ERROR_REASON_RECORD_TOO_LARGE:
+		return "the topic's limits can be raised with: millstream topic alter TOPIC --config max.batch.bytes=…"
+	case pb.ErrorReason_ERROR_REASON_DISK_FULL:
+		return "free space, or lower retention.bytes or retention.ms"
+	case pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME:
+		return "it may or may not have been written: look before sending it again"
+	case pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS:
+		return "ask for fewer replicas with --replication-factor"
+	case pb.ErrorReason_ERROR_REASON_CORRUPT_SEGMENT:
+		return "check the data directory with: millstream log verify DIR"
+	}
+	if e.GetRetryable() {
+		return "nothing was changed; try again"
+	}
+	return ""
+}
