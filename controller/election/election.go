@@ -1,0 +1,168 @@
+// Package election decides who leads a partition and which of its replicas
+// are in sync, from which brokers can be counted on. It is pure: a partition
+// and the brokers in, the partition as it should be out. It reads no clock,
+// keeps nothing, starts no goroutine.
+//
+// It refuses to own when that is asked: controller/reconcile asks after every
+// change of a broker, and writes the answer down. Since the answer depends on
+// nothing but the state, a controller that takes over finishes what another
+// began.
+//
+// INVARIANT: epochs never fall; every change of the leader, nobody included,
+// begins an epoch; who leads was in sync or eligible; Next of Next is Next.
+package election
+
+import "slices"
+
+// NoLeader is the leader of a partition that nobody leads.
+const NoLeader int32 = -1
+
+// Standing says how far a broker can be counted on for a partition.
+type Standing uint8
+
+// The standings.
+const (
+	// Gone: fenced, unknown, or with another directory than the partition's.
+	Gone Standing = iota
+	// Leaving: it serves but is about to stop; it leads if nobody else can.
+	Leaving
+	// Serving: it can lead.
+	Serving
+)
+
+// Partition is what elections read and change of a partition.
+type Partition struct {
+	// Leader is who leads, or NoLeader.
+	Leader int32
+	// LeaderEpoch grows with every change of the leader.
+	LeaderEpoch int32
+	// Replicas hold the partition, the preferred leader first.
+	Replicas []int32
+	// ISR are the replicas in sync. It is empty only when none can be trusted.
+	ISR []int32
+	// ELR may lead though they are not in sync: they had everything when they
+	// left, and nothing was acknowledged since.
+	ELR []int32
+	// LastKnown had everything once and cannot be trusted to have it still.
+	LastKnown []int32
+	// MinISR is the effective min.insync.replicas.
+	MinISR int
+}
+
+// Next returns the partition as it should be, and whether that differs. The
+// slices of p are not changed. standing is asked for replicas only.
+//
+// A replica whose broker is gone leaves the ISR, but the last one stays: it
+// alone is known to have everything. Those that leave while the ISR is below
+// MinISR stay eligible, as the high watermark does not move without them.
+func Next(p Partition, standing func(id int32) Standing) (Partition, bool) {
+	n := p
+	gone := func(id int32) bool { return standing(id) == Gone }
+	if alive := without(n.ISR, gone); len(alive) < len(n.ISR) {
+		if len(alive) == 0 {
+			alive = []int32{lastOf(n)}
+		}
+		if len(alive) < n.MinISR {
+			left := without(n.ISR, func(id int32) bool { return slices.Contains(alive, id) })
+			n.ELR = union(n.ELR, left)
+		}
+		n.ISR = alive
+	}
+	leader := choose(n, standing)
+	if leader != NoLeader && !slices.Contains(n.ISR, leader) {
+		// It was eligible, so the ISR was below MinISR and nothing was
+		// acknowledged since: those in it become what it was.
+		n.ELR = union(without(n.ELR, func(id int32) bool { return id == leader }), n.ISR)
+		n.ISR = []int32{leader}
+	}
+	if leader != n.Leader {
+		n.Leader = leader
+		n.LeaderEpoch++
+	}
+	return n, changed(p, n)
+}
+
+// choose returns the leader: who leads already if it can go on, else the first
+// of the replicas in sync, else the first that is eligible; a broker that is
+// leaving only if there is no other.
+func choose(p Partition, standing func(id int32) Standing) int32 {
+	if slices.Contains(p.ISR, p.Leader) && standing(p.Leader) == Serving {
+		return p.Leader
+	}
+	for _, among := range [][]int32{p.ISR, p.ELR} {
+		for _, id := range p.Replicas {
+			if slices.Contains(among, id) && standing(id) == Serving {
+				return id
+			}
+		}
+	}
+	if slices.Contains(p.ISR, p.Leader) && standing(p.Leader) == Leaving {
+		return p.Leader
+	}
+	for _, id := range p.Replicas {
+		if slices.Contains(p.ISR, id) && standing(id) == Leaving {
+			return id
+		}
+	}
+	return NoLeader
+}
+
+// lastOf returns the replica that stays in the ISR when all are gone: the
+// leader, who has everything that was acknowledged.
+func lastOf(p Partition) int32 {
+	if slices.Contains(p.ISR, p.Leader) {
+		return p.Leader
+	}
+	return p.ISR[0]
+}
+
+// Distrust returns the partition after a replica turned out not to have what
+// it was thought to have, and whether that differs: it is neither in sync nor
+// eligible any more, and leads nothing.
+func Distrust(p Partition, id int32) (Partition, bool) {
+	n := p
+	is := func(x int32) bool { return x == id }
+	if !slices.ContainsFunc(p.ISR, is) && !slices.ContainsFunc(p.ELR, is) {
+		return p, false
+	}
+	n.ISR, n.ELR = without(p.ISR, is), without(p.ELR, is)
+	n.LastKnown = union(p.LastKnown, []int32{id})
+	if n.Leader == id {
+		n.Leader = NoLeader
+		n.LeaderEpoch++
+	}
+	return n, true
+}
+
+// CanMove reports whether another broker than the leader could lead.
+func CanMove(p Partition, standing func(id int32) Standing) bool {
+	return slices.ContainsFunc(slices.Concat(p.ISR, p.ELR), func(id int32) bool {
+		return id != p.Leader && standing(id) == Serving
+	})
+}
+
+func changed(a, b Partition) bool {
+	return a.Leader != b.Leader || a.LeaderEpoch != b.LeaderEpoch || !slices.Equal(a.ISR, b.ISR) ||
+		!slices.Equal(a.ELR, b.ELR) || !slices.Equal(a.LastKnown, b.LastKnown)
+}
+
+// without returns the elements for which drop does not hold, in a new slice if
+// any is dropped.
+func without(ids []int32, drop func(int32) bool) []int32 {
+	if !slices.ContainsFunc(ids, drop) {
+		return ids
+	}
+	return slices.DeleteFunc(slices.Clone(ids), drop)
+}
+
+// union returns the elements of a, then those of b that are not in a, in a new
+// slice.
+func union(a, b []int32) []int32 {
+	u := slices.Clone(a)
+	for _, id := range b {
+		if !slices.Contains(u, id) {
+			u = append(u, id)
+		}
+	}
+	return u
+}

@@ -1,0 +1,209 @@
+package election
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+	"pgregory.net/rapid"
+)
+
+// world is a partition and the brokers that the scripts of testdata change.
+type world struct {
+	p        Partition
+	standing map[int32]Standing
+}
+
+func (w *world) of(id int32) Standing { return w.standing[id] }
+
+func (w *world) String() string {
+	return fmt.Sprintf("leader=%d epoch=%d isr=%v elr=%v last-known=%v\n", w.p.Leader, w.p.LeaderEpoch, w.p.ISR, w.p.ELR, w.p.LastKnown)
+}
+
+// TestScenarios runs the stories of testdata. Every command prints what the
+// partition has become.
+func TestScenarios(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		w := &world{standing: map[int32]Standing{}}
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			var ids []int32
+			for _, a := range d.CmdArgs {
+				var id int32
+				if _, err := fmt.Sscan(a.Key, &id); err == nil {
+					ids = append(ids, id)
+				}
+			}
+			stand := func(s Standing) {
+				for _, id := range ids {
+					w.standing[id] = s
+				}
+			}
+			switch d.Cmd {
+			case "create":
+				d.ScanArgs(t, "min", &w.p.MinISR)
+				w.p = Partition{Leader: ids[0], LeaderEpoch: 1, Replicas: ids, ISR: ids, MinISR: w.p.MinISR}
+				stand(Serving)
+				return w.String()
+			case "fence":
+				stand(Gone)
+			case "unfence":
+				stand(Serving)
+			case "leave":
+				stand(Leaving)
+			case "join-isr": // what a leader proposes when a follower has caught up
+				w.p.ISR = union(w.p.ISR, ids)
+				w.p.ELR = without(w.p.ELR, func(id int32) bool { return slices.Contains(ids, id) })
+				if len(w.p.ISR) >= w.p.MinISR {
+					w.p.ELR = nil
+				}
+			case "distrust":
+				w.p, _ = Distrust(w.p, ids[0])
+			default:
+				t.Fatalf("unknown command %s", d.Cmd)
+			}
+			w.p, _ = Next(w.p, w.of)
+			return w.String()
+		})
+	})
+}
+
+// drawPartition draws a partition that can have come about.
+func drawPartition(t *rapid.T) (Partition, map[int32]Standing) {
+	replicas := rapid.Permutation([]int32{1, 2, 3, 4, 5}).Draw(t, "order")[:rapid.IntRange(1, 5).Draw(t, "n")]
+	p := Partition{Leader: NoLeader, LeaderEpoch: rapid.Int32Range(0, 9).Draw(t, "epoch"), Replicas: replicas}
+	p.MinISR = rapid.IntRange(1, len(replicas)).Draw(t, "min")
+	standing := map[int32]Standing{}
+	for _, id := range replicas {
+		standing[id] = rapid.SampledFrom([]Standing{Gone, Leaving, Serving}).Draw(t, "standing")
+		switch rapid.IntRange(0, 3).Draw(t, "place") {
+		case 0, 1:
+			p.ISR = append(p.ISR, id)
+		case 2:
+			p.ELR = append(p.ELR, id)
+		default:
+			p.LastKnown = append(p.LastKnown, id)
+		}
+	}
+	if len(p.ISR) > 0 && rapid.Bool().Draw(t, "led") {
+		p.Leader = rapid.SampledFrom(p.ISR).Draw(t, "leader")
+	}
+	return p, standing
+}
+
+// slowLeader says who should lead, in the words of the rule.
+func slowLeader(p Partition, standing map[int32]Standing, isr []int32) int32 {
+	best, bestRank := NoLeader, 0
+	for i, id := range p.Replicas {
+		rank := 0
+		inSync, eligible := slices.Contains(isr, id), slices.Contains(p.ELR, id)
+		switch {
+		case standing[id] == Serving && inSync && id == p.Leader:
+			rank = 500
+		case standing[id] == Serving && inSync:
+			rank = 400 - i
+		case standing[id] == Serving && eligible:
+			rank = 300 - i
+		case standing[id] == Leaving && inSync && id == p.Leader:
+			rank = 200
+		case standing[id] == Leaving && inSync:
+			rank = 100 - i
+		}
+		if rank > bestRank {
+			best, bestRank = id, rank
+		}
+	}
+	return best
+}
+
+func TestNextKeepsTheInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, standing := drawPartition(t)
+		before := fmt.Sprint(p)
+		n, diff := Next(p, func(id int32) Standing { return standing[id] })
+		if fmt.Sprint(p) != before {
+			t.Fatal("the argument changed")
+		}
+		if again, more := Next(n, func(id int32) Standing { return standing[id] }); more {
+			t.Fatalf("not settled: %+v, then %+v", n, again)
+		}
+		if diff != (fmt.Sprint(n) != before) {
+			t.Fatalf("changed = %v, but %s became %v", diff, before, n)
+		}
+		moved := n.Leader != p.Leader
+		if want := p.LeaderEpoch + int32(b2i(moved)); n.LeaderEpoch != want {
+			t.Fatalf("epoch %d, want %d", n.LeaderEpoch, want)
+		}
+		// Who is in sync is not asked of a leader that is Gone, so the slow
+		// version need not know which of the gone stays.
+		if want := slowLeader(p, standing, p.ISR); n.Leader != want {
+			t.Fatalf("leader %d, want %d, of %s", n.Leader, want, before)
+		}
+		if n.Leader != NoLeader && (!slices.Contains(n.ISR, n.Leader) || standing[n.Leader] == Gone) {
+			t.Fatalf("%d leads %+v", n.Leader, n)
+		}
+		if len(p.ISR) > 0 && len(n.ISR) == 0 {
+			t.Fatalf("nobody is in sync any more: %+v", n)
+		}
+		for _, id := range slices.Concat(n.ISR, n.ELR) {
+			if !slices.Contains(p.ISR, id) && !slices.Contains(p.ELR, id) {
+				t.Fatalf("%d was not trusted before: %+v", id, n)
+			}
+			if slices.Contains(n.ISR, id) && slices.Contains(n.ELR, id) {
+				t.Fatalf("%d is both in sync and eligible: %+v", id, n)
+			}
+		}
+	})
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func TestDistrustTakesEverythingFromAReplica(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, standing := drawPartition(t)
+		id := rapid.SampledFrom(p.Replicas).Draw(t, "id")
+		n, diff := Distrust(p, id)
+		if slices.Contains(n.ISR, id) || slices.Contains(n.ELR, id) || n.Leader == id {
+			t.Fatalf("%d is trusted: %+v", id, n)
+		}
+		if diff && !slices.Contains(n.LastKnown, id) {
+			t.Fatalf("%d is forgotten: %+v", id, n)
+		}
+		if n, _ = Next(n, func(x int32) Standing { return standing[x] }); n.Leader == id {
+			t.Fatalf("%d leads: %+v", id, n)
+		}
+	})
+}
+
+// FuzzScenario makes sure that no story, however odd, breaks the invariants
+// that the scripts rely on.
+func FuzzScenario(f *testing.F) {
+	f.Add([]byte("\x01\x42\x11\x81"))
+	f.Fuzz(func(t *testing.T, script []byte) {
+		if len(script) > 64 {
+			return
+		}
+		var trace bytes.Buffer
+		w := &world{p: Partition{Leader: 1, LeaderEpoch: 1, Replicas: []int32{1, 2, 3}, ISR: []int32{1, 2, 3}, MinISR: 2}, standing: map[int32]Standing{}}
+		for _, b := range script {
+			id, epoch := int32(b%3)+1, w.p.LeaderEpoch
+			if b&0x80 != 0 {
+				w.p, _ = Distrust(w.p, id)
+			} else {
+				w.standing[id] = Standing(b / 16 % 3)
+			}
+			w.p, _ = Next(w.p, w.of)
+			trace.WriteString(w.String())
+			if w.p.LeaderEpoch < epoch || w.p.Leader != NoLeader && w.of(w.p.Leader) == Gone {
+				t.Fatalf("broken:\n%s", strings.TrimSpace(trace.String()))
+			}
+		}
+	})
+}
