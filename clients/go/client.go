@@ -1,0 +1,149 @@
+package millstream
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/millstream-io/millstream/clients/go/internal/transport"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+// DefaultAddr is where a broker listens unless told otherwise.
+const DefaultAddr = "127.0.0.1:9650"
+
+// Sizes of the transport, measured to let one stream use a connection fully.
+const (
+	streamWindow = 8 << 20
+	connWindow   = 16 << 20
+	ioBuffer     = 256 << 10
+	// maxMessage is the largest message accepted: what the server promises
+	// never to exceed.
+	maxMessage = 4 << 20
+)
+
+// Reconnecting: gRPC's own waits, and those between attempts to open a
+// stream.
+const (
+	backoffMin = 20 * time.Millisecond
+	backoffMax = time.Second
+)
+
+// Options say how to reach a cluster. The zero Options reach a broker on this
+// machine.
+type Options struct {
+	// Addr is the HOST:PORT of any broker, or a gRPC target. DefaultAddr if
+	// empty.
+	Addr string
+	// TLS is how to secure the connection. nil: not secured.
+	TLS *tls.Config
+	// Logger is told of lost streams and of retries. nil: nobody.
+	Logger *slog.Logger
+	// DialOptions are added to those of the client.
+	DialOptions []grpc.DialOption
+}
+
+// Client is a connection to a cluster. It may be used by any number of
+// goroutines.
+type Client struct {
+	conn   *grpc.ClientConn
+	logger *slog.Logger
+	pool   *transport.Pool
+	// ctx ends when the client is closed; every producer and reader derives
+	// its own from it.
+	ctx    context.Context //nolint:containedctx // the life of the client, not of a call.
+	cancel context.CancelFunc
+	// open counts the goroutines of producers and readers.
+	open sync.WaitGroup
+}
+
+// New returns a client. It connects when it is first used; Close it.
+func New(o Options) (*Client, error) {
+	if o.Addr == "" {
+		o.Addr = DefaultAddr
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	creds := insecure.NewCredentials()
+	if o.TLS != nil {
+		creds = credentials.NewTLS(o.TLS)
+	}
+	pool := new(transport.Pool)
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
+		grpc.WithInitialWindowSize(streamWindow),
+		grpc.WithInitialConnWindowSize(connWindow),
+		grpc.WithWriteBufferSize(ioBuffer),
+		grpc.WithReadBufferSize(ioBuffer),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDisableRetry(),
+		experimental.WithBufferPool(pool),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: backoffMin, Multiplier: 2, Jitter: 0.2, MaxDelay: backoffMax},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	}
+	conn, err := grpc.NewClient(o.Addr, append(opts, o.DialOptions...)...)
+	if err != nil {
+		return nil, fmt.Errorf("millstream: address %q: %w", o.Addr, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Client{conn: conn, logger: o.Logger, pool: pool, ctx: ctx, cancel: cancel}, nil
+}
+
+// Close closes the connection and ends every producer and reader that is
+// still open; records that were not acknowledged fail. Close producers first
+// to have theirs sent.
+func (c *Client) Close() error {
+	c.cancel()
+	c.open.Wait()
+	if err := c.conn.Close(); err != nil {
+		return fmt.Errorf("millstream: closing: %w", err)
+	}
+	return nil
+}
+
+// Topics returns the generated stub that administers topics. [ErrorOf] reads
+// its errors.
+func (c *Client) Topics() pb.TopicServiceClient { return pb.NewTopicServiceClient(c.conn) }
+
+// Cluster returns the generated stub that describes the cluster.
+func (c *Client) Cluster() pb.ClusterServiceClient { return pb.NewClusterServiceClient(c.conn) }
+
+// Broker returns the generated stub with the unary Append and with Read.
+func (c *Client) Broker() pb.BrokerServiceClient { return pb.NewBrokerServiceClient(c.conn) }
+
+// Conn returns the connection, for stubs generated elsewhere.
+func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }
+
+// topic describes a topic.
+func (c *Client) topic(ctx context.Context, op, name string) (*pb.Topic, error) {
+	if c.ctx.Err() != nil {
+		return nil, ErrClosed
+	}
+	r, err := c.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: name})
+	if err != nil {
+		return nil, ErrorOf(op, name, err)
+	}
+	return r.GetTopic(), nil
+}
+
+// openStream opens one of the two bidirectional streams, whose hot messages
+// are *transport.Outgoing and *transport.Incoming.
+func (c *Client) openStream(ctx context.Context, method string) (grpc.ClientStream, error) {
+	desc := grpc.StreamDesc{StreamName: method, ClientStreams: true, ServerStreams: true}
+	return c.conn.NewStream(ctx, &desc, method, grpc.ForceCodecV2(transport.Codec{}))
+}

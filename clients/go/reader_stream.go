@@ -1,0 +1,207 @@
+package millstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/millstream-io/millstream/clients/go/internal/transport"
+	"github.com/millstream-io/millstream/clients/go/internal/wire"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+// fetchStream is one Fetch stream. The sender's goroutine opens it, asks and
+// grants on it and waits for the receiver; the receiver's goroutine alone
+// receives.
+type fetchStream struct {
+	grpc.ClientStream
+	cancel context.CancelFunc
+	// base is the credit granted when nothing is freed: BufferBytes less what
+	// had been taken when the stream began.
+	base int64
+	// ended is closed by the receiver when it returns; err, drain and received
+	// are set before. err is nil if the server ended the stream well.
+	ended    chan struct{}
+	err      error
+	drain    *pb.Drain
+	received bool
+}
+
+// run is the sender: it keeps a stream open until every partition is over.
+func (r *Reader) run() {
+	defer close(r.done)
+	defer close(r.frames)
+	failures, since := 0, time.Time{}
+	for {
+		if r.subs.remaining() == 0 {
+			r.final = io.EOF
+			return
+		}
+		s, err := r.open()
+		received := false
+		if err == nil {
+			received, err = r.serve(s)
+		}
+		switch {
+		case r.ctx.Err() != nil:
+			r.final = ErrClosed
+			return
+		case r.subs.remaining() == 0:
+			continue
+		case err != nil && !isTransient(err):
+			r.final = err
+			return
+		case received:
+			failures, since = 0, time.Time{}
+		}
+		failures++
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if time.Since(since) >= r.opts.RetryFor {
+			r.final = &GaveUpError{Topic: r.opts.Topic, Partition: -1, Cause: err}
+			return
+		}
+		r.client.logger.Warn("fetch stream lost", "topic", r.opts.Topic, "partitions", r.subs.subscribed(), "attempt", failures, "err", err)
+		select {
+		case <-time.After(backoffFor(failures)):
+		case <-r.ctx.Done():
+		}
+	}
+}
+
+func (r *Reader) open() (*fetchStream, error) {
+	ctx, cancel := context.WithCancel(r.ctx)
+	stream, err := r.client.openStream(ctx, pb.BrokerService_Fetch_FullMethodName)
+	if err != nil {
+		cancel()
+		return nil, ErrorOf("fetch", r.opts.Topic, err)
+	}
+	s := &fetchStream{
+		ClientStream: stream, cancel: cancel, ended: make(chan struct{}),
+		base: int64(r.opts.BufferBytes) - r.taken.Load(),
+	}
+	r.subs.reset()
+	go r.receive(s)
+	return s, nil
+}
+
+// serve asks for what is due and grants credit until the stream ends or every
+// partition is over. It returns whether anything was received, and why the
+// stream ended, nil if as planned.
+func (r *Reader) serve(s *fetchStream) (received bool, err error) {
+	defer s.cancel()
+	r.ask(s)
+	<-s.ended
+	r.subs.reset()
+	if s.err == nil && s.drain != nil {
+		r.client.awaitDrained(r.ctx, s.drain)
+	}
+	return s.received, s.err
+}
+
+// ask sends requests until there is nothing more to ask for.
+func (r *Reader) ask(s *fetchStream) {
+	granted := int64(-1)
+	for r.subs.remaining() > 0 {
+		m, wait := r.subs.due(&r.opts, r.topic.GetTopicId())
+		freed := r.freed.Load()
+		if total := max(s.base+freed, 0); len(m.Subscribe)+len(m.Unsubscribe) > 0 || total > granted {
+			r.asked.Store(freed)
+			granted = total
+			m.Credit = proto.Uint64(uint64(total))
+			if err := s.SendMsg(m); err != nil {
+				return // why is told by the receiver.
+			}
+		}
+		var timeout <-chan time.Time
+		if wait > 0 {
+			timeout = time.After(wait)
+		}
+		select {
+		case <-r.wake:
+		case <-timeout:
+		case <-s.ended:
+			return
+		}
+	}
+	s.cancel()
+}
+
+// receive hands frames over until the stream ends.
+func (r *Reader) receive(s *fetchStream) {
+	defer close(s.ended)
+	for {
+		var in transport.Incoming
+		if err := s.RecvMsg(&in); err != nil {
+			if !errors.Is(err, io.EOF) {
+				s.err = ErrorOf("fetch", r.opts.Topic, err)
+			}
+			return
+		}
+		if err := r.accept(s, &in); err != nil {
+			s.err = err
+			s.cancel()
+			return
+		}
+	}
+}
+
+// accept takes one message.
+func (r *Reader) accept(s *fetchStream, in *transport.Incoming) error {
+	f, _ := r.pooled.Get().(*frame)
+	f.buf = r.client.pool.Get(in.Pieces.Len())
+	*f.buf = in.CopyTo((*f.buf)[:0])
+	if err := f.Parse(*f.buf); err != nil {
+		return fmt.Errorf("fetch %s: %w", r.opts.Topic, err)
+	}
+	s.received = true
+	r.taken.Add(int64(f.CreditUsed))
+	if f.SubscriptionID == 0 {
+		defer r.release(f)
+		return r.control(s, f)
+	}
+	switch r.subs.receive(f, &r.opts) {
+	case frameStale:
+		r.release(f)
+		return nil
+	case frameRetry:
+		r.release(f)
+		r.wakeSender()
+		return nil
+	case frameWanted:
+	}
+	select {
+	case r.frames <- f:
+	case <-r.ctx.Done():
+		return ErrClosed
+	}
+	if r.subs.remaining() == 0 {
+		r.wakeSender()
+	}
+	return nil
+}
+
+// control takes a message to the whole stream.
+func (r *Reader) control(s *fetchStream, f *frame) error {
+	switch f.Control {
+	case wire.ControlDrain:
+		s.drain = new(pb.Drain)
+		if err := proto.Unmarshal(f.ControlBytes, s.drain); err != nil {
+			return &wire.MalformedError{Message: "Drain", What: err.Error()}
+		}
+	case wire.ControlError:
+		var m pb.RequestError
+		if err := proto.Unmarshal(f.ControlBytes, &m); err != nil {
+			return &wire.MalformedError{Message: "RequestError", What: err.Error()}
+		}
+		return newError("fetch", r.opts.Topic, -1, &m)
+	case wire.ControlNone, wire.ControlReroute, wire.ControlCaughtUp:
+	}
+	return nil
+}
