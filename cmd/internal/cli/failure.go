@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	millstream "github.com/millstream-io/millstream/clients/go"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/rpc"
 )
@@ -77,8 +78,14 @@ func (p *Program) explain(err error) string {
 		}
 		return fmt.Sprintf("cannot reach %s: %v; start a server with 'millstream dev', or name one with --addr", p.addr, cause)
 	}
+	if lost, ok := errors.AsType[*millstream.UnacknowledgedError](err); ok {
+		return fmt.Sprintf("%d records were not acknowledged; the first: %s", lost.Records, p.explain(lost.First))
+	}
 	if re := requestErrorOf(err); re != nil {
 		return describe(re)
+	}
+	if unknown, ok := errors.AsType[*millstream.UnknownOutcomeError](err); ok {
+		return unknown.Error() + "; " + advice(&pb.RequestError{Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME})
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted) {
 		return "interrupted"
@@ -111,7 +118,26 @@ func requestErrorOf(err error) *pb.RequestError {
 	if errors.As(err, &c) {
 		return c.RequestError()
 	}
+	if e, ok := errors.AsType[*millstream.Error](err); ok && e.Reason != pb.ErrorReason_ERROR_REASON_UNSPECIFIED {
+		return clientError(e)
+	}
 	return rpc.RequestErrorOf(err)
+}
+
+// clientError is what the Go client made its error of.
+func clientError(e *millstream.Error) *pb.RequestError {
+	re := &pb.RequestError{Code: uint32(e.Code), Reason: e.Reason, Message: e.Message, Retryable: e.Retryable}
+	switch {
+	case e.Field != nil:
+		re.Detail = &pb.RequestError_Field{Field: e.Field}
+	case e.Limit != nil:
+		re.Detail = &pb.RequestError_Limit{Limit: e.Limit}
+	case e.OffsetRange != nil:
+		re.Detail = &pb.RequestError_OffsetRange{OffsetRange: e.OffsetRange}
+	case e.Resource != nil:
+		re.Detail = &pb.RequestError_Resource{Resource: e.Resource}
+	}
+	return re
 }
 
 // describe says what the server said: message, facts that the message may
