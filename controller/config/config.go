@@ -1,0 +1,94 @@
+// Package config owns the settings of a controller: their names, defaults,
+// meanings and what they may be, in one struct whose tags are the flags, the
+// environment, the YAML file and the reference documentation.
+//
+// It refuses to own where values come from: the command line reads the tags.
+// It is used by programs and test harnesses only, holds no state and starts no
+// goroutine.
+//
+// INVARIANT: a Config that Validate accepts gives options that the
+// controller's packages accept.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/millstream-io/millstream/server/telemetry"
+)
+
+// Config is the settings of a controller.
+type Config struct {
+	// ControllerID is unique among the controllers, from 0.
+	ControllerID int32 `name:"controller-id" doc:"Identity of the controller, unique among them, from 0." change:"There is more than one controller."`
+	// DataDir is a directory of the controller's own.
+	DataDir string `name:"data-dir" doc:"Directory of the metadata; nobody else may use it." change:"Always: it should be on a disk that is backed up and syncs fast."`
+	// ControllerAddr is HOST:PORT.
+	ControllerAddr string `name:"controller-addr" doc:"HOST:PORT where brokers are served; never for clients." change:"Brokers are on other machines, or the port is in use."`
+	// Insecure allows a listener that is not on loopback without TLS.
+	Insecure bool `name:"insecure" doc:"Serve other machines without TLS." change:"The network is trusted, or something in front adds TLS."`
+	// SessionTimeout is how long a broker may be silent.
+	SessionTimeout time.Duration `name:"session-timeout" doc:"How long a broker may be silent before it is not counted on." change:"Brokers on a busy network are given up too soon, or dead ones too late."`
+	// LogLevel is debug, info, warn or error.
+	LogLevel string `name:"log-level" doc:"Least level that is logged: debug, info, warn or error." change:"Something is to be found out."`
+	// LogFormat is auto, text or json.
+	LogFormat string `name:"log-format" doc:"Form of the log: text, json, or auto (text on a terminal)." change:"Logs are collected by a program that wants the other form."`
+}
+
+// Default returns the settings of a controller that is told nothing.
+func Default() Config {
+	return Config{
+		DataDir: "millstream-controller-data", ControllerAddr: "127.0.0.1:9653", SessionTimeout: 2 * time.Second,
+		LogLevel: "info", LogFormat: string(telemetry.FormatAuto),
+	}
+}
+
+// InvalidError says that a setting cannot be used.
+type InvalidError struct {
+	// Name of the setting.
+	Name string
+	// Why it cannot be used.
+	Why string
+}
+
+// Error says it for people.
+func (e *InvalidError) Error() string { return e.Name + " " + e.Why }
+
+// Validate refuses settings that cannot be. It names all of them.
+func (c *Config) Validate() error {
+	var errs []error
+	refuse := func(name, why string) { errs = append(errs, &InvalidError{name, why}) }
+	if c.ControllerID < 0 {
+		refuse("controller-id", "must not be negative")
+	}
+	if c.DataDir == "" {
+		refuse("data-dir", "is empty")
+	}
+	if host, ok := splitAddr(c.ControllerAddr); !ok {
+		refuse("controller-addr", fmt.Sprintf("%q is not HOST:PORT", c.ControllerAddr))
+	} else if ip := net.ParseIP(host); !c.Insecure && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		refuse("controller-addr", c.ControllerAddr+" can be reached from other machines, without TLS: listen on 127.0.0.1, or allow it with --insecure")
+	}
+	if c.SessionTimeout < 100*time.Millisecond {
+		refuse("session-timeout", "must be at least 100ms")
+	}
+	if _, err := telemetry.ParseLevel(c.LogLevel); err != nil {
+		refuse("log-level", err.Error())
+	}
+	if _, err := telemetry.ParseFormat(c.LogFormat); err != nil {
+		refuse("log-format", err.Error())
+	}
+	return errors.Join(errs...)
+}
+
+func splitAddr(addr string) (host string, ok bool) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return host, err == nil
+}
