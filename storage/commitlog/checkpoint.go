@@ -1,0 +1,202 @@
+package commitlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/millstream-io/millstream/storage/checkpoint"
+	"github.com/millstream-io/millstream/storage/record"
+	"github.com/millstream-io/millstream/storage/segment"
+	"github.com/millstream-io/millstream/storage/vfs"
+)
+
+// checkpointFile holds the facts from which recovery begins.
+const checkpointFile = "checkpoint"
+
+// facts are what a checkpoint says, little endian:
+//
+//	+---------+---------+-----------+-------------------------+---------------------+
+//	| version | boot id | log start | synced: base, position, | written: base,      |
+//	| 4       | 16      | 8         | offset, epoch, epoch    | position, offset    |
+//	|         |         |           | start, append time, max | 8 + 8 + 8           |
+//	|         |         |           | timestamp, first append |                     |
+//	|         |         |           | 8+8+8+4+8+8+8+8         |                     |
+//	+---------+---------+-----------+-------------------------+---------------------+
+type facts struct {
+	bootID  [16]byte
+	start   record.Offset
+	synced  mark
+	written mark // base, position and offset only
+}
+
+const (
+	factsVersion = 1
+	factsBytes   = 4 + 16 + 8 + 60 + 24
+)
+
+func (f *facts) append(dst []byte) []byte {
+	le := binary.LittleEndian
+	dst = le.AppendUint32(dst, factsVersion)
+	dst = append(dst, f.bootID[:]...)
+	dst = le.AppendUint64(dst, uint64(f.start))
+	dst = f.synced.appendPlace(dst)
+	at := &f.synced.at
+	dst = le.AppendUint32(dst, uint32(at.Epoch))
+	dst = le.AppendUint64(dst, uint64(f.synced.epochStart))
+	dst = le.AppendUint64(dst, uint64(at.AppendTimeMs))
+	dst = le.AppendUint64(dst, uint64(at.MaxTimestampMs))
+	dst = le.AppendUint64(dst, uint64(at.FirstAppendMs))
+	return f.written.appendPlace(dst)
+}
+
+func (m *mark) appendPlace(dst []byte) []byte {
+	le := binary.LittleEndian
+	dst = le.AppendUint64(dst, uint64(m.base))
+	dst = le.AppendUint64(dst, uint64(m.at.Position))
+	return le.AppendUint64(dst, uint64(m.at.Offset))
+}
+
+func (m *mark) readPlace(b []byte) {
+	le := binary.LittleEndian
+	m.base = record.Offset(le.Uint64(b))
+	m.at.Position = int64(le.Uint64(b[8:]))
+	m.at.Offset = record.Offset(le.Uint64(b[16:]))
+}
+
+// parseFacts reads a checkpoint; false if it is none that this program wrote.
+func parseFacts(b []byte) (facts, bool) {
+	le := binary.LittleEndian
+	if len(b) != factsBytes || le.Uint32(b) != factsVersion {
+		return facts{}, false
+	}
+	f := facts{bootID: [16]byte(b[4:20]), start: record.Offset(le.Uint64(b[20:]))}
+	f.synced.readPlace(b[28:])
+	f.synced.at.Epoch = record.LeaderEpoch(le.Uint32(b[52:]))
+	f.synced.epochStart = record.Offset(le.Uint64(b[56:]))
+	f.synced.at.AppendTimeMs = int64(le.Uint64(b[64:]))
+	f.synced.at.MaxTimestampMs = int64(le.Uint64(b[72:]))
+	f.synced.at.FirstAppendMs = int64(le.Uint64(b[80:]))
+	f.written.readPlace(b[88:])
+	ok := f.start >= 0 && f.synced.at.Epoch >= NoEpoch && f.synced.isPlace() && f.written.isPlace()
+	return f, ok
+}
+
+func (m *mark) isPlace() bool {
+	return m.base >= 0 && m.at.Offset >= m.base && m.at.Position >= segment.FirstPosition
+}
+
+// facts returns what the checkpoint is to say now.
+func (l *Log) facts() facts {
+	f := facts{bootID: l.o.BootID, start: l.nextStart}
+	l.marks.Lock()
+	f.synced, f.written = l.marks.synced, l.marks.written
+	l.marks.Unlock()
+	return f
+}
+
+// StoreCheckpoint writes down what is written and what is synced, with one
+// write and no sync. Its caller does so after each group commit, before it
+// acknowledges any of it (rule S2): after the end of the process, the
+// checkpoint is then exact.
+func (l *Log) StoreCheckpoint() error {
+	if err := l.enter(); err != nil {
+		return err
+	}
+	defer l.leave()
+	return l.storeCheckpoint()
+}
+
+func (l *Log) storeCheckpoint() error {
+	if err := l.writable(); err != nil {
+		return err
+	}
+	if l.active == nil && len(l.view.Load().segments) == 0 {
+		return nil // There is nothing to say yet, and no directory entry to say it in.
+	}
+	if l.slots == nil {
+		slots, err := checkpoint.OpenSlots(l.o.FS, l.path(checkpointFile))
+		if err != nil {
+			return writeError("open checkpoint", err)
+		}
+		l.slots = slots
+	}
+	f := l.facts()
+	l.stored = f.append(l.stored[:0])
+	if err := l.slots.Store(l.stored); err != nil {
+		return writeError("store checkpoint", err)
+	}
+	l.unsaid.Store(true)
+	return nil
+}
+
+// slotCopies is how often a fact is stored that older slots must not
+// contradict: once for each of checkpoint.Slots.
+const slotCopies = 3
+
+// storeEverywhere stores the checkpoint so that no older one is left, not even
+// behind a damaged slot. DURABLE.
+func (l *Log) storeEverywhere() error {
+	for range slotCopies {
+		if err := l.storeCheckpoint(); err != nil {
+			return err
+		}
+		if err := l.slots.Sync(); err != nil {
+			return l.fail(&segment.SyncError{File: l.path(checkpointFile), Err: err})
+		}
+	}
+	l.unsaid.Store(false)
+	return nil
+}
+
+// SyncCheckpoint makes the stored checkpoint durable. Its caller does so about
+// every second. It may be called beside everything.
+func (l *Log) SyncCheckpoint() error {
+	if l.closed.Load() || !l.unsaid.Swap(false) {
+		return nil
+	}
+	// WHY: by a descriptor of its own, for the writer's is not to be shared,
+	// and a sync through any of them is a sync of the file.
+	f, err := l.o.FS.OpenFile(l.path(checkpointFile), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		l.unsaid.Store(true)
+		return writeError("sync checkpoint", err)
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return l.fail(&segment.SyncError{File: l.path(checkpointFile), Err: err})
+	}
+	return nil
+}
+
+// loadCheckpoint reads the checkpoint; false if there is none that can be
+// read.
+func (l *Log) loadCheckpoint() (facts, bool, error) {
+	slots, err := checkpoint.OpenSlots(l.o.FS, l.path(checkpointFile))
+	if vfs.IsReadOnly(err) {
+		slots, err = checkpoint.OpenSlots(forReading{l.o.FS}, l.path(checkpointFile))
+	}
+	if err != nil {
+		return facts{}, false, err
+	}
+	defer slots.Close() //nolint:errcheck // Nothing was written.
+	payload, err := slots.Load()
+	if err != nil {
+		return facts{}, false, nil //nolint:nilerror // None, or none that is good.
+	}
+	f, ok := parseFacts(payload)
+	return f, ok, nil
+}
+
+// forReading opens files for reading only, whatever was asked for.
+type forReading struct{ vfs.FS }
+
+func (r forReading) OpenFile(name string, _ int, perm os.FileMode) (vfs.File, error) {
+	return r.FS.OpenFile(name, os.O_RDONLY, perm)
+}
+
+func (l *Log) path(name string) string { return filepath.Join(l.o.Dir, name) }

@@ -1,0 +1,69 @@
+package commitlog
+
+import "errors"
+
+// Idle closes what the log has open, if nobody uses it and all of it is
+// synced, and reports whether nothing is open. It opens again by itself.
+// Called when nothing was appended for a while, it lets an idle partition hold
+// neither descriptor nor mapping; what readers open later is closed by
+// Files.Expire.
+//
+// REQUIRES: one writer.
+func (l *Log) Idle() bool {
+	if l.enter() != nil {
+		return true
+	}
+	defer l.leave()
+	return l.rest()
+}
+
+func (l *Log) rest() bool {
+	if l.slots != nil {
+		_ = l.slots.Close() // What was stored is in the file; SyncCheckpoint syncs it.
+		l.slots = nil
+	}
+	if l.active != nil {
+		l.active.Rewind()
+	}
+	rested := true
+	for _, s := range l.view.Load().segments {
+		rested = s.Rest() && rested
+	}
+	return rested
+}
+
+// Close syncs the log, stores and syncs its checkpoint, and closes its files,
+// so that the next Open need not read any of it. Readers get ErrClosed. The
+// log is closed even if that fails. A log that has failed is closed without
+// touching the disk. Calling Close again is harmless.
+func (l *Log) Close() error {
+	if l.closed.Load() {
+		return nil
+	}
+	if err := l.enter(); err != nil {
+		return nil //nolint:nilerror // Closed meanwhile.
+	}
+	defer l.leave()
+	var err error
+	if l.failed.Load() == nil {
+		_, err = l.Sync()
+		if err == nil {
+			err = l.storeCheckpoint()
+		}
+		if l.active != nil {
+			_ = l.active.Keep() // A cache.
+		}
+	}
+	if l.failed.Load() == nil {
+		err = errors.Join(err, l.SyncCheckpoint())
+	}
+	l.closed.Store(true)
+	if l.slots != nil {
+		err = errors.Join(err, l.slots.Close())
+		l.slots = nil
+	}
+	for _, s := range l.view.Load().segments {
+		s.Retire()
+	}
+	return err
+}

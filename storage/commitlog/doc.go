@@ -1,0 +1,46 @@
+// Package commitlog owns the log of one partition: which segments there are,
+// where offsets begin and end, what is durable, and what happens to all that
+// when the process or the machine dies.
+//
+// It refuses to own acknowledgement: it says what is written (End) and what is
+// synced (SyncedEnd), and its caller decides what may be read and when a
+// producer is answered. It starts no goroutine, keeps no time, and never syncs
+// an append unless told, but when it seals a segment.
+//
+// # Who may call what
+//
+// One writer: Append, TruncateTo, DeleteBefore, Retain, Idle, StoreCheckpoint
+// and Close are never called at the same time as one another; a log panics if
+// they are. Sync and SyncCheckpoint may be called beside them and beside each
+// other; so may all that only asks, and Readers, each of which belongs to one
+// goroutine. Who opened a log closes it, after its last use.
+//
+// # Reading without locks
+//
+// The segments and the history of leader epochs are an immutable view behind
+// an atomic pointer. The writer makes the next view and publishes it; then
+// only does it touch what the old one had and the new one has not. A reader
+// loads the end of the log, then the view, finds its segment, and pins it: a
+// segment that left the view cannot be pinned any more, so a reader either
+// holds it from before, and its bytes stay until it lets go (rule S4), or looks
+// again. End before view: a view is never older than an end that was loaded
+// before it, so what is below the end is in the view; if the log was truncated
+// meanwhile, it is not, and the reader begins again.
+//
+// # What is durable (rule S2)
+//
+// INVARIANT: a segment is created only after the one before it was synced and
+// sealed by its index file, and the directory synced. So all but the last are
+// durable, and are trusted at the start without being read.
+//
+// INVARIANT: the checkpoint never says more than is true. It is stored after
+// each group commit and before its acknowledgements, so that after the end of
+// the process alone it is exact.
+//
+// Recovery reads the last segment from the checkpoint's synced end on. A bad
+// batch there is a torn tail if nothing behind it was ever acknowledged, and is
+// cut; else it is damage, and the log is left as it is: it can be read where
+// it is good, and not written to.
+//
+// The files are described in docs/format/partition.md.
+package commitlog

@@ -1,0 +1,164 @@
+package commitlog
+
+import (
+	"log/slog"
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"github.com/millstream-io/millstream/storage/checkpoint"
+	"github.com/millstream-io/millstream/storage/record"
+	"github.com/millstream-io/millstream/storage/segment"
+)
+
+// NoEpoch is the leader epoch of a log without records.
+const NoEpoch = segment.NoEpoch
+
+// Log is the log of one partition. The package comment says who may call what.
+type Log struct {
+	o      Options
+	shared segment.Options
+	logger *slog.Logger
+	config atomic.Pointer[Config]
+
+	// What readers see. The writer stores them; see the package comment for
+	// their order.
+	view      atomic.Pointer[view]
+	start     atomic.Int64
+	end       atomic.Int64
+	syncedEnd atomic.Int64 // stored under marks, by who synced
+	size      atomic.Int64 // bytes of all segments
+
+	closed  atomic.Bool
+	failed  atomic.Pointer[FailedError]
+	damaged *segment.CorruptError // fixed at Open; what is at End and beyond is not readable
+	writing atomic.Bool           // a writer's call is under way
+
+	marks marks
+
+	// The writer's.
+	active *segment.Segment // nil: the next append makes one
+	before segment.Point    // the end of the log, while active is nil
+	// nextStart is the log start that checkpoints say: start, or what start
+	// will be once that is durable.
+	nextStart record.Offset
+	slots     *checkpoint.Slots
+	stored    []byte      // scratch: the checkpoint
+	unsaid    atomic.Bool // the checkpoint was stored since it was synced
+}
+
+// view is what the log consists of. It is never changed.
+type view struct {
+	segments []*segment.Segment // in order of offsets; each ends where the next begins
+	epochs   []segment.EpochStart
+}
+
+// mark is the end of the log at some time, and what recovery must know there.
+type mark struct {
+	base record.Offset // of the segment
+	at   segment.Point
+	// epochStart is where the leader epoch of the last record begins.
+	epochStart record.Offset
+}
+
+// marks are the ends of the log, as a pair that belongs together.
+type marks struct {
+	sync.Mutex      // guards all; never held across I/O
+	written, synced mark
+	// cut counts truncations: a sync that began before one says nothing of the
+	// end after it.
+	cut uint64
+}
+
+// Start is the offset of the first record that may be read.
+func (l *Log) Start() record.Offset { return record.Offset(l.start.Load()) }
+
+// End is the offset after the last record that was written.
+func (l *Log) End() record.Offset { return record.Offset(l.end.Load()) }
+
+// SyncedEnd is the offset below which all is on the disk, as far as this
+// process knows.
+func (l *Log) SyncedEnd() record.Offset { return record.Offset(l.syncedEnd.Load()) }
+
+// LastEpoch is the leader epoch of the last record, or NoEpoch.
+func (l *Log) LastEpoch() record.LeaderEpoch { return l.view.Load().lastEpoch() }
+
+// Size is the length of all segments in bytes.
+func (l *Log) Size() int64 { return l.size.Load() }
+
+// Segments is the number of segments.
+func (l *Log) Segments() int { return len(l.view.Load().segments) }
+
+// Config returns the settings.
+func (l *Log) Config() Config { return *l.config.Load() }
+
+// SetConfig changes the settings. It may be called beside everything.
+func (l *Log) SetConfig(c Config) {
+	c = c.withDefaults()
+	l.config.Store(&c)
+}
+
+// Failed says why nothing is written any more, as a *FailedError; nil: it is.
+func (l *Log) Failed() error {
+	if f := l.failed.Load(); f != nil {
+		return f
+	}
+	return nil
+}
+
+// fail makes the log refuse all writing from now on, and returns why. The
+// first reason stays.
+func (l *Log) fail(cause error) error {
+	if l.failed.CompareAndSwap(nil, &FailedError{Cause: cause}) {
+		l.logger.Error("log failed", "err", cause)
+	}
+	return l.failed.Load()
+}
+
+// enter begins a call of the writer's.
+func (l *Log) enter() error {
+	if !l.writing.CompareAndSwap(false, true) {
+		panic("commitlog: two writers of one log")
+	}
+	if l.closed.Load() {
+		l.writing.Store(false)
+		return ErrClosed
+	}
+	return nil
+}
+
+func (l *Log) leave() { l.writing.Store(false) }
+
+// writable says why nothing may be written.
+func (l *Log) writable() error {
+	if f := l.failed.Load(); f != nil {
+		return f
+	}
+	return nil
+}
+
+// find returns the segment that holds off, which is the last one with a base
+// at or below it; nil if off is before all.
+func (v *view) find(off record.Offset) *segment.Segment {
+	i := sort.Search(len(v.segments), func(i int) bool { return v.segments[i].Base() > off })
+	if i == 0 {
+		return nil
+	}
+	return v.segments[i-1]
+}
+
+// last returns the last segment; nil if there is none.
+func (v *view) last() *segment.Segment {
+	if len(v.segments) == 0 {
+		return nil
+	}
+	return v.segments[len(v.segments)-1]
+}
+
+// point is the end of the log as the writer knows it.
+func (l *Log) point() segment.Point {
+	if l.active != nil {
+		return l.active.At()
+	}
+	return l.before
+}

@@ -1,0 +1,293 @@
+package commitlog
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/millstream-io/millstream/storage/record"
+	"github.com/millstream-io/millstream/storage/segment"
+	"github.com/millstream-io/millstream/storage/vfs"
+)
+
+// Recovery is what Open found, and what it did about it.
+type Recovery struct {
+	// Start, End and SyncedEnd are those of the log now.
+	Start, End, SyncedEnd record.Offset
+	// DurableEnd is the durable point (rule S2): nothing below it was cut.
+	DurableEnd record.Offset
+	// SameBoot says that the operating system ran on since the checkpoint: all
+	// that was written is there, and nothing acknowledged was beyond the
+	// checkpoint. What is cut then was never acknowledged.
+	SameBoot bool
+	// NoCheckpoint says that there was none, or none that is good, although
+	// there are segments.
+	NoCheckpoint bool
+	// Scanned is how many bytes of the log were read to find its end.
+	Scanned int64
+	// TailCut says that a torn tail was cut: CutBytes from byte CutPosition of
+	// the last segment on, because of CutCause. After a power loss such a
+	// replica must not lead alone.
+	TailCut               bool
+	CutBytes, CutPosition int64
+	CutCause              *segment.CorruptError
+	// Damaged says what is damaged below the durable point; nil: nothing that
+	// was looked at. The log can then be read where it is good, and not be
+	// written to; End is then the durable point, and reading where the damage
+	// is returns Damaged.
+	Damaged *segment.CorruptError
+}
+
+// Open opens the log in a directory and recovers it. A directory that is not
+// there is made, and is an empty log.
+//
+// The error is a *segment.MismatchError if a file belongs to another log,
+// wraps a *record.UnsupportedVersionError if it is of a later format, or says
+// that the disk cannot be read, or not be written to where it must be.
+func Open(o Options) (*Log, Recovery, error) {
+	o = o.withDefaults()
+	l := &Log{o: o}
+	l.config.Store(&o.Config)
+	l.shared = segment.Options{
+		FS: o.FS, Dir: o.Dir, Files: o.Files,
+		Identity: segment.Identity{ClusterID: o.ClusterID, TopicID: o.TopicID, Partition: o.Partition},
+		MaxBytes: func() int64 { return l.config.Load().SegmentBytes },
+	}
+	l.logger = o.Logger.With("topic_id", o.TopicID.String(), "partition", uint32(o.Partition))
+	r := recovery{l: l}
+	if err := r.run(); err != nil {
+		return nil, Recovery{}, fmt.Errorf("open log %s: %w", o.Dir, err)
+	}
+	r.report()
+	l.rest()
+	return l, r.out, nil
+}
+
+// recovery is the opening of a log.
+type recovery struct {
+	l   *Log
+	out Recovery
+
+	found         []found
+	orphans       []record.Offset // indexes without a log
+	hasCheckpoint bool            // there is such a file
+	facts         facts
+	hasFacts      bool // and it holds facts
+
+	sealed []*segment.Segment
+	epochs []segment.EpochStart
+	// at is the end of the log, with all that is known there.
+	at mark
+}
+
+// found is a segment in the directory.
+type found struct {
+	base  record.Offset
+	size  int64
+	index bool
+}
+
+func (r *recovery) run() error {
+	l := r.l
+	if err := r.list(); err != nil {
+		return err
+	}
+	var err error
+	if r.hasCheckpoint {
+		if r.facts, r.hasFacts, err = l.loadCheckpoint(); err != nil {
+			return err
+		}
+	}
+	r.out.NoCheckpoint = !r.hasFacts && len(r.found) > 0
+	r.out.SameBoot = r.hasFacts && r.facts.bootID == l.o.BootID && l.o.BootID != [16]byte{}
+	if err := r.dropBelowStart(); err != nil {
+		return err
+	}
+	if err := r.recoverSegments(); err != nil {
+		return err
+	}
+	if err := r.recoverEpochs(); err != nil {
+		return err
+	}
+	return r.publish()
+}
+
+// list reads the directory.
+func (r *recovery) list() error {
+	o := &r.l.o
+	entries, err := o.FS.ReadDir(o.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return o.FS.MkdirAll(o.Dir, 0o755)
+	}
+	if err != nil {
+		return err
+	}
+	indexes := map[record.Offset]bool{}
+	for _, e := range entries {
+		base, suffix, ok := segment.ParseName(e.Name())
+		switch {
+		case strings.HasSuffix(e.Name(), ".tmp"):
+			// A small file that was being replaced when the process died.
+			_ = o.FS.Remove(filepath.Join(o.Dir, e.Name()))
+		case e.Name() == checkpointFile:
+			r.hasCheckpoint = true
+		case !ok || suffix == segment.PartialSuffix:
+		case suffix == segment.IndexSuffix:
+			indexes[base] = true
+		default:
+			st, err := e.Info()
+			if err != nil {
+				return err
+			}
+			r.found = append(r.found, found{base: base, size: st.Size()})
+		}
+	}
+	for i := range r.found {
+		f := &r.found[i]
+		f.index = indexes[f.base]
+		delete(indexes, f.base)
+	}
+	for base := range indexes {
+		r.orphans = append(r.orphans, base)
+	}
+	slices.Sort(r.orphans)
+	slices.SortFunc(r.found, func(a, b found) int { return int(min(1, max(-1, a.base-b.base))) })
+	return nil
+}
+
+// dropBelowStart removes the segments that lie below the log start: they were
+// being removed when the process died.
+func (r *recovery) dropBelowStart() error {
+	if !r.hasFacts {
+		return nil
+	}
+	for len(r.found) > 1 && r.found[1].base <= r.facts.start {
+		err := segment.Discard(&r.l.shared, r.found[0].base)
+		if err != nil && !vfs.IsReadOnly(err) {
+			return err
+		}
+		r.found = r.found[1:]
+	}
+	return nil
+}
+
+// publish makes the log of what was recovered.
+func (r *recovery) publish() error {
+	l := r.l
+	if err := r.dropOrphans(); err != nil {
+		return err
+	}
+	segments := slices.Clone(r.sealed)
+	if l.active != nil {
+		segments = append(segments, l.active)
+	}
+	for _, s := range segments {
+		l.size.Add(s.Size())
+	}
+	start := record.Offset(0)
+	if len(segments) > 0 {
+		start = segments[0].Base()
+	}
+	if r.hasFacts {
+		start = max(start, r.facts.start)
+		if r.facts.start < segmentsBegin(segments, start) {
+			r.damage(&segment.CorruptError{
+				File: l.o.Dir, Offset: r.facts.start, Cause: segment.ErrMissing,
+			})
+			start = r.facts.start
+		}
+	}
+	end := r.at.at.Offset
+	if r.out.Damaged != nil {
+		end = max(end, r.out.DurableEnd)
+	}
+	l.nextStart = min(start, end)
+	l.start.Store(int64(l.nextStart))
+	l.end.Store(int64(end))
+	l.view.Store(&view{segments: segments, epochs: epochsFrom(r.epochs, start)})
+	l.marks.written, l.marks.synced = r.at, r.at
+	l.syncedEnd.Store(int64(r.at.at.Offset))
+	if r.out.Damaged != nil {
+		l.damaged = r.out.Damaged
+		l.failed.Store(&FailedError{Cause: l.damaged})
+		r.fill()
+		return nil
+	}
+	return r.settle()
+}
+
+// settle makes what was recovered durable.
+func (r *recovery) settle() error {
+	l := r.l
+	defer r.fill()
+	if l.active != nil && r.at.at != r.facts.synced.at {
+		// Another process wrote it, and may not have synced it.
+		if err := l.active.Sync(); err != nil {
+			return err
+		}
+	}
+	now := l.facts()
+	if len(l.view.Load().segments) == 0 || r.hasFacts && bytes.Equal(now.append(nil), r.facts.append(nil)) {
+		return nil
+	}
+	err := l.storeCheckpoint()
+	var write *WriteError
+	if errors.As(err, &write) && (write.Kind == ReadOnly || write.Kind == DiskFull) {
+		// What cannot be written can still be read.
+		return nil
+	}
+	return err
+}
+
+func segmentsBegin(segments []*segment.Segment, otherwise record.Offset) record.Offset {
+	if len(segments) == 0 {
+		return otherwise
+	}
+	return segments[0].Base()
+}
+
+func (r *recovery) fill() {
+	l := r.l
+	r.out.Start, r.out.End, r.out.SyncedEnd = l.Start(), l.End(), l.SyncedEnd()
+}
+
+// dropOrphans removes indexes without a log which a segment could come to be
+// sealed by.
+func (r *recovery) dropOrphans() error {
+	removed := false
+	for _, base := range r.orphans {
+		if base >= r.at.at.Offset && r.out.Damaged == nil {
+			removed = true
+			if err := r.l.o.FS.Remove(r.l.path(segment.Name(base, segment.IndexSuffix))); err != nil {
+				return err
+			}
+		}
+	}
+	if !removed {
+		return nil
+	}
+	return r.l.o.FS.SyncDir(r.l.o.Dir)
+}
+
+func (r *recovery) damage(e *segment.CorruptError) {
+	if r.out.Damaged == nil {
+		r.out.Damaged = e
+	}
+}
+
+// report tells the operator what matters.
+func (r *recovery) report() {
+	l, out := r.l, &r.out
+	switch {
+	case out.Damaged != nil:
+		l.logger.Error("log is damaged", "err", out.Damaged, "durable_end", int64(out.DurableEnd))
+	case out.TailCut:
+		l.logger.Warn("torn tail cut", "err", out.CutCause, "bytes", out.CutBytes, "end", int64(out.End))
+	case out.NoCheckpoint:
+		l.logger.Warn("log has no checkpoint", "start", int64(out.Start), "end", int64(out.End))
+	}
+}

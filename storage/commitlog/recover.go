@@ -1,0 +1,289 @@
+package commitlog
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/millstream-io/millstream/storage/checkpoint"
+	"github.com/millstream-io/millstream/storage/segment"
+)
+
+// recoverSegments finds the end of the log. All segments but the last are
+// sealed, durable and not looked at.
+func (r *recovery) recoverSegments() error {
+	l, n := r.l, len(r.found)
+	if n == 0 {
+		return r.recoverNothing()
+	}
+	for i, f := range r.found[:n-1] {
+		r.sealed = append(r.sealed, segment.OpenSealed(&l.shared, f.base, r.found[i+1].base, f.size))
+	}
+	last := r.found[n-1]
+	r.out.DurableEnd = last.base
+	if r.hasFacts {
+		r.out.DurableEnd = max(r.out.DurableEnd, r.facts.synced.at.Offset)
+		if r.out.SameBoot {
+			r.out.DurableEnd = max(r.out.DurableEnd, r.facts.written.at.Offset)
+		}
+	}
+	if last.index {
+		done, err := r.recoverSealed(last)
+		if done || err != nil {
+			return err
+		}
+	}
+	from, err := r.scanFrom(last)
+	if err != nil {
+		return err
+	}
+	return r.recoverLast(last, from)
+}
+
+// recoverNothing recovers a log without segments.
+func (r *recovery) recoverNothing() error {
+	at := segment.Point{Epoch: NoEpoch}
+	if r.hasFacts {
+		at.Offset = r.facts.start
+		r.out.DurableEnd = r.facts.synced.at.Offset
+		if r.out.DurableEnd > r.facts.start {
+			r.damage(&segment.CorruptError{File: r.l.o.Dir, Offset: r.facts.start, Cause: segment.ErrMissing})
+		}
+	}
+	r.at = mark{base: at.Offset, at: at}
+	r.l.before = at
+	return nil
+}
+
+// recoverSealed recovers a log whose last segment is sealed: the process died
+// before it made the next. done is false if the index says nothing.
+func (r *recovery) recoverSealed(last found) (done bool, err error) {
+	l := r.l
+	end, err := segment.ReadEnd(&l.shared, last.base)
+	var corrupt *checkpoint.CorruptError
+	if errors.As(err, &corrupt) || errors.Is(err, segment.ErrIndex) || errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if end.Position != last.size {
+		// One of the two was changed. The log says what is good.
+		r.out.DurableEnd = max(r.out.DurableEnd, end.Offset)
+		return false, nil
+	}
+	r.sealed = append(r.sealed, segment.OpenSealed(&l.shared, last.base, end.Offset, last.size))
+	r.at = mark{base: last.base, at: end}
+	l.before = end
+	if end.Offset < r.out.DurableEnd {
+		r.damage(&segment.CorruptError{File: l.o.Dir, Offset: end.Offset, Cause: segment.ErrMissing})
+	}
+	r.out.DurableEnd = max(r.out.DurableEnd, end.Offset)
+	return true, nil
+}
+
+// scanFrom returns the point of the last segment below which all is durable.
+func (r *recovery) scanFrom(last found) (segment.Point, error) {
+	f := &r.facts.synced
+	if r.hasFacts && f.base == last.base && !last.index {
+		r.at.epochStart = f.epochStart
+		return f.at, nil
+	}
+	before := segment.Point{Epoch: NoEpoch}
+	if n := len(r.sealed); n > 0 {
+		end, err := r.sealed[n-1].Summary()
+		var corrupt *segment.CorruptError
+		switch {
+		case err == nil:
+			before = end
+		case errors.As(err, &corrupt):
+			r.damage(corrupt)
+		default:
+			return segment.Point{}, err
+		}
+	}
+	return segment.Start(last.base, before), nil
+}
+
+// recoverLast reads the last segment from a point on, and decides what is to
+// be thought of its tail.
+func (r *recovery) recoverLast(last found, from segment.Point) error {
+	l := r.l
+	s, tail, err := segment.OpenLast(&l.shared, last.base, from)
+	var corrupt *segment.CorruptError
+	if errors.As(err, &corrupt) {
+		return r.unopened(last, from, corrupt)
+	}
+	if err != nil {
+		return err
+	}
+	r.out.Scanned += tail.Scanned
+	l.active = s
+	r.at.base, r.at.at = last.base, tail.End
+	r.epochs = tail.Epochs
+	if last.index {
+		// A segment that was sealed had no torn tail.
+		r.out.DurableEnd = max(r.out.DurableEnd, tail.End.Offset)
+	}
+	r.out.DurableEnd = max(r.out.DurableEnd, tail.CommittedEnd)
+	switch {
+	case tail.End.Offset < r.out.DurableEnd && tail.Bad == nil:
+		r.damage(&segment.CorruptError{
+			File: l.path(segment.Name(last.base, segment.LogSuffix)), Position: tail.Size,
+			Offset: tail.End.Offset, Cause: segment.ErrMissing,
+		})
+	case tail.Bad == nil:
+		return r.unseal(last)
+	case tail.End.Offset < r.out.DurableEnd || tail.Uncuttable || last.index:
+		r.damage(tail.Bad)
+	case r.out.Damaged == nil:
+		if err := s.CutTail(); err != nil {
+			return err
+		}
+		r.out.TailCut, r.out.CutCause = true, tail.Bad
+		r.out.CutBytes, r.out.CutPosition = tail.Size-tail.End.Position, tail.End.Position
+	}
+	return nil
+}
+
+// unseal removes an index that does not fit the log it stands beside, which
+// goes on as the segment that is written to.
+func (r *recovery) unseal(last found) error {
+	if !last.index || r.out.Damaged != nil {
+		return nil
+	}
+	if err := r.l.o.FS.Remove(r.l.path(segment.Name(last.base, segment.IndexSuffix))); err != nil {
+		return err
+	}
+	return r.l.o.FS.SyncDir(r.l.o.Dir)
+}
+
+// unopened recovers a log whose last segment cannot be opened as it should.
+func (r *recovery) unopened(last found, from segment.Point, cause *segment.CorruptError) error {
+	l := r.l
+	abandoned, err := segment.Abandoned(&l.shared, last.base)
+	if err != nil {
+		return err
+	}
+	if abandoned && r.out.DurableEnd <= last.base && r.out.Damaged == nil {
+		return r.makeAgain(last, from)
+	}
+	r.damage(cause)
+	if begin := segment.Start(last.base, segment.Point{Epoch: NoEpoch}); from.Position > begin.Position {
+		// Shorter than it was. What is left can be read.
+		if s, tail, err := segment.OpenLast(&l.shared, last.base, begin); err == nil {
+			l.active = s
+			r.at, r.epochs = mark{base: last.base, at: tail.End}, tail.Epochs
+			return nil
+		}
+	}
+	r.at = mark{base: last.base, at: segment.Point{Epoch: NoEpoch, Offset: last.base}}
+	l.before = r.at.at
+	// Nobody knows where it ended: whatever is asked for there is damaged.
+	r.out.DurableEnd = max(r.out.DurableEnd, last.base+1)
+	return nil
+}
+
+// makeAgain makes a segment again that was being made when the process died.
+func (r *recovery) makeAgain(last found, from segment.Point) error {
+	if err := segment.Discard(&r.l.shared, last.base); err != nil {
+		return err
+	}
+	s, err := segment.Create(&r.l.shared, from)
+	if err != nil {
+		return err
+	}
+	r.l.active = s
+	r.at.base, r.at.at = last.base, from
+	return nil
+}
+
+// recoverEpochs finds the history of leader epochs. The epochs of the tail are
+// known by now.
+//
+// What was stored of it is believed up to the point from which the tail was
+// read, if it agrees with the checkpoint about the epoch there: it is replaced
+// as a whole when an epoch begins, so an older one lacks the last epoch. Else
+// it is made again from the indexes and the log.
+func (r *recovery) recoverEpochs() error {
+	tail := r.epochs
+	known, ok := r.storedEpochs()
+	if !ok {
+		var err error
+		if known, err = r.epochsOfSegments(); err != nil {
+			return err
+		}
+	}
+	for _, e := range tail {
+		if n := len(known); n == 0 || known[n-1].Epoch < e.Epoch {
+			known = append(known, e)
+		}
+	}
+	known = epochsBelow(known, r.at.at.Offset)
+	r.epochs = known
+	if n := len(known); n > 0 {
+		r.at.epochStart = known[n-1].Offset
+		r.at.at.Epoch = max(r.at.at.Epoch, known[n-1].Epoch)
+	}
+	if !ok && len(known) > 0 {
+		r.l.storeEpochs(known)
+	}
+	return nil
+}
+
+// storedEpochs returns the stored history up to the checkpoint.
+func (r *recovery) storedEpochs() ([]segment.EpochStart, bool) {
+	if !r.hasFacts {
+		return nil, false
+	}
+	m := &r.facts.synced
+	if m.at.Epoch == NoEpoch {
+		return nil, true
+	}
+	payload, err := checkpoint.Read(r.l.o.FS, r.l.path(epochsFile))
+	if err != nil {
+		return nil, false
+	}
+	epochs, err := parseEpochs(payload)
+	if err != nil {
+		return nil, false
+	}
+	epochs = epochsBelow(epochs, m.at.Offset)
+	n := len(epochs)
+	if n == 0 || epochs[n-1] != (segment.EpochStart{Epoch: m.at.Epoch, Offset: m.epochStart}) {
+		return nil, false
+	}
+	return epochs, true
+}
+
+// epochsOfSegments makes the history from the indexes of the sealed segments
+// and from the last one. A damaged segment leaves a gap.
+func (r *recovery) epochsOfSegments() ([]segment.EpochStart, error) {
+	var out []segment.EpochStart
+	add := func(epochs []segment.EpochStart) {
+		for _, e := range epochs {
+			if n := len(out); n == 0 || out[n-1].Epoch < e.Epoch {
+				out = append(out, e)
+			}
+		}
+	}
+	for _, s := range r.sealed {
+		x, err := s.Index()
+		var corrupt *segment.CorruptError
+		switch {
+		case err == nil:
+			add(x.Epochs)
+		case errors.As(err, &corrupt):
+			r.l.logger.Warn("leader epochs of a segment are not known", "base_offset", int64(s.Base()), "err", corrupt)
+		default:
+			return nil, err
+		}
+	}
+	if s := r.l.active; s != nil {
+		epochs, err := s.ScanEpochs()
+		if err != nil {
+			return nil, err
+		}
+		add(epochs)
+	}
+	return out, nil
+}

@@ -1,0 +1,140 @@
+package commitlog
+
+import (
+	"time"
+
+	"github.com/millstream-io/millstream/storage/record"
+	"github.com/millstream-io/millstream/storage/segment"
+)
+
+// DeleteBefore moves the log start to off, durably, and removes the segments
+// that lie below it. It returns the log start, which never goes back.
+//
+// The error is an *OffsetOutOfRangeError if off is beyond the end, else as
+// Append's.
+//
+// REQUIRES: one writer. off is not beyond the high watermark.
+func (l *Log) DeleteBefore(off record.Offset) (record.Offset, error) {
+	if err := l.enter(); err != nil {
+		return l.Start(), err
+	}
+	defer l.leave()
+	if err := l.writable(); err != nil {
+		return l.Start(), err
+	}
+	if off > l.End() {
+		return l.Start(), &OffsetOutOfRangeError{Requested: off, Start: l.Start(), End: l.End()}
+	}
+	_, err := l.startAt(off)
+	return l.Start(), err
+}
+
+// Retain removes the segments that retention lets go, and returns how many.
+// Only whole segments go, and never the one that is written to: if that has
+// had its time, it is sealed first. Removing ends at a segment that cannot be
+// judged, with the error.
+//
+// REQUIRES: one writer.
+func (l *Log) Retain(now time.Time) (removed int, err error) {
+	if err := l.enter(); err != nil {
+		return 0, err
+	}
+	defer l.leave()
+	if err := l.writable(); err != nil {
+		return 0, err
+	}
+	c := l.config.Load()
+	oldest := int64(0)
+	if c.RetentionAge > 0 {
+		oldest = now.Add(-c.RetentionAge).UnixMilli()
+		if l.active != nil && isExpired(l.active.At(), oldest) {
+			if err := l.roll(); err != nil {
+				return 0, err
+			}
+		}
+	}
+	off, judged := l.retainedFrom(c, oldest)
+	removed, err = l.startAt(off)
+	if err == nil {
+		err = judged
+	}
+	return removed, err
+}
+
+func isExpired(p segment.Point, oldest int64) bool { return !p.IsEmpty() && p.AppendTimeMs < oldest }
+
+// retainedFrom returns the base of the first segment that is to stay.
+func (l *Log) retainedFrom(c *Config, oldest int64) (record.Offset, error) {
+	segments := l.view.Load().segments
+	if len(segments) == 0 {
+		return l.Start(), nil
+	}
+	size := l.Size()
+	for _, s := range segments[:len(segments)-1] {
+		if c.RetentionBytes > 0 && size-s.Size() >= c.RetentionBytes {
+			size -= s.Size()
+			continue
+		}
+		if c.RetentionAge <= 0 {
+			return s.Base(), nil
+		}
+		end, err := s.Summary()
+		if err != nil {
+			return s.Base(), err
+		}
+		if !isExpired(end, oldest) {
+			return s.Base(), nil
+		}
+		size -= s.Size()
+	}
+	return segments[len(segments)-1].Base(), nil
+}
+
+// startAt moves the log start, if it is below off, and removes what is then
+// below it. The start is durable before the first file goes: a crash leaves
+// segments that recovery knows to be rubbish, and no gap.
+func (l *Log) startAt(off record.Offset) (removed int, err error) {
+	if off <= l.Start() {
+		return 0, nil
+	}
+	l.nextStart = off
+	if err := l.storeStart(); err != nil {
+		l.nextStart = l.Start()
+		return 0, err
+	}
+	l.start.Store(int64(off))
+	v := l.view.Load()
+	n := 0
+	for n < len(v.segments)-1 && v.segments[n].End() <= off {
+		n++
+	}
+	l.view.Store(&view{segments: v.segments[n:], epochs: epochsFrom(v.epochs, off)})
+	bytes := int64(0)
+	for _, s := range v.segments[:n] {
+		bytes += s.Size()
+		l.size.Add(-s.Size())
+		s.Retire()
+		// Its readers keep the bytes until they are done: a name is removed,
+		// and the file goes with its last reference. What cannot be removed
+		// now is removed at the next start.
+		if err := s.Remove(); err != nil {
+			l.logger.Warn("segment not removed", "base_offset", int64(s.Base()), "err", err)
+		}
+	}
+	if n > 0 {
+		l.o.Observer.Removed(n, bytes)
+	}
+	return n, nil
+}
+
+// storeStart makes the log start durable, even where no checkpoint was stored
+// yet.
+func (l *Log) storeStart() error {
+	if err := l.storeEverywhere(); err != nil {
+		return err
+	}
+	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+		return l.metadataFailed("store log start", err)
+	}
+	return nil
+}
