@@ -1,0 +1,6 @@
+//go:build !linux
+
+package mmap_test
+
+// readWithoutGuard does nothing where nothing is mapped.
+func readWithoutGuard() {}
