@@ -1,0 +1,97 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/millstream-io/millstream/server/replica"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+// ErrClosed says that the partition is closed here: it was deleted, moved, or
+// the broker stops. Nothing was written.
+var ErrClosed = errors.New("partition is closed")
+
+// ErrUnknownOutcome says that a batch was written but never acknowledged: it
+// may or may not be in the log that comes out of this.
+var ErrUnknownOutcome = errors.New("outcome unknown")
+
+// NotLeaderError says that this broker does not lead the partition. Nothing
+// was written.
+type NotLeaderError struct {
+	// Leader is who leads, as far as is known here; replica.None: nobody.
+	Leader replica.ID
+	// Epoch is the leader epoch last heard of.
+	Epoch record.LeaderEpoch
+}
+
+// Error says it for people.
+func (e *NotLeaderError) Error() string {
+	return fmt.Sprintf("not the leader: broker %d leads in epoch %d", e.Leader, e.Epoch)
+}
+
+// FailedError says that the storage below the partition has failed for good:
+// the log directory after a failed sync, or this log. Nothing was written.
+type FailedError struct{ Cause error }
+
+// Error says it for people.
+func (e *FailedError) Error() string { return "storage failed: " + e.Cause.Error() }
+
+// Unwrap returns the failure.
+func (e *FailedError) Unwrap() error { return e.Cause }
+
+// QuarantinedError says that damage was found in the log: it takes no more
+// writes, nothing of it is cut or deleted, and what verifies can be read.
+type QuarantinedError struct{ Cause error }
+
+// Error says it for people.
+func (e *QuarantinedError) Error() string { return "quarantined: " + e.Cause.Error() }
+
+// Unwrap returns the damage that was found.
+func (e *QuarantinedError) Unwrap() error { return e.Cause }
+
+// TimestampError says that a create time is further ahead of the broker's
+// clock than timestamp.max.ahead.ms.
+type TimestampError struct {
+	// TimestampMs is the greatest timestamp of the batch.
+	TimestampMs int64
+	// NowMs is the broker's clock.
+	NowMs int64
+	// MaxAheadMs is the limit.
+	MaxAheadMs int64
+}
+
+// Error says it for people.
+func (e *TimestampError) Error() string {
+	return fmt.Sprintf("timestamp %d is %d ms ahead, limit %d ms", e.TimestampMs, e.TimestampMs-e.NowMs, e.MaxAheadMs)
+}
+
+// NotEnoughReplicasError says that the committed ISR is smaller than the
+// effective min ISR. Nothing was written.
+type NotEnoughReplicasError struct {
+	// InSync is the size of the committed ISR.
+	InSync int
+	// Required is the effective min ISR.
+	Required int
+}
+
+// Error says it for people.
+func (e *NotEnoughReplicasError) Error() string {
+	return fmt.Sprintf("%d replicas in sync, %d required", e.InSync, e.Required)
+}
+
+// DivergedError says that a position is of another history of the log.
+type DivergedError struct {
+	// Epoch is the greatest leader epoch that both may have in common.
+	Epoch record.LeaderEpoch
+	// SafeOffset is from where it is safe to read on.
+	SafeOffset record.Offset
+}
+
+// Error says it for people.
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("position is of another history of the log: safe from offset %d of epoch %d", e.SafeOffset, e.Epoch)
+}
+
+// unknown returns the ErrUnknownOutcome that a cause leads to.
+func unknown(cause error) error { return fmt.Errorf("%w: %w", ErrUnknownOutcome, cause) }

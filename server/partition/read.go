@@ -1,0 +1,88 @@
+package partition
+
+import (
+	"context"
+	"errors"
+
+	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/record"
+	"github.com/millstream-io/millstream/storage/segment"
+)
+
+// Reader reads a partition up to its readable end. One goroutine uses it and
+// closes it.
+type Reader struct {
+	p *Partition
+	r *commitlog.Reader
+}
+
+// NewReader returns a reader. It costs nothing until it reads.
+func (p *Partition) NewReader() *Reader { return &Reader{p: p, r: p.log.NewReader()} }
+
+// Read returns the stored bytes of the batches from offset on that can be
+// read, about maxBytes of them and at least one batch, in memory that alloc
+// gives. At the readable end it returns an empty range. The first batch may
+// begin before from.
+//
+// It fails with ErrClosed, *FailedError, *NotLeaderError,
+// *commitlog.OffsetOutOfRangeError, or *segment.CorruptError, after which the
+// partition is quarantined.
+func (r *Reader) Read(from record.Offset, maxBytes int, alloc func(int) []byte) (commitlog.Range, error) {
+	if err := r.p.status.Load().unreadable(); err != nil {
+		return commitlog.Range{}, err
+	}
+	limit := record.Offset(r.p.readable.Load())
+	if from > limit {
+		return commitlog.Range{}, &commitlog.OffsetOutOfRangeError{Requested: from, Start: r.p.log.Start(), End: limit}
+	}
+	got, err := r.r.Read(from, limit, maxBytes, alloc)
+	if err != nil {
+		return commitlog.Range{}, r.p.examine(err)
+	}
+	return got, nil
+}
+
+// Close gives back what the reader holds.
+func (r *Reader) Close() { r.r.Close() }
+
+// examine quarantines the partition if err is damage, and returns err.
+func (p *Partition) examine(err error) error {
+	if damage, ok := errors.AsType[*segment.CorruptError](err); ok {
+		p.quarantine(damage)
+	}
+	return err
+}
+
+// OffsetForTime returns the offset of the first readable record whose
+// timestamp is not before ms (milliseconds since 1970-01-01 UTC); false if
+// there is none.
+func (p *Partition) OffsetForTime(ctx context.Context, ms int64) (record.Offset, bool, error) {
+	if err := context.Cause(ctx); err != nil {
+		return 0, false, err
+	}
+	if err := p.status.Load().unreadable(); err != nil {
+		return 0, false, err
+	}
+	off, found, err := p.log.OffsetForTime(ms, record.Offset(p.readable.Load()))
+	if err != nil {
+		return 0, false, p.examine(err)
+	}
+	return off, found, nil
+}
+
+// CheckEpoch tells whether a position is of this history of the log (rule
+// H6): off is the offset to go on at, epoch the leader epoch of the record
+// before it. It returns nil or a *DivergedError.
+func (p *Partition) CheckEpoch(off record.Offset, epoch record.LeaderEpoch) error {
+	start := p.log.Start()
+	if off <= start {
+		// What was before it is gone with its epochs; nothing can be said, and
+		// nothing that is left can differ.
+		return nil
+	}
+	known, end := p.log.EpochEnd(epoch)
+	if known == epoch && off <= end {
+		return nil
+	}
+	return &DivergedError{Epoch: known, SafeOffset: max(start, min(off, end))}
+}

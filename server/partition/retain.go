@@ -1,0 +1,68 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+// DeleteRecords moves the log start to before, if it is not there already,
+// and returns the log start. Space is freed by whole segments. It fails with
+// *commitlog.OffsetOutOfRangeError if before is above the readable end, and as
+// Append does.
+func (p *Partition) DeleteRecords(ctx context.Context, before record.Offset) (start record.Offset, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return 0, err
+	}
+	p.exclusively(func() {
+		start, err = p.deleteBefore(before)
+	})
+	return start, err
+}
+
+func (p *Partition) deleteBefore(before record.Offset) (record.Offset, error) {
+	if err := p.status.Load().unwritable(); err != nil {
+		return 0, err
+	}
+	start, end := p.log.Start(), record.Offset(p.readable.Load())
+	if before < 0 || before > end {
+		return 0, &commitlog.OffsetOutOfRangeError{Requested: before, Start: start, End: end}
+	}
+	if before <= start {
+		return start, nil
+	}
+	start, err := p.log.DeleteBefore(before)
+	return start, p.noteFailure(err)
+}
+
+// Retain removes the segments that retention lets go, as the clock of the
+// partition says, and returns how many.
+func (p *Partition) Retain(now time.Time) (removed int, err error) {
+	p.exclusively(func() {
+		if p.status.Load().unwritable() == nil {
+			removed, err = p.log.Retain(now)
+			err = p.noteFailure(err)
+		}
+	})
+	return removed, err
+}
+
+// SetLogConfig changes segment size and age and retention.
+func (p *Partition) SetLogConfig(c commitlog.Config) { p.log.SetConfig(c) }
+
+// SyncCheckpoint makes the last checkpoint durable, if there is a newer one
+// than is (rule S2). A failed sync is final, here as well.
+func (p *Partition) SyncCheckpoint() error { return p.noteFailure(p.log.SyncCheckpoint()) }
+
+// noteFailure fails the partition if err says that the log has, and returns
+// err.
+func (p *Partition) noteFailure(err error) error {
+	if failed, ok := errors.AsType[*commitlog.FailedError](err); ok {
+		p.observer.LogFailed(failed)
+		p.Fail(failed)
+	}
+	return err
+}
