@@ -110,7 +110,7 @@ func (p *Program) Run(ctx context.Context) int {
 func (p *Program) command() (root *cobra.Command, started *bool) {
 	started = new(bool)
 	root = group("millstream", "A streaming platform whose API is protobuf over gRPC",
-		p.topicCommand(), p.produceCommand(), p.consumeCommand(), p.clusterCommand(), p.logCommand(), p.apiCommand(), p.completionCommand(), p.versionCommand(),
+		p.topicCommand(), p.produceCommand(), p.consumeCommand(), p.benchCommand(), p.clusterCommand(), p.logCommand(), p.apiCommand(), p.completionCommand(), p.versionCommand(),
 	)
 	root.Example = `  millstream dev --topics orders:3
   echo hello | millstream produce orders
@@ -123,7 +123,7 @@ func (p *Program) command() (root *cobra.Command, started *bool) {
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.addr, "addr", defaultAddr, "`HOST:PORT` of a broker (env MILLSTREAM_ADDR)")
 	flags.StringVarP(&p.output, "output", "o", "", "output `FORMAT`: table, json or yaml; consume has others")
-	flags.StringVar(&p.logLevel, "log-level", "info", "least level logged: debug, info, warn or error (env MILLSTREAM_LOG_LEVEL)")
+	flags.StringVar(&p.logLevel, "log-level", "", "least `LEVEL` logged: debug, info, warn or error (env MILLSTREAM_LOG_LEVEL)")
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		*started = true
 		return p.resolve(c)
@@ -140,8 +140,10 @@ func (p *Program) resolve(c *cobra.Command) error {
 	if v := p.Getenv("MILLSTREAM_LOG_LEVEL"); v != "" && !flags.Changed("log-level") {
 		p.logLevel = v
 	}
-	if _, err := telemetry.ParseLevel(p.logLevel); err != nil {
-		return misuse(c, "%v", err)
+	if p.logLevel != "" {
+		if _, err := telemetry.ParseLevel(p.logLevel); err != nil {
+			return misuse(c, "%v", err)
+		}
 	}
 	return p.checkAddr(c)
 }

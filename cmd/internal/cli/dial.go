@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"strconv"
 	"sync"
@@ -11,6 +12,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+
+	millstream "github.com/millstream-io/millstream/clients/go"
+	"github.com/millstream-io/millstream/server/telemetry"
 )
 
 const (
@@ -58,22 +62,41 @@ func (p *Program) checkAddr(c *cobra.Command) error {
 	return nil
 }
 
+// target is the broker for gRPC. passthrough: the dialer looks names up, and no
+// resolver is started.
+func (p *Program) target() string { return "passthrough:///" + p.addr }
+
 // dialOptions are those of every connection to a broker.
 func (p *Program) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(p.dialed.dial),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
 		grpc.WithUserAgent("millstream-cli/" + p.Version),
-		grpc.WithDisableServiceConfig(),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 	}
 }
 
 // dial returns a connection to the broker. The caller closes it.
 func (p *Program) dial() (*grpc.ClientConn, error) {
-	// passthrough: the dialer looks names up, and no resolver is started.
-	return grpc.NewClient("passthrough:///"+p.addr, p.dialOptions()...)
+	return grpc.NewClient(p.target(), append(p.dialOptions(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
+	)...)
+}
+
+// client returns a Go client for the broker. The caller closes it.
+func (p *Program) client() (*millstream.Client, error) {
+	return millstream.New(millstream.Options{Addr: p.target(), Logger: p.logger(slog.LevelWarn), DialOptions: p.dialOptions()})
+}
+
+// logger returns a log on standard error from --log-level on, or from the
+// level that is usual for the command.
+func (p *Program) logger(usual slog.Level) *slog.Logger {
+	level := usual
+	if p.logLevel != "" {
+		level, _ = telemetry.ParseLevel(p.logLevel) // resolve has refused what is none
+	}
+	return telemetry.NewLogger(p.Err, telemetry.LogOptions{Format: telemetry.FormatText, Level: level, Getenv: p.Getenv})
 }
 
 // call makes one call with a client of the generated stubs, in bounded time.

@@ -84,11 +84,6 @@ func (p *Program) produce(ctx context.Context, o millstream.ProducerOptions, par
 	return firstOf(err)
 }
 
-// client returns a Go client for the broker.
-func (p *Program) client() (*millstream.Client, error) {
-	return millstream.New(millstream.Options{Addr: "passthrough:///" + p.addr, DialOptions: p.dialOptions()})
-}
-
 // settled counts what became of a batch.
 func (r *production) settled(b millstream.BatchResult) {
 	if b.Err != nil {
