@@ -52,6 +52,11 @@ func (d *decoder) unzstd(dst, src []byte, limit int) ([]byte, *InvalidBatchError
 	}
 	// DecodeAll grows what it is given; keptBytes spares it the first steps.
 	out, err := d.zstd.DecodeAll(src, room(dst, min(most, keptBytes)))
+	if cap(out) > keptBytes {
+		// WHY: it holds on to what it last wrote to.
+		d.zstd.Close()
+		d.zstd = nil
+	}
 	switch {
 	case errors.Is(err, zstd.ErrDecoderSizeExceeded):
 		return nil, tooLong(limit+1, limit)

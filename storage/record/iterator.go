@@ -64,7 +64,7 @@ func (it *Iterator) Next() bool {
 			continue
 		}
 		n, start := shortLength(it.b, 1)
-		if start == 0 || n > len(it.b)-start {
+		if n > len(it.b)-start {
 			return it.fail("length of a record")
 		}
 		content := it.b[start : start+n : start+n]
@@ -161,7 +161,7 @@ func (it *Iterator) read(b []byte) bool {
 		switch b[i] {
 		case tagKey, tagValue, tagHeaders:
 			n, start := shortLength(b, i+1)
-			if start == 0 || n > len(b)-start {
+			if n > len(b)-start {
 				return false
 			}
 			content := b[start : start+n : start+n]
@@ -211,7 +211,7 @@ func readHeader(b []byte) (h RecordHeader, ok bool) {
 			continue
 		}
 		n, start := shortLength(b, i+1)
-		if start == 0 || n > len(b)-start {
+		if n > len(b)-start {
 			return h, false
 		}
 		content := b[start : start+n : start+n]

@@ -70,13 +70,13 @@ func (r *Ranges) plain() bool {
 		return false
 	}
 	n, start := shortLength(b, 1)
-	if start == 0 || n > len(b)-start {
+	if n > len(b)-start {
 		return false
 	}
 	content := b[start : start+n]
 	if n > 0 && content[0] == tagKey {
 		k, from := shortLength(content, 1)
-		if from == 0 || k > n-from {
+		if k > n-from {
 			return false
 		}
 		r.key = content[from : from+k : from+k]
@@ -97,7 +97,7 @@ func keyless(b []byte) bool {
 		return false
 	}
 	n, start := shortLength(b, 1)
-	return start > 0 && n == len(b)-start
+	return n == len(b)-start
 }
 
 // read passes a record of any form, whose tag has been passed.
