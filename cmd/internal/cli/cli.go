@@ -110,7 +110,7 @@ func (p *Program) Run(ctx context.Context) int {
 func (p *Program) command() (root *cobra.Command, started *bool) {
 	started = new(bool)
 	root = group("millstream", "A streaming platform whose API is protobuf over gRPC",
-		p.topicCommand(), p.produceCommand(), p.consumeCommand(), p.benchCommand(), p.clusterCommand(), p.logCommand(), p.apiCommand(), p.completionCommand(), p.versionCommand(),
+		p.topicCommand(), p.produceCommand(), p.consumeCommand(), p.benchCommand(), p.clusterCommand(), p.logCommand(), p.apiCommand(), p.configCommand(), p.completionCommand(), p.versionCommand(),
 	)
 	root.Example = `  millstream dev --topics orders:3
   echo hello | millstream produce orders

@@ -68,7 +68,8 @@ func isTerminal(w any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// oneLine joins lines; errors.Join parts errors by them.
+func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }
 
 // explain says what went wrong, why in the API's words, and what to do.
 func (p *Program) explain(err error) string {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/knadh/koanf/v2"
@@ -46,16 +47,16 @@ type Error struct {
 // Error says it for people.
 func (e *Error) Error() string { return e.Where + ": " + e.Why }
 
-// Register adds a flag for each setting of cfg and one for the file. Settings
-// whose flag fs has already keep it. It panics on a configuration that Walk
-// refuses: that is a mistake in the program, found by its tests.
-func Register(fs *pflag.FlagSet, cfg any) {
+// Register adds a flag for each setting of cfg and one for the file, but for
+// those that the command has by another way. It panics on a configuration that
+// Walk refuses: that is a mistake in the program, found by its tests.
+func Register(fs *pflag.FlagSet, cfg any, had ...string) {
 	all, err := Walk(cfg)
 	if err != nil {
 		panic(err)
 	}
 	for _, s := range all {
-		if fs.Lookup(s.Name) != nil {
+		if slices.Contains(had, s.Name) {
 			continue
 		}
 		f := fs.VarPF(newFlagValue(&s), s.Name, "", s.Doc)

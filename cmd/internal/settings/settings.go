@@ -53,6 +53,16 @@ func (s *Setting) Env() string {
 // Text is the value of the field now.
 func (s *Setting) Text() string { return textOf(s.field) }
 
+// Any is the value of the field now, as YAML has it: a number, a truth value,
+// a list, or the text of anything else.
+func (s *Setting) Any() any {
+	switch v := s.field.Interface().(type) {
+	case bool, int, int32, int64, uint32, []string:
+		return v
+	}
+	return s.Text()
+}
+
 // Set parses text into the field.
 func (s *Setting) Set(text string) error { return parseInto(s.field, text) }
 
@@ -119,10 +129,10 @@ func kindOf(v reflect.Value) string {
 		return "text"
 	case bool:
 		return "yes/no"
-	case int, int32, int64, uint32:
-		return "number"
 	case time.Duration:
 		return "duration"
+	case int, int32, int64, uint32:
+		return "number"
 	case []string:
 		return "list"
 	}
