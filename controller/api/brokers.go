@@ -1,0 +1,23 @@
+package api
+
+import (
+	"context"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+)
+
+// RegisterBroker is part of ControllerService.
+func (s *Service) RegisterBroker(ctx context.Context, r *controllerv1.RegisterBrokerRequest) (*controllerv1.RegisterBrokerResponse, error) {
+	if err := checkRegistration(r); err != nil {
+		return nil, err
+	}
+	return s.o.Loop.RegisterBroker(ctx, r)
+}
+
+// Heartbeat is part of ControllerService.
+func (s *Service) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatRequest) (*controllerv1.HeartbeatResponse, error) {
+	if err := checkHeartbeat(r); err != nil {
+		return nil, err
+	}
+	return s.o.Loop.Heartbeat(ctx, r)
+}

@@ -1,0 +1,160 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/server/topicconfig"
+
+	"github.com/millstream-io/millstream/controller/placement"
+	"github.com/millstream-io/millstream/controller/reconcile"
+	"github.com/millstream-io/millstream/controller/store"
+)
+
+// retryAfter is when a call may be repeated that a controller could not carry
+// out now.
+const retryAfter = 100 * time.Millisecond
+
+// FaultOf says how an error of the controller is told to brokers; nil: it is
+// not one that was foreseen. It is the only place that does.
+func FaultOf(err error) *rpc.Fault {
+	if f := ofRequest(err); f != nil {
+		return f
+	}
+	return ofState(err)
+}
+
+// ofRequest maps errors that a request is to blame for.
+func ofRequest(err error) *rpc.Fault {
+	if e, ok := errors.AsType[*FieldError](err); ok {
+		return &rpc.Fault{
+			Code: codes.InvalidArgument, Reason: pb.ErrorReason_ERROR_REASON_INVALID_FIELD, Message: e.Error(),
+			Field: &pb.FieldViolation{Field: e.Field, Description: e.Why},
+		}
+	}
+	if e, ok := errors.AsType[*topicconfig.NameError](err); ok {
+		return &rpc.Fault{
+			Code: codes.InvalidArgument, Reason: pb.ErrorReason_ERROR_REASON_INVALID_FIELD, Message: e.Error(),
+			Field: &pb.FieldViolation{Field: "topic", Description: e.Why},
+		}
+	}
+	if e, ok := errors.AsType[*topicconfig.UnknownError](err); ok {
+		return &rpc.Fault{
+			Code: codes.InvalidArgument, Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_CONFIG, Message: e.Error(),
+			Field: &pb.FieldViolation{Field: e.Name, Description: "is not the name of a setting"},
+		}
+	}
+	if e, ok := errors.AsType[*topicconfig.InvalidError](err); ok {
+		return &rpc.Fault{
+			Code: codes.InvalidArgument, Reason: pb.ErrorReason_ERROR_REASON_INVALID_CONFIG, Message: e.Error(),
+			Field: &pb.FieldViolation{Field: e.Name, Description: e.Why},
+		}
+	}
+	if e, ok := errors.AsType[*reconcile.FeatureLevelError](err); ok {
+		return &rpc.Fault{
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_UNSUPPORTED_FIELD, Message: e.Error(),
+			Field: &pb.FieldViolation{Field: "feature_level_max", Description: e.Error()},
+		}
+	}
+	return nil
+}
+
+// ofState maps errors that the state of the cluster is to blame for.
+func ofState(err error) *rpc.Fault {
+	if e, ok := errors.AsType[*reconcile.TopicExistsError](err); ok {
+		return &rpc.Fault{
+			Code: codes.AlreadyExists, Reason: pb.ErrorReason_ERROR_REASON_TOPIC_EXISTS, Message: e.Error(), Resource: topic(e.Topic),
+		}
+	}
+	if e, ok := errors.AsType[*reconcile.UnknownTopicError](err); ok {
+		return &rpc.Fault{
+			Code: codes.NotFound, Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION, Message: e.Error(), Resource: topic(e.Topic),
+		}
+	}
+	if e, ok := errors.AsType[*reconcile.ConflictError](err); ok {
+		return &rpc.Fault{
+			Code: codes.Aborted, Reason: pb.ErrorReason_ERROR_REASON_CONFLICT, Message: e.Error(), Resource: topic(e.Topic),
+			Metadata: map[string]string{"currentRevision": strconv.FormatInt(e.Current, 10)},
+		}
+	}
+	if e, ok := errors.AsType[*placement.NotEnoughBrokersError](err); ok {
+		return &rpc.Fault{
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS, Message: e.Error(),
+			Metadata: map[string]string{"wantedBrokers": strconv.Itoa(e.Wanted), "availableBrokers": strconv.Itoa(e.Available)},
+			Field:    &pb.FieldViolation{Field: "replication_factor", Description: e.Error()},
+		}
+	}
+	if e, ok := errors.AsType[*reconcile.LimitError](err); ok {
+		return &rpc.Fault{
+			Code: codes.ResourceExhausted, Reason: pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, Message: e.Error(),
+			Limit: &pb.LimitViolation{Limit: e.Limit, Maximum: e.Most, Actual: e.Actual},
+		}
+	}
+	if e, ok := errors.AsType[*reconcile.StaleBrokerEpochError](err); ok {
+		return &rpc.Fault{
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_STALE_BROKER_EPOCH, Message: e.Error(),
+			Resource: &pb.ResourceReference{Type: "broker", Name: strconv.Itoa(int(e.Broker))},
+			Metadata: map[string]string{"currentBrokerEpoch": strconv.FormatInt(e.Current, 10)},
+		}
+	}
+	if e, ok := errors.AsType[*reconcile.WrongClusterError](err); ok {
+		return &rpc.Fault{
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_WRONG_CLUSTER, Message: e.Error(),
+			Field: &pb.FieldViolation{Field: "cluster_id", Description: e.Error()},
+		}
+	}
+	return ofController(err)
+}
+
+// ofController maps errors that the controller is to blame for.
+func ofController(err error) *rpc.Fault {
+	if e, ok := errors.AsType[*reconcile.NotActiveError](err); ok {
+		return unavailable(e.Error(), e.Active)
+	}
+	if e, ok := errors.AsType[*reconcile.UnfinishedError](err); ok {
+		return unknownOutcome(e.Error())
+	}
+	switch {
+	case errors.Is(err, store.ErrUnknownOutcome):
+		return unknownOutcome("the controller lost sight of the change: it may or may not be carried out")
+	case errors.Is(err, store.ErrDeposed):
+		return unavailable("the controller is not active any more", -1)
+	case errors.Is(err, store.ErrFull):
+		return &rpc.Fault{
+			Code: codes.ResourceExhausted, Reason: pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, Message: store.ErrFull.Error(),
+			Limit: &pb.LimitViolation{Limit: "bytes of the metadata store"},
+		}
+	case errors.Is(err, errTooManyWatchers):
+		return &rpc.Fault{
+			Code: codes.ResourceExhausted, Reason: pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, Message: err.Error(),
+			Limit: &pb.LimitViolation{Limit: "watches of a controller", Maximum: maxWatchers, Actual: maxWatchers + 1},
+		}
+	case errors.Is(err, errDraining):
+		return rpc.ShuttingDownFault()
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return unknownOutcome("the call ended before its outcome was known")
+	}
+	return nil
+}
+
+func unavailable(message string, active int32) *rpc.Fault {
+	return &rpc.Fault{
+		Code: codes.Unavailable, Reason: pb.ErrorReason_ERROR_REASON_CONTROLLER_UNAVAILABLE, Message: message,
+		Retryable: true, RetryAfter: retryAfter, Metadata: map[string]string{"activeControllerId": fmt.Sprint(active)},
+	}
+}
+
+func unknownOutcome(message string) *rpc.Fault {
+	return &rpc.Fault{Code: codes.Unknown, Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME, Message: message}
+}
+
+func topic(name string) *pb.ResourceReference {
+	return &pb.ResourceReference{Type: "topic", Name: name}
+}

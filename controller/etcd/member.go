@@ -1,0 +1,204 @@
+// Package etcd runs the embedded etcd member of a controller and gives the
+// controllers' metadata store over it. It is the only package that knows etcd.
+//
+// It refuses to own what is kept in the store: it moves bytes under keys.
+//
+// INVARIANT: nobody outside the process can reach the store: the member has
+// no listener for clients, and one for peers only when there are peers.
+//
+// Goroutines: etcd's own, started by Open and gone when Close returns. Who
+// opens a member closes it.
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.etcd.io/etcd/server/v3/storage/wal"
+	"go.uber.org/zap"
+)
+
+const (
+	// walSegmentBytes is what etcd allocates for each file of its log, two at
+	// a time: 64 MB by default, more than the metadata of most clusters.
+	walSegmentBytes = 8 << 20
+	// quotaBytes bounds the store; 10,000 partitions take about 5 MiB.
+	quotaBytes = 2 << 30
+	// history is for how long old revisions are kept.
+	history = time.Hour
+	// aloneURL stands for the address of a member that has no peers. Nobody
+	// listens there nor dials it, but etcd wants one.
+	aloneURL = "http://alone.invalid:2380"
+	dirPerm  = 0o700
+)
+
+// Peer is a member of the quorum.
+type Peer struct {
+	// ID is the controller's identity.
+	ID int32
+	// URL is where its peers reach it.
+	URL string
+}
+
+// Options are what a member needs.
+type Options struct {
+	// ID is the controller's identity, from 0.
+	ID int32
+	// Dir holds the member's files and nothing else.
+	Dir string
+	// Peers are all members, this one included; none: it is alone.
+	Peers []Peer
+	// ListenPeers is where the member listens for its peers; empty if alone.
+	ListenPeers string
+	// Tick is the heartbeat of raft and a tenth of the election timeout; 0:
+	// 100 ms. A single member in dev uses 10 ms.
+	Tick time.Duration
+	// Logger is required. etcd's own reports come at a level lower.
+	Logger *slog.Logger
+}
+
+func (o Options) validate() error {
+	switch {
+	case o.ID < 0:
+		return fmt.Errorf("controller id %d is negative", o.ID)
+	case o.Dir == "":
+		return errors.New("the controller needs a directory")
+	case o.Logger == nil:
+		return errors.New("the controller needs a logger")
+	case len(o.Peers) == 0:
+		return nil
+	case o.ListenPeers == "":
+		return errors.New("a controller with peers needs an address to listen for them")
+	case !slices.ContainsFunc(o.Peers, func(p Peer) bool { return p.ID == o.ID }):
+		return fmt.Errorf("controller %d is not among the peers", o.ID)
+	}
+	return nil
+}
+
+// Member is a running etcd member. Its methods may be called from any
+// goroutine.
+type Member struct {
+	etcd   *embed.Etcd
+	client *clientv3.Client
+	lock   *os.File
+	closed sync.Once
+}
+
+// smallWAL sets what etcd has as a variable of its package, once.
+var smallWAL = sync.OnceFunc(func() { wal.SegmentSizeBytes = walSegmentBytes })
+
+// Open starts a member. It fails with *InUseError when another process has the
+// directory. It does not wait for a leader.
+func Open(o Options) (*Member, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	smallWAL()
+	if err := os.MkdirAll(o.Dir, dirPerm); err != nil {
+		return nil, fmt.Errorf("make the controller's directory: %w", err)
+	}
+	lock, err := lockDir(filepath.Join(o.Dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := o.config()
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start the metadata store in %s: %w", o.Dir, err), lock.Close())
+	}
+	return &Member{etcd: e, client: v3client.New(e.Server), lock: lock}, nil
+}
+
+func (o Options) config() (*embed.Config, error) {
+	cfg := embed.NewConfig()
+	cfg.Name = memberName(o.ID)
+	cfg.Dir = filepath.Join(o.Dir, "etcd")
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(newSlogCore(o.Logger)))
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = nil, nil
+	tick := o.Tick
+	if tick == 0 {
+		tick = 100 * time.Millisecond
+	}
+	cfg.TickMs, cfg.ElectionMs = uint(tick.Milliseconds()), uint(10*tick.Milliseconds())
+	cfg.QuotaBackendBytes = quotaBytes
+	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = "periodic", history.String()
+	cfg.InitialClusterToken = "millstream"
+	peers := o.Peers
+	if len(peers) == 0 {
+		peers = []Peer{{ID: o.ID, URL: aloneURL}}
+	}
+	var members []string
+	for _, p := range peers {
+		u, err := url.Parse(p.URL)
+		if err != nil {
+			return nil, fmt.Errorf("address of controller %d: %w", p.ID, err)
+		}
+		if p.ID == o.ID {
+			cfg.AdvertisePeerUrls = []url.URL{*u}
+		}
+		members = append(members, memberName(p.ID)+"="+p.URL)
+	}
+	cfg.InitialCluster = strings.Join(members, ",")
+	cfg.ListenPeerUrls = nil
+	if o.ListenPeers != "" {
+		u, err := url.Parse(o.ListenPeers)
+		if err != nil {
+			return nil, fmt.Errorf("address to listen for peers: %w", err)
+		}
+		cfg.ListenPeerUrls = []url.URL{*u}
+	}
+	return cfg, nil
+}
+
+func memberName(id int32) string { return fmt.Sprintf("controller-%d", id) }
+
+// Leadership returns the raft term of the last entry applied, and whether the
+// member leads now.
+func (m *Member) Leadership() (term uint64, leading bool) {
+	s := m.etcd.Server
+	term = s.Term()
+	return term, s.Leader() == s.MemberID()
+}
+
+// LeaderKnown reports whether any member leads raft now.
+func (m *Member) LeaderKnown() bool { return m.etcd.Server.Lead() != 0 }
+
+// LeadershipChanged returns a channel that is closed at the next change of the
+// leader. Ask for it before Leadership, to miss none.
+func (m *Member) LeadershipChanged() <-chan struct{} { return m.etcd.Server.LeaderChangedNotify() }
+
+// Failed returns a channel that is closed when the member stops by itself.
+func (m *Member) Failed() <-chan struct{} { return m.etcd.Server.StopNotify() }
+
+// StoredBytes returns the size of the store on disk, in bytes.
+func (m *Member) StoredBytes() int64 { return m.etcd.Server.Backend().Size() }
+
+// Close stops the member and waits until its goroutines have ended. With
+// peers it hands leadership over first. Watches end with an error.
+func (m *Member) Close() error {
+	var err error
+	m.closed.Do(func() {
+		err = m.client.Close()
+		if errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		m.etcd.Close()
+		err = errors.Join(err, m.lock.Close())
+	})
+	return err
+}

@@ -1,0 +1,98 @@
+package node
+
+import (
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/millstream-io/millstream/controller/api"
+	"github.com/millstream-io/millstream/controller/election"
+	"github.com/millstream-io/millstream/controller/etcd"
+	"github.com/millstream-io/millstream/controller/image"
+	"github.com/millstream-io/millstream/controller/reconcile"
+)
+
+// metrics reads its values from the running controller when it is asked.
+type metrics struct {
+	active, revision, topics, partitions, offline, brokers, fenced, watchers, storeBytes, elections *prometheus.Desc
+
+	mu      sync.Mutex // guards what follows, which is nil while nothing runs
+	img     *image.Image
+	loop    *reconcile.Loop
+	service *api.Service
+	member  *etcd.Member
+}
+
+func newMetrics() *metrics {
+	d := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("millstream_controller_"+name, help, nil, nil)
+	}
+	return &metrics{
+		active:     d("active", "1 on the active controller, 0 on the others. The sum over a cluster is 1."),
+		revision:   d("revision", "Revision of the metadata that this controller has."),
+		topics:     d("topics", "Topics of the cluster."),
+		partitions: d("partitions", "Partitions of the cluster."),
+		offline:    d("offline_partitions", "Partitions that nobody leads: they take no writes."),
+		brokers:    d("brokers", "Brokers that are registered."),
+		fenced:     d("fenced_brokers", "Brokers that are registered and not to be counted on."),
+		watchers:   d("watchers", "Watches of the metadata that are open."),
+		storeBytes: d("store_bytes", "Size of the metadata store on disk."),
+		elections:  d("elections_total", "Changes of partition leaders that this controller has made."),
+	}
+}
+
+func (m *metrics) watch(img *image.Image, loop *reconcile.Loop, service *api.Service, member *etcd.Member) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.img, m.loop, m.service, m.member = img, loop, service, member
+}
+
+// Describe is part of prometheus.Collector.
+func (m *metrics) Describe(to chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.watchers, m.storeBytes, m.elections,
+	} {
+		to <- d
+	}
+}
+
+// Collect is part of prometheus.Collector. It visits every partition, once a
+// scrape.
+func (m *metrics) Collect(to chan<- prometheus.Metric) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.img == nil {
+		return
+	}
+	gauge := func(d *prometheus.Desc, v float64) { to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
+	m.img.Read(func(v *image.View) {
+		var partitions, offline, fenced int
+		for _, t := range v.Topics {
+			partitions += len(t.Partitions)
+			for _, p := range t.Partitions {
+				if p.Record.GetLeader() == election.NoLeader {
+					offline++
+				}
+			}
+		}
+		for _, b := range v.Brokers {
+			if b.Record.GetFenced() {
+				fenced++
+			}
+		}
+		gauge(m.revision, float64(v.Revision))
+		gauge(m.topics, float64(len(v.Topics)))
+		gauge(m.partitions, float64(partitions))
+		gauge(m.offline, float64(offline))
+		gauge(m.brokers, float64(len(v.Brokers)))
+		gauge(m.fenced, float64(fenced))
+	})
+	active := 0.0
+	if m.loop.Active() {
+		active = 1
+	}
+	gauge(m.active, active)
+	gauge(m.watchers, float64(m.service.Watchers()))
+	gauge(m.storeBytes, float64(m.member.StoredBytes()))
+	to <- prometheus.MustNewConstMetric(m.elections, prometheus.CounterValue, float64(m.loop.Elections()))
+}

@@ -1,0 +1,195 @@
+// Package node is a whole controller: its member of the metadata store, the
+// image of it, the loop that decides, and the service, put together and
+// stopped in the right order.
+//
+// It refuses to own what any of them does.
+//
+// INVARIANT: what was started later is stopped earlier: calls first, then the
+// loop, then the image, then the store.
+//
+// Goroutines: Run starts all of the controller's and returns when they have
+// ended.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millstream-io/millstream/server/rpc"
+
+	"github.com/millstream-io/millstream/controller/api"
+	"github.com/millstream-io/millstream/controller/etcd"
+	"github.com/millstream-io/millstream/controller/image"
+	"github.com/millstream-io/millstream/controller/reconcile"
+)
+
+// DevTick is Options.Tick where the only member is in dev: an election takes
+// 100 ms at most.
+const DevTick = 10 * time.Millisecond
+
+// Options are what a controller needs. The zero value of a field stands for
+// its default, where there is one.
+type Options struct {
+	// ID is its identity, from 0.
+	ID int32
+	// DataDir holds its files and nothing else. Required.
+	DataDir string
+	// Listeners are where it serves ControllerService; Run closes them. At
+	// least one; in dev it is rpc.ListenInProcess.
+	Listeners []net.Listener
+	// Peers are all controllers, this one included; none: it is alone.
+	Peers []etcd.Peer
+	// ListenPeers is where it listens for them.
+	ListenPeers string
+	// Tick is the heartbeat of raft, a tenth of the election timeout; 0: 100 ms.
+	Tick time.Duration
+	// SessionTimeout is how long a broker may be silent; 0: 2 s.
+	SessionTimeout time.Duration
+	// ReplicationFactor is that of topics for which none is asked; 0: 3.
+	ReplicationFactor int
+	// MaxPartitions is the most of a cluster; 0: 200,000.
+	MaxPartitions int
+	// Server has further options of the gRPC server: credentials and limits.
+	// Name, Logger, Registerer and FaultOf are set by the node.
+	Server rpc.Options
+	// Now is the time of day; nil: time.Now.
+	Now func() time.Time
+	// Random makes identities; nil: crypto/rand.
+	Random io.Reader
+	// Logger is required.
+	Logger *slog.Logger
+	// Registerer receives the metrics; nil: none are registered.
+	Registerer prometheus.Registerer
+}
+
+func (o Options) validate() error {
+	switch {
+	case o.Logger == nil:
+		return errors.New("controller: Logger is required")
+	case o.DataDir == "":
+		return errors.New("controller: DataDir is required")
+	case len(o.Listeners) == 0:
+		return errors.New("controller: a listener is required")
+	case o.SessionTimeout < 0, o.ReplicationFactor < 0, o.MaxPartitions < 0, o.Tick < 0:
+		return errors.New("controller: limits may not be negative")
+	}
+	return nil
+}
+
+// Node is a controller. Run it once.
+type Node struct {
+	o       Options
+	server  *rpc.Server
+	metrics *metrics
+
+	ready     chan struct{} // closed by Run when calls are answered
+	readyOnce sync.Once
+}
+
+// New returns a controller that does nothing yet.
+func New(o Options) (*Node, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	o.Server.Name, o.Server.Logger, o.Server.Registerer, o.Server.FaultOf = "controller", o.Logger, o.Registerer, api.FaultOf
+	server, err := rpc.NewServer(o.Server)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{o: o, server: server, metrics: newMetrics(), ready: make(chan struct{})}
+	if o.Registerer != nil {
+		if err := o.Registerer.Register(n.metrics); err != nil {
+			return nil, fmt.Errorf("register the metrics of the controller: %w", err)
+		}
+	}
+	return n, nil
+}
+
+// Ready returns a channel that is closed once a controller is active, this one
+// or another, and calls are answered.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// Run opens the store and serves until ctx ends, which is no error, or until
+// something fails. It fails with *etcd.InUseError when another process has
+// the directory.
+func (n *Node) Run(ctx context.Context) error {
+	member, err := etcd.Open(etcd.Options{
+		ID: n.o.ID, Dir: n.o.DataDir, Peers: n.o.Peers, ListenPeers: n.o.ListenPeers, Tick: n.o.Tick, Logger: n.o.Logger,
+	})
+	if err != nil {
+		for _, l := range n.o.Listeners {
+			err = errors.Join(err, l.Close())
+		}
+		return err
+	}
+	err = n.serve(ctx, member)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return errors.Join(err, member.Close())
+}
+
+func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
+	img := image.New(member, n.o.Logger)
+	loop := reconcile.New(reconcile.Options{
+		ControllerID: n.o.ID, KV: member, Leadership: member, Image: img, SessionTimeout: n.o.SessionTimeout,
+		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Now: n.o.Now, Random: n.o.Random,
+		Logger: n.o.Logger,
+	})
+	service := api.New(api.Options{Loop: loop, Image: img, KV: member, Logger: n.o.Logger})
+	service.Register(n.server)
+	n.server.OnDrain(service.Drain)
+	n.metrics.watch(img, loop, service, member)
+	defer n.metrics.watch(nil, nil, nil, nil)
+
+	// Outer contexts end first: calls in flight find the loop still there, and
+	// the loop the image.
+	imageCtx, endImage := context.WithCancel(context.WithoutCancel(ctx))
+	loopCtx, endLoop := context.WithCancel(imageCtx)
+	g, failed := errgroup.WithContext(ctx)
+	g.Go(func() error { return quiet(imageCtx, img.Run(imageCtx)) })
+	g.Go(func() error { return quiet(loopCtx, loop.Run(loopCtx)) })
+	for _, l := range n.o.Listeners {
+		g.Go(func() error { return n.server.Serve(l) })
+	}
+	g.Go(func() error {
+		select {
+		case <-loop.Ready():
+			n.server.SetServing("", true)
+			n.readyOnce.Do(func() { close(n.ready) })
+		case <-failed.Done():
+			return nil
+		}
+		select {
+		case <-member.Failed():
+			return errors.New("the metadata store has stopped by itself; its log says why")
+		case <-failed.Done():
+			return nil
+		}
+	})
+	g.Go(func() error {
+		<-failed.Done()
+		n.server.Stop(context.WithoutCancel(ctx))
+		endLoop()
+		endImage()
+		return nil
+	})
+	return g.Wait()
+}
+
+// quiet makes an end that was asked for no error.
+func quiet(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

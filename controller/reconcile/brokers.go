@@ -1,0 +1,259 @@
+package reconcile
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+
+	"google.golang.org/protobuf/proto"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+
+	"github.com/millstream-io/millstream/controller/election"
+	"github.com/millstream-io/millstream/controller/image"
+	"github.com/millstream-io/millstream/controller/store"
+)
+
+// RegisterBroker makes a broker known under a new epoch, fenced. Before that,
+// its last incarnation is fenced and leads nothing any more. REQUIRES: the
+// directory's identity has 16 bytes.
+func (l *Loop) RegisterBroker(ctx context.Context, r *controllerv1.RegisterBrokerRequest) (*controllerv1.RegisterBrokerResponse, error) {
+	var resp *controllerv1.RegisterBrokerResponse
+	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
+		resp, err = a.register(ctx, r)
+		return err
+	})
+	return resp, err
+}
+
+func (a *active) register(ctx context.Context, r *controllerv1.RegisterBrokerRequest) (*controllerv1.RegisterBrokerResponse, error) {
+	id := r.GetBrokerId()
+	var (
+		cluster *controllerv1.ClusterRecord
+		old     image.Broker
+		served  int64
+		err     error
+	)
+	a.o.Image.Read(func(v *image.View) {
+		cluster, old = v.Cluster.Record, v.Brokers[id]
+		served = v.Served[store.ServedKey(id, store.DirectoryID(r.GetDirectoryId()))].Record.GetBrokerEpoch()
+		err = mayRegister(v, r)
+	})
+	if err != nil {
+		return nil, err
+	}
+	if in := a.incarnations[id]; old.Record != nil && in.epoch == old.Record.GetBrokerEpoch() &&
+		in.id != "" && in.id == string(r.GetIncarnationId()) {
+		return a.registered(cluster, in), nil
+	}
+	eligible := r.GetPreviousBrokerEpoch() >= served
+	if err := a.retire(ctx, old, r.GetDirectoryId(), eligible); err != nil {
+		return nil, err
+	}
+	a.o.Image.Read(func(v *image.View) { old = v.Brokers[id] })
+	rec := &controllerv1.BrokerRecord{
+		BrokerId: id, Address: r.GetAddress(), InternalAddress: r.GetInternalAddress(), Rack: r.GetRack(), Fenced: true,
+		DirectoryId: r.GetDirectoryId(), Version: r.GetVersion(), RegisterTimeMs: a.o.Now().UnixMilli(),
+		FeatureLevelMin: r.GetFeatureLevelMin(), FeatureLevelMax: r.GetFeatureLevelMax(),
+	}
+	epoch, err := a.commit(ctx, new(store.Edit).Expect(store.BrokerKey(id), old.Revision).Put(store.BrokerKey(id), rec))
+	if err != nil {
+		return nil, err
+	}
+	in := incarnation{id: string(r.GetIncarnationId()), epoch: epoch, eligible: eligible}
+	a.incarnations[id] = in
+	a.sessions.begin(id, epoch)
+	a.scan = true
+	if err := a.settle(ctx); err != nil {
+		return nil, err
+	}
+	a.o.Logger.InfoContext(ctx, "broker registered", slog.Int("broker_id", int(id)), slog.Int64("broker_epoch", epoch),
+		slog.String("address", r.GetAddress()), slog.Bool("clean", r.GetClean()), slog.Bool("eligible", eligible))
+	return a.registered(cluster, in), nil
+}
+
+func (a *active) registered(cluster *controllerv1.ClusterRecord, in incarnation) *controllerv1.RegisterBrokerResponse {
+	return &controllerv1.RegisterBrokerResponse{
+		BrokerEpoch: in.epoch, Revision: in.epoch, Cluster: cluster, Eligible: in.eligible,
+		HeartbeatIntervalMs: uint32((a.o.SessionTimeout / beatsPerSession).Milliseconds()),
+		SessionTimeoutMs:    uint32(a.o.SessionTimeout.Milliseconds()),
+	}
+}
+
+// mayRegister refuses brokers of another cluster, and more than there may be.
+func mayRegister(v *image.View, r *controllerv1.RegisterBrokerRequest) error {
+	c := v.Cluster.Record
+	if len(r.GetClusterId()) > 0 &&
+		(!bytes.Equal(r.GetClusterId(), c.GetClusterId()) || r.GetClusterGeneration() != c.GetGeneration()) {
+		return &WrongClusterError{
+			Got:  fmt.Sprintf("%x generation %d", r.GetClusterId(), r.GetClusterGeneration()),
+			Want: fmt.Sprintf("%x generation %d", c.GetClusterId(), c.GetGeneration()),
+		}
+	}
+	least, greatest := r.GetFeatureLevelMin(), r.GetFeatureLevelMax()
+	if greatest != 0 && (c.GetFeatureLevel() < least || c.GetFeatureLevel() > greatest) {
+		return &FeatureLevelError{Least: least, Greatest: greatest, InForce: c.GetFeatureLevel()}
+	}
+	if _, known := v.Brokers[r.GetBrokerId()]; !known && len(v.Brokers) >= MaxBrokers {
+		return &LimitError{Limit: "brokers of the cluster", Most: MaxBrokers, Actual: int64(len(v.Brokers)) + 1}
+	}
+	return nil
+}
+
+// retire fences the incarnation of a broker that was, takes its leaderships
+// and, if what is on its directory now is not what it acknowledged, the trust
+// in its replicas. Since all of that comes before the new incarnation is
+// known, a failure half-way leaves the broker fenced, and it registers again.
+func (a *active) retire(ctx context.Context, old image.Broker, directory []byte, eligible bool) error {
+	if old.Record == nil {
+		return nil
+	}
+	id := old.Record.GetBrokerId()
+	a.sessions.retire(id)
+	if !old.Record.GetFenced() {
+		if _, err := a.commit(ctx, a.fence(old)); err != nil {
+			return err
+		}
+	}
+	a.scan = true
+	if err := a.settle(ctx); err != nil {
+		return err
+	}
+	if eligible {
+		return nil
+	}
+	a.o.Logger.ErrorContext(ctx, "a broker's directory is older than what it acknowledged; its replicas are not trusted",
+		slog.Int("broker_id", int(id)), slog.String("directory_id", hex.EncodeToString(directory)))
+	var edits []*store.Edit
+	a.o.Image.Read(func(v *image.View) {
+		edits = a.eachPartition(v, func(p electable) (electable, bool) {
+			i := p.replica(id)
+			if i < 0 || !bytes.Equal(p.directory(i), directory) {
+				return p, false
+			}
+			var changed bool
+			p.Partition, changed = election.Distrust(p.Partition, id)
+			return p, changed
+		})
+	})
+	if len(edits) == 0 {
+		return nil
+	}
+	_, err := a.commit(ctx, edits...)
+	return err
+}
+
+// Heartbeat notes that a broker is alive and does what it wants.
+func (l *Loop) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatRequest) (*controllerv1.HeartbeatResponse, error) {
+	if !l.Active() {
+		// The loop waits until it is, or knows who is.
+		if err := l.do(ctx, func(context.Context, *active) error { return nil }); err != nil {
+			return nil, err
+		}
+	}
+	b := beat{
+		epoch: r.GetBrokerEpoch(), revision: r.GetRevision(), ready: r.GetReady(), stopping: r.GetStopping(),
+		failed: len(r.GetFailedDirectoryIds()) > 0,
+	}
+	rec, err := l.broker(r.GetBrokerId(), b.epoch)
+	if err != nil {
+		return nil, err
+	}
+	l.sessions.hear(r.GetBrokerId(), b)
+	if wants(rec, b) {
+		if err := l.do(ctx, func(ctx context.Context, a *active) error { return a.settle(ctx) }); err != nil {
+			return nil, err
+		}
+		if rec, err = l.broker(r.GetBrokerId(), b.epoch); err != nil {
+			return nil, err
+		}
+	}
+	return &controllerv1.HeartbeatResponse{
+		Fenced: rec.GetFenced(), MayStop: rec.GetStopping() && !l.needed(rec), Revision: l.o.Image.Revision(),
+	}, nil
+}
+
+// broker returns the record of a broker's incarnation.
+func (l *Loop) broker(id int32, epoch int64) (*controllerv1.BrokerRecord, error) {
+	var rec *controllerv1.BrokerRecord
+	l.o.Image.Read(func(v *image.View) { rec = v.Brokers[id].Record })
+	if rec == nil || rec.GetBrokerEpoch() != epoch {
+		return nil, &StaleBrokerEpochError{Broker: id, Epoch: epoch, Current: rec.GetBrokerEpoch()}
+	}
+	return rec, nil
+}
+
+// wants reports whether a heartbeat asks for a change of the broker's record.
+func wants(rec *controllerv1.BrokerRecord, b beat) bool {
+	return toUnfence(rec, b) || b.failed && !rec.GetFenced() || b.stopping && !rec.GetStopping()
+}
+
+// toUnfence reports whether a broker can be counted on from now on: its logs
+// are recovered, and it has seen everything up to its registration.
+func toUnfence(rec *controllerv1.BrokerRecord, b beat) bool {
+	return rec.GetFenced() && b.ready && b.revision >= rec.GetBrokerEpoch() && !b.failed && !b.stopping
+}
+
+// needed reports whether a broker leads what another could lead.
+func (l *Loop) needed(rec *controllerv1.BrokerRecord) bool {
+	needed := false
+	l.o.Image.Read(func(v *image.View) {
+		for _, t := range v.Topics {
+			for _, p := range t.Partitions {
+				if p.Record.GetLeader() == rec.GetBrokerId() {
+					e := newElectable(p.Record)
+					needed = needed || election.CanMove(e.Partition, e.standing(v))
+				}
+			}
+		}
+	})
+	return needed
+}
+
+// planFences returns the records of brokers that can no longer be counted on,
+// or no longer as before.
+func (a *active) planFences(v *image.View) []*store.Edit {
+	var edits []*store.Edit
+	for id, b := range v.Brokers {
+		said, alive := a.sessions.last(id, b.Record.GetBrokerEpoch())
+		switch {
+		case !b.Record.GetFenced() && (!alive || said.failed):
+			a.o.Logger.Warn("broker fenced", slog.Int("broker_id", int(id)), slog.Bool("silent", !alive), slog.Bool("directory_failed", said.failed))
+			edits = append(edits, a.fence(b))
+		case said.stopping && !b.Record.GetStopping():
+			edits = append(edits, a.edit(b, func(r *controllerv1.BrokerRecord) { r.Stopping = true }))
+		}
+	}
+	return edits
+}
+
+// planUnfences returns the records of brokers that can be counted on again,
+// each with what makes its directory's acknowledgements recognisable.
+func (a *active) planUnfences(v *image.View) []*store.Edit {
+	var edits []*store.Edit
+	for id, b := range v.Brokers {
+		said, alive := a.sessions.last(id, b.Record.GetBrokerEpoch())
+		if !alive || !toUnfence(b.Record, said) {
+			continue
+		}
+		e := a.edit(b, func(r *controllerv1.BrokerRecord) { r.Fenced = false })
+		served := store.ServedKey(id, store.DirectoryID(b.Record.GetDirectoryId()))
+		edits = append(edits, e.Put(served, b.Record))
+	}
+	return edits
+}
+
+func (a *active) fence(b image.Broker) *store.Edit {
+	return a.edit(b, func(r *controllerv1.BrokerRecord) { r.Fenced = true })
+}
+
+// edit changes the record of a broker.
+func (a *active) edit(b image.Broker, change func(*controllerv1.BrokerRecord)) *store.Edit {
+	r := proto.CloneOf(b.Record)
+	change(r)
+	a.scan = true
+	k := store.BrokerKey(r.GetBrokerId())
+	return new(store.Edit).Expect(k, b.Revision).Put(k, r)
+}

@@ -1,0 +1,112 @@
+package reconcile
+
+import "fmt"
+
+// NotActiveError says that another controller is active.
+type NotActiveError struct {
+	// Active is that controller; -1: none is known.
+	Active int32
+}
+
+// Error says it for people.
+func (e *NotActiveError) Error() string {
+	if e.Active < 0 {
+		return "no controller is active"
+	}
+	return fmt.Sprintf("controller %d is active, not this one", e.Active)
+}
+
+// TopicExistsError says that a name is taken.
+type TopicExistsError struct{ Topic string }
+
+// Error says it for people.
+func (e *TopicExistsError) Error() string { return fmt.Sprintf("topic %q exists", e.Topic) }
+
+// UnknownTopicError says that there is no such topic.
+type UnknownTopicError struct {
+	Topic string
+	// Another says that there is one of that name, but not of the identity
+	// that was given.
+	Another bool
+}
+
+// Error says it for people.
+func (e *UnknownTopicError) Error() string {
+	if e.Another {
+		return fmt.Sprintf("topic %q is not the one of the given topic id", e.Topic)
+	}
+	return fmt.Sprintf("there is no topic %q", e.Topic)
+}
+
+// ConflictError says that a topic has changed since the caller looked.
+type ConflictError struct {
+	Topic string
+	// Expected is the revision that the change was meant for.
+	Expected int64
+	// Current is the topic's.
+	Current int64
+}
+
+// Error says it for people.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("topic %q is at revision %d, not %d", e.Topic, e.Current, e.Expected)
+}
+
+// StaleBrokerEpochError says that a call is not of the broker's last
+// incarnation.
+type StaleBrokerEpochError struct {
+	Broker int32
+	// Epoch is the one in the call.
+	Epoch int64
+	// Current is the last one given out; 0: the broker is not registered.
+	Current int64
+}
+
+// Error says it for people.
+func (e *StaleBrokerEpochError) Error() string {
+	return fmt.Sprintf("broker %d: epoch %d is not the current one, %d", e.Broker, e.Epoch, e.Current)
+}
+
+// WrongClusterError says that a broker's directory belongs to another cluster.
+type WrongClusterError struct {
+	// Got is the broker's, Want this cluster's: identity in hexadecimal and
+	// generation.
+	Got, Want string
+}
+
+// Error says it for people.
+func (e *WrongClusterError) Error() string {
+	return fmt.Sprintf("the directory belongs to cluster %s; this is cluster %s", e.Got, e.Want)
+}
+
+// FeatureLevelError says that a broker cannot serve what is in force.
+type FeatureLevelError struct {
+	Least, Greatest, InForce uint32
+}
+
+// Error says it for people.
+func (e *FeatureLevelError) Error() string {
+	return fmt.Sprintf("feature level %d is in force; the broker serves %d to %d", e.InForce, e.Least, e.Greatest)
+}
+
+// LimitError says that the cluster has as many of something as it may.
+type LimitError struct {
+	// Limit is its name.
+	Limit string
+	// Most is the limit, Actual what would have been.
+	Most, Actual int64
+}
+
+// Error says it for people.
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("%s may be at most %d, not %d", e.Limit, e.Most, e.Actual)
+}
+
+// UnfinishedError says that a topic is being created and cannot be finished
+// now: it is later, by itself.
+type UnfinishedError struct{ Topic string }
+
+// Error says it for people.
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("topic %q is not finished yet; it will be when its brokers can be counted on", e.Topic)
+}

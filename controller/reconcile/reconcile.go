@@ -1,0 +1,221 @@
+// Package reconcile is the active controller: the one loop that changes the
+// metadata. It observes the image, plans, and commits with comparisons, until
+// there is nothing left to do; calls of brokers are steps of the same loop.
+//
+// It refuses to own the choice of leaders and places (controller/election,
+// controller/placement), what is stored (controller/store, controller/image)
+// and what is said over gRPC (controller/api).
+//
+// INVARIANT: it plans only on an image that has everything it wrote, and
+// after a write whose outcome is unknown it writes nothing before it has won
+// the election anew. Its work is level-triggered: what one active controller
+// leaves unfinished, the next finishes.
+//
+// Goroutines: Run is one and the only writer; the methods for calls hand
+// their work to it and wait. Nothing must be closed.
+package reconcile
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millstream-io/millstream/controller/image"
+	"github.com/millstream-io/millstream/controller/store"
+)
+
+const (
+	// DefaultSessionTimeout is how long a broker may be silent.
+	DefaultSessionTimeout = 2 * time.Second
+	// DefaultReplicationFactor is that of topics for which none is asked.
+	DefaultReplicationFactor = 3
+	// DefaultMaxPartitions bounds the partitions of a cluster: their records
+	// take about 100 bytes each in the memory of every broker and controller.
+	DefaultMaxPartitions = 200_000
+	// MaxBrokers bounds the brokers of a cluster.
+	MaxBrokers = 1_000
+
+	commitTimeout = 10 * time.Second
+	// retryDelay is the pause before the election is tried again.
+	retryDelay = 50 * time.Millisecond
+	// ticksPerSession says how often silence is looked for.
+	ticksPerSession = 8
+	// beatsPerSession says how often brokers send heartbeats.
+	beatsPerSession = 4
+)
+
+// Leadership says whether this controller leads raft.
+type Leadership interface {
+	// Leadership returns the raft term of the last entry applied, and whether
+	// this controller leads.
+	Leadership() (term uint64, leading bool)
+	// LeaderKnown reports whether anybody leads.
+	LeaderKnown() bool
+	// LeadershipChanged returns a channel that is closed at the next change.
+	LeadershipChanged() <-chan struct{}
+}
+
+// Options are what a Loop needs. The zero value of a field stands for its
+// default, where there is one.
+type Options struct {
+	// ControllerID is the identity of this controller.
+	ControllerID int32
+	// KV is the metadata store.
+	KV store.KV
+	// Leadership is the store's.
+	Leadership Leadership
+	// Image follows the store; it must run.
+	Image *image.Image
+	// SessionTimeout is how long a broker may be silent before it is fenced.
+	SessionTimeout time.Duration
+	// ReplicationFactor is that of topics for which none is asked.
+	ReplicationFactor int
+	// MaxPartitions is the most of a cluster.
+	MaxPartitions int
+	// Now is the time of day, for records; nil: time.Now.
+	Now func() time.Time
+	// Random makes identities; nil: crypto/rand.
+	Random io.Reader
+	// Logger is required.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.SessionTimeout == 0 {
+		o.SessionTimeout = DefaultSessionTimeout
+	}
+	if o.ReplicationFactor == 0 {
+		o.ReplicationFactor = DefaultReplicationFactor
+	}
+	if o.MaxPartitions == 0 {
+		o.MaxPartitions = DefaultMaxPartitions
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = rand.Reader
+	}
+	return o
+}
+
+// Loop is the active controller, or one that waits to be. Its methods may be
+// called from any goroutine; all but Run and Ready fail with *NotActiveError
+// where another controller is active.
+type Loop struct {
+	o        Options
+	sessions *sessions
+
+	calls     chan call     // unbuffered; do sends, Run receives
+	ready     chan struct{} // closed by Run when it is known who is active
+	readyOnce sync.Once
+	reigning  atomic.Bool // whether this controller is active
+	elections atomic.Uint64
+}
+
+// call is a step that somebody waits for.
+type call struct {
+	step func(ctx context.Context, a *active) error
+	done chan<- error // capacity 1: the loop never waits for who asked
+}
+
+// New returns a loop. It starts nothing.
+func New(o Options) *Loop {
+	o = o.withDefaults()
+	return &Loop{o: o, sessions: newSessions(o.SessionTimeout), calls: make(chan call), ready: make(chan struct{})}
+}
+
+// Ready returns a channel that is closed once a controller is active, this one
+// or another.
+func (l *Loop) Ready() <-chan struct{} { return l.ready }
+
+// Active reports whether this controller is the active one.
+func (l *Loop) Active() bool { return l.reigning.Load() }
+
+// Elections returns how many changes of leaders this controller has made.
+func (l *Loop) Elections() uint64 { return l.elections.Load() }
+
+// Run waits to be active and is, again and again, until ctx ends; it returns
+// its cause.
+func (l *Loop) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		changed := l.o.Leadership.LeadershipChanged()
+		if _, leading := l.o.Leadership.Leadership(); leading {
+			err := l.reign(ctx, changed)
+			if ctx.Err() != nil {
+				break
+			}
+			l.o.Logger.WarnContext(ctx, "controller is not active", slog.Any("err", err))
+			l.wait(ctx, changed, time.After(retryDelay))
+			continue
+		}
+		l.wait(ctx, changed, nil)
+	}
+	return context.Cause(ctx)
+}
+
+// wait answers calls with what it cannot do until something changes. While
+// nobody is known to lead, callers wait too: that is over soon.
+func (l *Loop) wait(ctx context.Context, changed <-chan struct{}, delay <-chan time.Time) {
+	for {
+		other := l.otherActive()
+		var calls chan call
+		if other >= 0 {
+			calls = l.calls
+			l.readyOnce.Do(func() { close(l.ready) })
+		}
+		select {
+		case c := <-calls:
+			c.done <- &NotActiveError{Active: other}
+		case <-l.o.Image.Changed():
+		case <-changed:
+			return
+		case <-delay:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// otherActive returns the controller that is active instead of this one; -1:
+// none is known.
+func (l *Loop) otherActive() int32 {
+	if _, leading := l.o.Leadership.Leadership(); leading || !l.o.Leadership.LeaderKnown() {
+		return -1
+	}
+	id := int32(-1)
+	l.o.Image.Read(func(v *image.View) { id = v.Active.ControllerID })
+	if id == l.o.ControllerID {
+		return -1
+	}
+	return id
+}
+
+// do has the loop carry out a step and waits for it. When ctx ends first, the
+// step may still be carried out.
+func (l *Loop) do(ctx context.Context, step func(ctx context.Context, a *active) error) error {
+	done := make(chan error, 1)
+	select {
+	case l.calls <- call{step: step, done: done}:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", &NotActiveError{Active: -1}, context.Cause(ctx))
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", store.ErrUnknownOutcome, context.Cause(ctx))
+	}
+}
+
+// spent reports whether an error means that the election must be won anew.
+func spent(err error) bool {
+	return errors.Is(err, store.ErrDeposed) || errors.Is(err, store.ErrUnknownOutcome)
+}
