@@ -79,15 +79,15 @@ func FuzzKeyPath(f *testing.F) {
 			return
 		}
 		got, err := path.find(text)
-		want, bad := reference(text, path)
+		want, bad := slowKey(text, path)
 		if bad != (err != nil) || !bad && fmt.Sprintf("%q %v", got, got == nil) != want {
 			t.Errorf("%q: got %q %v, want %s %v", text, got, err, want, bad)
 		}
 	})
 }
 
-// reference finds the key the slow way.
-func reference(text []byte, path keyPath) (want string, bad bool) {
+// slowKey finds the key the slow way.
+func slowKey(text []byte, path keyPath) (want string, bad bool) {
 	const none = `"" true`
 	for _, name := range path {
 		var m map[string]json.RawMessage

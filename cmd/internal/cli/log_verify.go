@@ -60,7 +60,8 @@ func (p *Program) verify(c *cobra.Command, paths []string) error {
 	for i, path := range paths {
 		v := verifySegment(path, i+1 < len(paths) && filepath.Dir(paths[i+1]) == filepath.Dir(path))
 		if i > 0 && v.Problem == "" && filepath.Dir(paths[i-1]) == filepath.Dir(path) {
-			if before := views[i-1]; before.Problem == "" && before.EndOffset != v.BaseOffset {
+			// Of a segment that is damaged itself the end is not known.
+			if before := views[i-1]; before.ValidBytes > 0 && before.ValidBytes == before.Bytes && before.EndOffset != v.BaseOffset {
 				v.Problem = fmt.Sprintf("the segment before ends at offset %d", before.EndOffset)
 			}
 		}
