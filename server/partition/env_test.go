@@ -37,12 +37,16 @@ type watcher struct {
 	failed      []error
 }
 
-func (w *watcher) Appended(batches, _, _ int) { w.with(func() { w.groups = append(w.groups, batches) }) }
+func (w *watcher) Appended(batches, _, _ int) {
+	w.with(func() { w.groups = append(w.groups, batches) })
+}
 func (w *watcher) AppendFailed(n int, _ error) {
 	w.with(func() { w.refused += n })
 }
-func (w *watcher) Quarantined(err error) { w.with(func() { w.quarantined = append(w.quarantined, err) }) }
-func (w *watcher) LogFailed(err error)   { w.with(func() { w.failed = append(w.failed, err) }) }
+func (w *watcher) Quarantined(err error) {
+	w.with(func() { w.quarantined = append(w.quarantined, err) })
+}
+func (w *watcher) LogFailed(err error) { w.with(func() { w.failed = append(w.failed, err) }) }
 
 func (w *watcher) with(fn func()) {
 	w.mu.Lock()

@@ -47,6 +47,9 @@ func (r *Reader) Close() { r.r.Close() }
 
 // examine quarantines the partition if err is damage, and returns err.
 func (p *Partition) examine(err error) error {
+	if errors.Is(err, commitlog.ErrClosed) {
+		return ErrClosed
+	}
 	if damage, ok := errors.AsType[*segment.CorruptError](err); ok {
 		p.quarantine(damage)
 	}

@@ -1,0 +1,177 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/storage/commitlog"
+)
+
+// Broker is one broker. New makes it, Run is its life; the other methods may
+// be called from any goroutine at any time.
+type Broker struct {
+	opts    Options
+	dir     directory
+	mirror  *metadata.Mirror
+	logger  *slog.Logger
+	metrics *metrics
+	files   *commitlog.Files
+	flusher *Flusher
+	budget  *Budget
+	errand  *errands
+
+	// identity is set by Run before serving is true and changed only by a new
+	// registration.
+	identity atomic.Pointer[Incarnation]
+	// serving is true from the first registration whose metadata has come until
+	// the stop: only then anything is led.
+	serving atomic.Bool
+	// unfenced is what the last heartbeat's answer said.
+	unfenced atomic.Bool
+	// failure is why the log directory failed; nil: it has not.
+	failure atomic.Pointer[error]
+	// beat asks for a heartbeat at once. Capacity 1; never closed.
+	beat chan struct{}
+
+	logs struct {
+		sync.RWMutex // guards byKey; nothing else is done under it
+		byKey        map[logKey]*localLog
+	}
+}
+
+// New returns a broker. It touches nothing and starts nothing.
+func New(o Options) (*Broker, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	b := &Broker{
+		opts: o, dir: directory{fs: o.FS, path: o.DataDir}, mirror: o.Metadata, logger: o.Logger,
+		budget: NewBudget(o.InFlightBytes), beat: make(chan struct{}, 1), errand: newErrands(),
+	}
+	b.logs.byKey = make(map[logKey]*localLog)
+	b.files = commitlog.NewFiles(o.MaxOpenFiles)
+	var err error
+	if b.metrics, err = newMetrics(o.Registerer, b); err != nil {
+		return nil, fmt.Errorf("broker metrics: %w", err)
+	}
+	b.flusher = newFlusher(o.MaxSyncs, b.failDirectory, b.metrics.flusher)
+	return b, nil
+}
+
+// Budget returns the process's budget for produce requests in flight.
+func (b *Broker) Budget() *Budget { return b.budget }
+
+// ID returns the broker's identity.
+func (b *Broker) ID() int32 { return b.opts.ID }
+
+// Ready tells whether the broker serves: registered, its metadata there, its
+// log directory sound, and not fenced by the controller.
+func (b *Broker) Ready() bool {
+	return b.serving.Load() && b.unfenced.Load() && b.failure.Load() == nil
+}
+
+// Failure returns why the log directory has failed, or nil.
+func (b *Broker) Failure() error {
+	if err := b.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Run locks the data directory, registers, serves until ctx ends, and stops
+// in order: nothing more is led, logs are written, synced and closed, and the
+// directory is marked clean. It returns nil after an orderly stop.
+//
+// It may be called once.
+func (b *Broker) Run(ctx context.Context) (err error) {
+	if err := b.dir.create(); err != nil {
+		return err
+	}
+	lock, err := b.opts.FS.Lock(filepath.Join(b.opts.DataDir, "lock"))
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	inc, err := loadIncarnation(b.opts.FS, b.opts.DataDir, b.opts.ID)
+	if err != nil {
+		return err
+	}
+	if err := b.dir.prepare(); err != nil {
+		return err
+	}
+	reg, err := b.register(ctx, inc)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	return b.serve(ctx, reg)
+}
+
+// serve runs the loops until ctx ends or one of them fails, then stops.
+func (b *Broker) serve(ctx context.Context, reg registration) error {
+	group, loops := errgroup.WithContext(ctx)
+	group.Go(func() error { return b.follow(loops, reg.revision) })
+	group.Go(func() error { return b.heartbeats(loops, reg) })
+	group.Go(func() error { return b.upkeep(loops) })
+	group.Go(func() error { return b.errand.run(loops) })
+	err := group.Wait()
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return errors.Join(err, b.stop())
+}
+
+// stop closes every log and marks the directory clean.
+func (b *Broker) stop() error {
+	b.serving.Store(false)
+	b.sayGoodbye()
+	var closing errgroup.Group
+	closing.SetLimit(16) // a clean stop of busy logs syncs each of them
+	for _, l := range b.allLogs() {
+		closing.Go(l.close)
+	}
+	err := closing.Wait()
+	b.flusher.Close()
+	if err != nil || b.failure.Load() != nil {
+		return err
+	}
+	inc := *b.identity.Load()
+	inc.Clean, inc.BootID = true, b.opts.BootID()
+	return inc.store(b.opts.FS, b.opts.DataDir)
+}
+
+// failDirectory ends everything on the log directory (rule S6): a failed sync
+// is final, as what is on disk is not known any more.
+func (b *Broker) failDirectory(cause error) {
+	if !b.failure.CompareAndSwap(nil, &cause) {
+		return
+	}
+	b.logger.Error("log directory failed", "directory", b.opts.DataDir, "err", cause)
+	b.flusher.fail(cause)
+	for _, l := range b.allLogs() {
+		l.fail(cause)
+	}
+	b.beatNow()
+}
+
+// allLogs returns the logs there are now.
+func (b *Broker) allLogs() []*localLog {
+	b.logs.RLock()
+	defer b.logs.RUnlock()
+	ls := make([]*localLog, 0, len(b.logs.byKey))
+	for _, l := range b.logs.byKey {
+		ls = append(ls, l)
+	}
+	return ls
+}

@@ -1,0 +1,191 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/millstream-io/millstream/storage/record"
+	"github.com/millstream-io/millstream/storage/vfs"
+)
+
+// The data directory:
+//
+//	lock                                  held while a broker runs
+//	incarnation                           who used it last (rule S3)
+//	topics/<topic id>-<partition>/        a log
+//	trash/<topic id>-<partition>.<ms>     a log that was deleted, and when
+//	trash/<topic id>-<partition>.<ms>.now one that is to go at once
+//
+// A log's directory leaves topics/ only on the record of a deletion (rule S5).
+type directory struct {
+	fs   vfs.FS
+	path string
+}
+
+// logKey names a log of this broker.
+type logKey struct {
+	topic     record.TopicID
+	partition record.PartitionID
+}
+
+// String returns the name of the log's directory.
+func (k logKey) String() string {
+	return k.topic.String() + "-" + strconv.FormatUint(uint64(k.partition), 10)
+}
+
+// parseLogKey reads what String wrote.
+func parseLogKey(name string) (logKey, bool) {
+	id, number, ok := strings.Cut(name, "-")
+	if !ok {
+		return logKey{}, false
+	}
+	topic, err := record.ParseTopicID(id)
+	if err != nil {
+		return logKey{}, false
+	}
+	n, err := strconv.ParseUint(number, 10, 32)
+	k := logKey{topic, record.PartitionID(n)}
+	return k, err == nil && k.String() == name
+}
+
+func (d *directory) topics() string          { return filepath.Join(d.path, "topics") }
+func (d *directory) trash() string           { return filepath.Join(d.path, "trash") }
+func (d *directory) logPath(k logKey) string { return filepath.Join(d.topics(), k.String()) }
+
+// create makes the data directory. DURABLE when it returns: with its parents,
+// as far as they were missing.
+func (d *directory) create() error {
+	missing := []string{}
+	for p := filepath.Clean(d.path); ; p = filepath.Dir(p) {
+		_, err := d.fs.Stat(p)
+		if err == nil || p == filepath.Dir(p) {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("data directory: %w", err)
+		}
+		missing = append(missing, p)
+	}
+	if err := d.fs.MkdirAll(d.path, 0o755); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	for _, p := range missing {
+		if err := d.fs.SyncDir(filepath.Dir(p)); err != nil {
+			return fmt.Errorf("data directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// prepare makes what is in it. DURABLE when it returns.
+func (d *directory) prepare() error {
+	for _, dir := range []string{d.topics(), d.trash()} {
+		if err := d.fs.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("data directory: %w", err)
+		}
+	}
+	if err := d.fs.SyncDir(d.path); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return nil
+}
+
+// entries lists topics/: the logs, and the names that are none.
+func (d *directory) entries() (logs []logKey, strangers []string, err error) {
+	list, err := d.fs.ReadDir(d.topics())
+	if err != nil {
+		return nil, nil, fmt.Errorf("list logs: %w", err)
+	}
+	for _, e := range list {
+		if k, ok := parseLogKey(e.Name()); ok && e.IsDir() {
+			logs = append(logs, k)
+		} else {
+			strangers = append(strangers, e.Name())
+		}
+	}
+	return logs, strangers, nil
+}
+
+// discard moves a log to the trash. A log that is not there is no error.
+// DURABLE after settle.
+func (d *directory) discard(k logKey, at time.Time, now bool) error {
+	name := fmt.Sprintf("%s.%d", k, at.UnixMilli())
+	if now {
+		name += ".now"
+	}
+	err := d.fs.Rename(d.logPath(k), filepath.Join(d.trash(), name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("move log to trash: %w", err)
+	}
+	return nil
+}
+
+// settle makes discards durable.
+func (d *directory) settle() error {
+	return errors.Join(d.fs.SyncDir(d.trash()), d.fs.SyncDir(d.topics()))
+}
+
+// trashed is a directory in the trash.
+type trashed struct {
+	name string
+	at   time.Time
+	now  bool
+}
+
+// trashList lists the trash, oldest first. Names that are not ours stay.
+func (d *directory) trashList() ([]trashed, error) {
+	list, err := d.fs.ReadDir(d.trash())
+	if err != nil {
+		return nil, fmt.Errorf("list trash: %w", err)
+	}
+	var ts []trashed
+	for _, e := range list {
+		parts := strings.Split(e.Name(), ".")
+		if len(parts) < 2 || len(parts) > 3 || len(parts) == 3 && parts[2] != "now" {
+			continue
+		}
+		if _, ok := parseLogKey(parts[0]); !ok {
+			continue
+		}
+		ms, err := strconv.ParseInt(parts[1], 10, 64)
+		if err != nil {
+			continue
+		}
+		ts = append(ts, trashed{e.Name(), time.UnixMilli(ms), len(parts) == 3})
+	}
+	slices.SortFunc(ts, func(a, b trashed) int { return a.at.Compare(b.at) })
+	return ts, nil
+}
+
+// empty removes from the trash what has been there for keep, what is to go at
+// once, and, oldest first, as much as it takes to bring the disk below
+// highWater (a fraction of its size). It returns how many went.
+func (d *directory) empty(now time.Time, keep time.Duration, highWater float64) (int, error) {
+	ts, err := d.trashList()
+	if err != nil {
+		return 0, err
+	}
+	gone := 0
+	for _, t := range ts {
+		if !t.now && now.Sub(t.at) < keep && !d.above(highWater) {
+			continue
+		}
+		if err := d.fs.RemoveAll(filepath.Join(d.trash(), t.name)); err != nil {
+			return gone, fmt.Errorf("empty trash: %w", err)
+		}
+		gone++
+	}
+	return gone, nil
+}
+
+// above tells whether the disk is fuller than a fraction of its size.
+func (d *directory) above(highWater float64) bool {
+	free, total, err := d.fs.FreeBytes(d.path)
+	return err == nil && total > 0 && float64(total-free) > highWater*float64(total)
+}

@@ -1,0 +1,23 @@
+// Package broker owns the logs of one broker: its data directory and who may
+// use it, which partitions it holds and leads, the flusher of their log
+// directory, retention, the trash, and what it says to the controller.
+//
+// It refuses to own what happens inside a partition (server/partition), what
+// is true of the cluster (server/metadata mirrors it), and how clients are
+// answered (server/api).
+//
+// A partition's log is opened on first use, or by the sweep that follows a
+// start, and closed when it goes away; an open log without work has no
+// goroutine, descriptor or mapping, so what a start costs does not grow with
+// the size of the logs.
+//
+// INVARIANT: nothing is appended before the incarnation record with this
+// broker epoch is on disk, and `clean` is the last thing written.
+// INVARIANT: a log's directory is moved away only on a deletion record of
+// this cluster's generation. Absence never deletes.
+// INVARIANT: after a failed sync nothing of the directory is acknowledged.
+//
+// Goroutines, all started by Run and ended before it returns: one follows the
+// metadata, one sends heartbeats, one does upkeep (retention, checkpoints,
+// trash), one opens logs and removes deleted ones, and the flusher's workers.
+package broker

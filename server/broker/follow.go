@@ -1,0 +1,231 @@
+package broker
+
+import (
+	"context"
+	"slices"
+
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+// follow carries out what the metadata says, from the revision of the
+// registration on (an older one would have this broker lead in epochs of its
+// former incarnation), until ctx ends.
+func (b *Broker) follow(ctx context.Context, revision int64) error {
+	seen, err := b.mirror.Wait(ctx, revision)
+	if err != nil {
+		return err
+	}
+	b.apply(nil, seen)
+	b.bury(seen)
+	b.serving.Store(true)
+	b.beatNow()
+	b.logger.Info("serving", "revision", seen.Revision, "logs", len(b.allLogs()))
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-seen.Superseded():
+		}
+		next := b.mirror.Current()
+		b.apply(seen, next)
+		seen = next
+	}
+}
+
+// apply carries out what differs between two snapshots.
+func (b *Broker) apply(old, next *metadata.Snapshot) {
+	for was, is := range next.ChangedTopics(old) {
+		if is == nil {
+			b.dropTopic(was, next.Deletion(was.ID))
+			continue
+		}
+		for i, part := range is.Partitions {
+			same := was != nil && i < len(was.Partitions) && was.Partitions[i] == part && was.Config == is.Config
+			if same || !slices.Contains(part.Replicas, b.opts.ID) {
+				continue
+			}
+			l := b.ensure(is, part)
+			if l != nil && l.opened.Load() == nil {
+				b.errand.add(func() { b.openInBackground(l) })
+			}
+		}
+	}
+}
+
+// openInBackground opens a log that nobody has asked for yet, so that damage
+// is found and retention works without a client.
+func (b *Broker) openInBackground(l *localLog) {
+	_, _ = l.partition() // it is logged and counted there
+}
+
+// ensure returns the log of a partition with what the metadata says of it, or
+// nil if the topic is gone.
+func (b *Broker) ensure(topic *metadata.Topic, part *metadata.Partition) *localLog {
+	k := keyOf(topic.ID, part.ID)
+	b.logs.RLock()
+	l := b.logs.byKey[k]
+	b.logs.RUnlock()
+	if l == nil {
+		l = b.enter(k, &wanted{topic, part})
+	}
+	if l != nil {
+		if w := l.want.Load(); w.part != part || w.topic != topic {
+			l.update(topic, part)
+		}
+	}
+	return l
+}
+
+// enter puts a log into the table.
+func (b *Broker) enter(k logKey, w *wanted) *localLog {
+	b.logs.Lock()
+	defer b.logs.Unlock()
+	if l := b.logs.byKey[k]; l != nil {
+		return l
+	}
+	// A topic leaves the current snapshot before dropTopic takes its logs out
+	// under this lock. So a log that is entered here is taken out later, or not
+	// entered: a look-up with an old snapshot does not bring a deleted log back.
+	if b.mirror.Current().TopicByID(w.topic.ID) == nil {
+		return nil
+	}
+	l := &localLog{b: b, key: k}
+	l.want.Store(w)
+	b.logs.byKey[k] = l
+	return l
+}
+
+// dropTopic closes the logs of a topic that is gone, and removes them if there
+// is a record of its deletion. Without one they are orphans: kept, reported.
+func (b *Broker) dropTopic(topic *metadata.Topic, d *metadata.Deletion) {
+	var logs []*localLog
+	b.logs.Lock()
+	for _, part := range topic.Partitions {
+		k := keyOf(topic.ID, part.ID)
+		if l := b.logs.byKey[k]; l != nil {
+			logs = append(logs, l)
+			delete(b.logs.byKey, k)
+		}
+	}
+	b.logs.Unlock()
+	if len(logs) == 0 {
+		return
+	}
+	b.errand.add(func() {
+		keys := make([]logKey, 0, len(logs))
+		for _, l := range logs {
+			if err := l.close(); err != nil {
+				b.logger.Warn("deleted log not closed in order", "topic", topic.Name, "partition", uint32(l.key.partition), "err", err)
+			}
+			keys = append(keys, l.key)
+		}
+		if d == nil {
+			b.logger.Warn("topic is gone without a record of its deletion: its logs are kept", "topic", topic.Name, "topic_id", topic.ID.String())
+			return
+		}
+		b.discard(d, keys)
+	})
+}
+
+// bury removes the logs of topics that were deleted while this broker was not
+// there to see it.
+func (b *Broker) bury(s *metadata.Snapshot) {
+	logs, strangers, err := b.dir.entries()
+	if err != nil {
+		b.logger.Error("data directory not listed", "err", err)
+		return
+	}
+	dead := make(map[*metadata.Deletion][]logKey)
+	orphans := len(strangers)
+	for _, k := range logs {
+		id := metadata.TopicID(k.topic)
+		if s.TopicByID(id) != nil {
+			continue
+		}
+		if d := s.Deletion(id); d != nil {
+			dead[d] = append(dead[d], k)
+		} else {
+			orphans++
+		}
+	}
+	if orphans > 0 {
+		b.logger.Warn("directories that the metadata does not know are kept", "orphans", orphans)
+	}
+	for d, keys := range dead {
+		b.errand.add(func() { b.discard(d, keys) })
+	}
+}
+
+// discard moves logs to the trash on a record of deletion (rule S5).
+func (b *Broker) discard(d *metadata.Deletion, keys []logKey) {
+	if d.Generation != b.identity.Load().Generation {
+		b.logger.Warn("deletion of another cluster generation: logs are kept", "topic", d.Name, "generation", d.Generation)
+		return
+	}
+	now := b.opts.Now()
+	for _, k := range keys {
+		if err := b.dir.discard(k, now, d.Now); err != nil {
+			b.logger.Error("deleted log not moved to the trash", "topic", d.Name, "partition", uint32(k.partition), "err", err)
+		}
+	}
+	if err := b.dir.settle(); err != nil {
+		b.logger.Error("trash not synced", "err", err)
+	}
+	b.logger.Info("topic removed", "topic", d.Name, "logs", len(keys), "now", d.Now)
+	if d.Now {
+		b.emptyTrash()
+	}
+}
+
+// Partition returns a partition that this broker leads, with its topic. It
+// fails with *UnknownTopicError, *UnknownPartitionError, *NotLeaderError,
+// partition.ErrClosed, or why the log cannot be opened: *partition.FailedError,
+// *commitlog.WriteError. The first use opens the log.
+func (b *Broker) Partition(topic string, id uint32) (*partition.Partition, *metadata.Topic, error) {
+	s := b.mirror.Current()
+	t := s.TopicByName(topic)
+	if t == nil {
+		return nil, nil, &UnknownTopicError{Topic: topic}
+	}
+	p, err := b.partitionOf(s, t, id)
+	return p, t, err
+}
+
+// PartitionOf is Partition for a topic that has been looked up.
+func (b *Broker) PartitionOf(t *metadata.Topic, id uint32) (*partition.Partition, error) {
+	return b.partitionOf(b.mirror.Current(), t, id)
+}
+
+func (b *Broker) partitionOf(s *metadata.Snapshot, t *metadata.Topic, id uint32) (*partition.Partition, error) {
+	part := t.Partition(id)
+	if part == nil {
+		return nil, &UnknownPartitionError{Topic: t.Name, Partition: id, Count: len(t.Partitions)}
+	}
+	if part.Leader != b.opts.ID || !b.serving.Load() {
+		return nil, b.notLeader(s, t, part)
+	}
+	l := b.ensure(t, part)
+	if l == nil {
+		return nil, &UnknownTopicError{Topic: t.Name}
+	}
+	return l.partition()
+}
+
+func (b *Broker) notLeader(s *metadata.Snapshot, t *metadata.Topic, part *metadata.Partition) error {
+	e := &NotLeaderError{
+		Topic: t.Name, Partition: part.ID, Leader: part.Leader,
+		Epoch: record.LeaderEpoch(part.LeaderEpoch), Revision: s.Revision,
+	}
+	if part.Leader == b.opts.ID { // it will be this broker, or was
+		e.Leader = metadata.NoLeader
+	} else if leader := s.Broker(part.Leader); leader != nil {
+		e.Address = leader.Address
+	}
+	return e
+}
+
+func keyOf(topic metadata.TopicID, partition uint32) logKey {
+	return logKey{topic: record.TopicID(topic), partition: record.PartitionID(partition)}
+}

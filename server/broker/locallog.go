@@ -1,0 +1,242 @@
+package broker
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/server/replica"
+	"github.com/millstream-io/millstream/server/topicconfig"
+	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+// localLog is a log that this broker holds, open or not.
+//
+// Whoever needs it first opens it; others wait. What the metadata wants of it
+// is stored before it is carried out, and carrying out is fenced by epochs, so
+// it does not matter who does it, how often, or in which order.
+type localLog struct {
+	b   *Broker
+	key logKey
+
+	want   atomic.Pointer[wanted]              // never nil
+	opened atomic.Pointer[partition.Partition] // nil: not open yet; closed ones stay
+
+	mu      sync.Mutex // guards what follows; nothing else is done under it
+	opening *opening   // nil: nobody opens it
+	gone    bool       // it is not to be opened any more
+}
+
+// wanted is what the metadata says of a log.
+type wanted struct {
+	topic *metadata.Topic
+	part  *metadata.Partition
+}
+
+// opening is one attempt to open a log.
+type opening struct {
+	done chan struct{} // closed when p and err are set
+	p    *partition.Partition
+	err  error
+}
+
+// partition returns the open partition, and opens it if needed.
+func (l *localLog) partition() (*partition.Partition, error) {
+	if p := l.opened.Load(); p != nil {
+		return p, nil
+	}
+	l.mu.Lock()
+	if p := l.opened.Load(); p != nil || l.gone {
+		l.mu.Unlock()
+		if p == nil {
+			return nil, partition.ErrClosed
+		}
+		return p, nil
+	}
+	o := l.opening
+	if o != nil {
+		l.mu.Unlock()
+		<-o.done
+		return o.p, o.err
+	}
+	o = &opening{done: make(chan struct{})}
+	l.opening = o
+	l.mu.Unlock()
+
+	o.p, o.err = l.open()
+
+	l.mu.Lock()
+	l.opening = nil
+	if o.err == nil {
+		l.opened.Store(o.p)
+	}
+	l.mu.Unlock()
+	close(o.done)
+	if o.err == nil {
+		l.align()                                  // what came while it was opened
+		if err := l.b.failure.Load(); err != nil { // or failed meanwhile
+			o.p.Fail(*err)
+		}
+	}
+	return o.p, o.err
+}
+
+// open opens the log and begins to lead it, if that is wanted.
+func (l *localLog) open() (*partition.Partition, error) {
+	b, w := l.b, l.want.Load()
+	inc := b.identity.Load()
+	if err := b.Failure(); err != nil {
+		return nil, &partition.FailedError{Cause: err}
+	}
+	if have := inc.DirectoryID; !w.holds(b.opts.ID, have) {
+		return nil, &partition.FailedError{Cause: &MisplacedError{Have: have, Want: w.directory(b.opts.ID)}}
+	}
+	logger := b.logger.With("topic", w.topic.Name, "partition", w.part.ID)
+	begun := time.Now()
+	log, rec, err := commitlog.Open(commitlog.Options{
+		FS: b.opts.FS, Dir: b.dir.logPath(l.key), ClusterID: inc.ClusterID, TopicID: l.key.topic, Partition: l.key.partition,
+		Config: logConfig(&w.topic.Config), Files: b.files, BootID: b.opts.BootID(), Now: b.opts.Now, Logger: logger, Observer: observer{b},
+	})
+	b.metrics.opened(time.Since(begun), err)
+	if err != nil {
+		logger.Error("log not opened", "err", err)
+		if _, retry := errors.AsType[*commitlog.WriteError](err); retry {
+			return nil, err
+		}
+		return nil, &partition.FailedError{Cause: err}
+	}
+	if rec.TailCut {
+		b.metrics.tailCut.Inc()
+	}
+	p := partition.New(partition.Options{
+		Log: log, Damage: damageOf(rec), Self: replica.ID(b.opts.ID), Flusher: b.flusher, Observer: observer{b},
+		Settings: settings(&w.topic.Config), Limits: b.opts.Mailbox, IdleAfter: b.opts.IdleAfter, Now: b.opts.Now, Logger: logger,
+	})
+	carryOut(p, w, replica.ID(b.opts.ID))
+	return p, nil
+}
+
+// damageOf returns what recovery found, as an error or a nil one.
+func damageOf(rec commitlog.Recovery) error {
+	if rec.Damaged == nil {
+		return nil
+	}
+	return rec.Damaged
+}
+
+// update stores what the metadata says now and carries it out.
+func (l *localLog) update(topic *metadata.Topic, part *metadata.Partition) {
+	next := &wanted{topic, part}
+	for {
+		cur := l.want.Load()
+		if part.Revision < cur.part.Revision || topic.Revision < cur.topic.Revision {
+			return // somebody was faster with something newer
+		}
+		if l.want.CompareAndSwap(cur, next) {
+			break
+		}
+	}
+	l.align()
+}
+
+// align carries out what is wanted, on a log that is open.
+func (l *localLog) align() {
+	p := l.opened.Load()
+	if p == nil {
+		return
+	}
+	w := l.want.Load()
+	p.SetSettings(settings(&w.topic.Config))
+	p.SetLogConfig(logConfig(&w.topic.Config))
+	carryOut(p, w, replica.ID(l.b.opts.ID))
+}
+
+// carryOut leads, goes on leading, or resigns.
+func carryOut(p *partition.Partition, w *wanted, self replica.ID) {
+	if replica.ID(w.part.Leader) != self {
+		p.Resign(replica.ID(w.part.Leader), record.LeaderEpoch(w.part.LeaderEpoch))
+		return
+	}
+	a := replica.Assignment{
+		Epoch: record.LeaderEpoch(w.part.LeaderEpoch), PartitionEpoch: w.part.Epoch,
+		Replicas: ids(w.part.Replicas), InSync: ids(w.part.ISR), MinInSync: w.part.MinISR, Durability: replica.Memory,
+	}
+	if w.part.Disk {
+		a.Durability = replica.Disk
+	}
+	if !p.Lead(a) {
+		p.Confirm(a)
+	}
+}
+
+// close closes the log for good. It waits for whoever opens it.
+func (l *localLog) close() error {
+	l.mu.Lock()
+	l.gone = true
+	o := l.opening
+	l.mu.Unlock()
+	if o != nil {
+		<-o.done
+	}
+	p := l.opened.Load()
+	if p == nil {
+		return nil
+	}
+	if err := p.Close(); !errors.Is(err, partition.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+func (l *localLog) fail(cause error) {
+	if p := l.opened.Load(); p != nil {
+		p.Fail(cause)
+	}
+}
+
+// holds tells whether the metadata has the replica of a broker in a directory.
+// A record without directories does not say.
+func (w *wanted) holds(broker int32, dir ID16) bool {
+	want := w.directory(broker)
+	return want == dir || want == ID16{}
+}
+
+func (w *wanted) directory(broker int32) ID16 {
+	i := slices.Index(w.part.Replicas, broker)
+	if i < 0 || i >= len(w.part.Directories) {
+		return ID16{}
+	}
+	return ID16(w.part.Directories[i])
+}
+
+func ids(brokers []int32) []replica.ID {
+	out := make([]replica.ID, len(brokers))
+	for i, id := range brokers {
+		out[i] = replica.ID(id)
+	}
+	return out
+}
+
+func settings(c *topicconfig.Config) partition.Settings {
+	return partition.Settings{
+		AppendTime: c.TimestampType == topicconfig.TimestampAppend,
+		MaxAheadMs: c.TimestampMaxAheadMs,
+	}
+}
+
+func logConfig(c *topicconfig.Config) commitlog.Config {
+	return commitlog.Config{
+		SegmentBytes: c.SegmentBytes, SegmentAge: ms(c.SegmentMs),
+		RetentionBytes: max(0, c.RetentionBytes), RetentionAge: max(0, ms(c.RetentionMs)),
+	}
+}
+
+func ms(n int64) time.Duration {
+	const most = int64(1<<63-1) / int64(time.Millisecond)
+	return time.Duration(min(n, most)) * time.Millisecond
+}

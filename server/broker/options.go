@@ -1,0 +1,124 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/storage/vfs"
+)
+
+// Options are what a broker is made of. They are copied by New.
+type Options struct {
+	// ID is the broker's identity, from 0.
+	ID int32
+	// DataDir is the data directory. Required.
+	DataDir string
+	// FS holds it; the operating system's unless set.
+	FS vfs.FS
+	// Controller is where the broker registers. Required.
+	Controller controllerv1.ControllerServiceClient
+	// Metadata is the mirror of the metadata; somebody else runs it. Required.
+	Metadata *metadata.Mirror
+
+	// Address is where clients reach the broker.
+	Address string
+	// InternalAddress is where brokers reach it.
+	InternalAddress string
+	// Rack is where it stands.
+	Rack string
+	// Version is that of the software.
+	Version string
+
+	// MaxSyncs is how many syncs run at once; 64 unless set.
+	MaxSyncs int
+	// MaxOpenFiles bounds the segments that are open or mapped; 1,024 unless
+	// set. More costs descriptors, less costs opening.
+	MaxOpenFiles int
+	// InFlightBytes is the budget for produce requests; 256 MiB unless set.
+	InFlightBytes int64
+	// Mailbox bounds what one partition holds.
+	Mailbox partition.Limits
+	// IdleAfter is how long a partition keeps its goroutine and files without
+	// work; 1 s unless set.
+	IdleAfter time.Duration
+	// RetentionInterval is how often retention looks for what may go; 30 s
+	// unless set.
+	RetentionInterval time.Duration
+	// CheckpointInterval is how often checkpoints are synced; 1 s unless set.
+	CheckpointInterval time.Duration
+	// TrashKeep is how long a deleted log is kept; 24 h unless set.
+	TrashKeep time.Duration
+	// DiskHighWater is the fraction of the disk above which the trash is
+	// emptied sooner; 0.9 unless set.
+	DiskHighWater float64
+
+	// Now is the clock of appends and retention; time.Now unless set.
+	Now func() time.Time
+	// BootID tells one boot of the machine from the next; BootID unless set.
+	BootID func() ID16
+	// Logger takes changes of state; slog.Default unless set.
+	Logger *slog.Logger
+	// Registerer takes the metrics; nil: nobody.
+	Registerer prometheus.Registerer
+}
+
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	if o.MaxSyncs <= 0 {
+		o.MaxSyncs = 64
+	}
+	if o.MaxOpenFiles <= 0 {
+		o.MaxOpenFiles = 1024
+	}
+	if o.InFlightBytes <= 0 {
+		o.InFlightBytes = 256 << 20
+	}
+	if o.IdleAfter <= 0 {
+		o.IdleAfter = time.Second
+	}
+	if o.RetentionInterval <= 0 {
+		o.RetentionInterval = 30 * time.Second
+	}
+	if o.CheckpointInterval <= 0 {
+		o.CheckpointInterval = time.Second
+	}
+	if o.TrashKeep <= 0 {
+		o.TrashKeep = 24 * time.Hour
+	}
+	if o.DiskHighWater <= 0 {
+		o.DiskHighWater = 0.9
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.BootID == nil {
+		o.BootID = BootID
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	switch {
+	case o.ID < 0:
+		return fmt.Errorf("broker id %d: must not be negative", o.ID)
+	case o.DataDir == "":
+		return errors.New("broker: no data directory")
+	case o.Controller == nil || o.Metadata == nil:
+		return errors.New("broker: no controller or no metadata")
+	case o.DiskHighWater > 1:
+		return fmt.Errorf("disk high water %v: must be at most 1", o.DiskHighWater)
+	}
+	return nil
+}

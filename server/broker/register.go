@@ -1,0 +1,199 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	millstreamv1 "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+// registration is what the controller answered.
+type registration struct {
+	epoch    int64
+	revision int64
+	interval time.Duration // of heartbeats
+	session  time.Duration // how long the broker may be silent
+}
+
+// Pauses between attempts to reach the controller, doubled from the least to
+// the most. The least decides how fast `dev` starts.
+const (
+	leastPause = 10 * time.Millisecond
+	mostPause  = time.Second
+)
+
+// register registers until the controller answers, and writes the incarnation
+// record. It fails when the controller refuses for good, or ctx ends.
+func (b *Broker) register(ctx context.Context, inc Incarnation) (registration, error) {
+	req := &controllerv1.RegisterBrokerRequest{
+		BrokerId: b.opts.ID, DirectoryId: inc.DirectoryID[:], PreviousBrokerEpoch: inc.BrokerEpoch,
+		ClusterGeneration: inc.Generation, Clean: inc.Clean, SameBoot: inc.BootID != (ID16{}) && inc.BootID == b.opts.BootID(),
+		Address: b.opts.Address, InternalAddress: b.opts.InternalAddress, Rack: b.opts.Rack, Version: b.opts.Version,
+	}
+	if inc.ClusterID != (ID16{}) {
+		req.ClusterId = inc.ClusterID[:]
+	}
+	fresh := newID16()
+	req.IncarnationId = fresh[:]
+	pause := leastPause
+	for attempt := 1; ; attempt++ {
+		resp, err := b.opts.Controller.RegisterBroker(ctx, req)
+		if err == nil {
+			return b.adopt(inc, resp)
+		}
+		if ctx.Err() != nil {
+			return registration{}, context.Cause(ctx)
+		}
+		if !worthRetrying(err) {
+			return registration{}, fmt.Errorf("register with the controller: %w", err)
+		}
+		if attempt == 1 || pause == mostPause {
+			b.logger.Info("controller not reached yet", "attempt", attempt, "err", err)
+		}
+		if err := wait(ctx, pause); err != nil {
+			return registration{}, err
+		}
+		pause = min(2*pause, mostPause)
+	}
+}
+
+// adopt makes the answer to a registration durable (rule S3): before this, no
+// append.
+func (b *Broker) adopt(inc Incarnation, resp *controllerv1.RegisterBrokerResponse) (registration, error) {
+	var cluster ID16
+	if copy(cluster[:], resp.GetCluster().GetClusterId()) != len(cluster) {
+		return registration{}, fmt.Errorf("register with the controller: cluster id of %d bytes", len(resp.GetCluster().GetClusterId()))
+	}
+	if inc.ClusterID != (ID16{}) && inc.ClusterID != cluster {
+		return registration{}, &WrongClusterError{Directory: b.opts.DataDir, Have: inc.ClusterID, Want: cluster}
+	}
+	inc.ClusterID, inc.Generation = cluster, resp.GetCluster().GetGeneration()
+	inc.BrokerEpoch, inc.BootID, inc.Clean = resp.GetBrokerEpoch(), b.opts.BootID(), false
+	if err := inc.store(b.opts.FS, b.opts.DataDir); err != nil {
+		return registration{}, err
+	}
+	b.identity.Store(&inc)
+	b.logger.Info("registered", "broker_epoch", inc.BrokerEpoch, "cluster", inc.ClusterID.String(), "eligible", resp.GetEligible())
+	reg := registration{
+		epoch: resp.GetBrokerEpoch(), revision: resp.GetRevision(),
+		interval: time.Duration(resp.GetHeartbeatIntervalMs()) * time.Millisecond,
+		session:  time.Duration(resp.GetSessionTimeoutMs()) * time.Millisecond,
+	}
+	if reg.interval <= 0 {
+		reg.interval = 500 * time.Millisecond
+	}
+	if reg.session < reg.interval {
+		reg.session = 4 * reg.interval
+	}
+	return reg, nil
+}
+
+// heartbeats says that the broker is alive until ctx ends. When the controller
+// does not know this incarnation any more, the broker registers again.
+//
+// Silence of the controller changes nothing here: what is led stays led until
+// the metadata says otherwise (rule H5).
+func (b *Broker) heartbeats(ctx context.Context, reg registration) error {
+	for {
+		call, cancel := context.WithTimeout(ctx, reg.session/2)
+		resp, err := b.opts.Controller.Heartbeat(call, b.heartbeat(reg))
+		cancel()
+		pause := reg.interval
+		switch {
+		case err == nil:
+			b.unfenced.Store(!resp.GetFenced())
+			if resp.GetFenced() && b.serving.Load() && b.failure.Load() == nil {
+				pause = leastPause // the next answer makes the broker ready
+			}
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case isStale(err):
+			b.logger.Warn("registration is stale", "broker_epoch", reg.epoch)
+			if reg, err = b.register(ctx, *b.identity.Load()); err != nil {
+				return err
+			}
+			continue
+		default:
+			b.logger.Warn("heartbeat not answered", "err", err)
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return context.Cause(ctx)
+		case <-b.beat:
+		case <-t.C:
+		}
+		t.Stop()
+	}
+}
+
+func (b *Broker) heartbeat(reg registration) *controllerv1.HeartbeatRequest {
+	req := &controllerv1.HeartbeatRequest{
+		BrokerId: b.opts.ID, BrokerEpoch: reg.epoch, Revision: b.mirror.Current().Revision, Ready: b.serving.Load(),
+	}
+	if b.failure.Load() != nil {
+		inc := b.identity.Load()
+		req.Ready = false
+		req.FailedDirectoryIds = [][]byte{inc.DirectoryID[:]}
+	}
+	return req
+}
+
+// beatNow sends the next heartbeat at once.
+func (b *Broker) beatNow() {
+	select {
+	case b.beat <- struct{}{}:
+	default:
+	}
+}
+
+// sayGoodbye tells the controller that the broker stops. It is a courtesy:
+// nothing depends on the answer.
+func (b *Broker) sayGoodbye() {
+	inc := b.identity.Load()
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	_, err := b.opts.Controller.Heartbeat(ctx, &controllerv1.HeartbeatRequest{
+		BrokerId: b.opts.ID, BrokerEpoch: inc.BrokerEpoch, Revision: b.mirror.Current().Revision, Stopping: true,
+	})
+	if err != nil {
+		b.logger.Info("controller not told of the stop", "err", err)
+	}
+}
+
+// worthRetrying tells whether a refused registration may succeed later.
+func worthRetrying(err error) bool {
+	switch status.Code(err) { //nolint:exhaustive // the others are refusals
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.ResourceExhausted, codes.Unknown, codes.Canceled, codes.Internal:
+		return true
+	default:
+		return false
+	}
+}
+
+// isStale tells whether the controller does not know this incarnation.
+func isStale(err error) bool {
+	for _, d := range status.Convert(err).Details() {
+		if e, ok := d.(*millstreamv1.RequestError); ok {
+			return e.GetReason() == millstreamv1.ErrorReason_ERROR_REASON_STALE_BROKER_EPOCH
+		}
+	}
+	return false
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,132 @@
+package broker
+
+import (
+	"context"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
+)
+
+// trashInterval is how often the trash is looked at.
+const trashInterval = time.Minute
+
+// upkeep does what no client asks for, until ctx ends.
+func (b *Broker) upkeep(ctx context.Context) error {
+	checkpoints := time.NewTicker(b.opts.CheckpointInterval)
+	defer checkpoints.Stop()
+	retention := time.NewTicker(b.opts.RetentionInterval)
+	defer retention.Stop()
+	trash := time.NewTicker(trashInterval)
+	defer trash.Stop()
+	b.emptyTrash()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-checkpoints.C:
+			b.syncCheckpoints(ctx)
+			b.files.Expire() // what a reader opened and left
+		case <-retention.C:
+			b.retain(ctx)
+		case <-trash.C:
+			b.emptyTrash()
+		}
+	}
+}
+
+// syncCheckpoints makes the checkpoints durable that were written since the
+// last time (rule S2). An error is no failed sync of records: the next one
+// tries again.
+func (b *Broker) syncCheckpoints(ctx context.Context) {
+	for p := range b.open(ctx) {
+		if err := p.SyncCheckpoint(); err != nil {
+			b.metrics.upkeepErrors.WithLabelValues("checkpoint").Inc()
+			b.logger.Warn("checkpoint not synced", "err", err)
+		}
+	}
+}
+
+// retain removes what retention lets go.
+func (b *Broker) retain(ctx context.Context) {
+	now := b.opts.Now()
+	for p := range b.open(ctx) {
+		if _, err := p.Retain(now); err != nil {
+			b.metrics.upkeepErrors.WithLabelValues("retention").Inc()
+			b.logger.Warn("retention not carried out", "err", err)
+		}
+	}
+}
+
+// emptyTrash removes what has been in the trash long enough.
+func (b *Broker) emptyTrash() {
+	if _, err := b.dir.empty(b.opts.Now(), b.opts.TrashKeep, b.opts.DiskHighWater); err != nil {
+		b.metrics.upkeepErrors.WithLabelValues("trash").Inc()
+		b.logger.Warn("trash not emptied", "err", err)
+	}
+}
+
+// open yields the partitions that are open, until ctx ends.
+func (b *Broker) open(ctx context.Context) func(func(*partition.Partition) bool) {
+	return func(yield func(*partition.Partition) bool) {
+		for _, l := range b.allLogs() {
+			if p := l.opened.Load(); p != nil && (ctx.Err() != nil || !yield(p)) {
+				return
+			}
+		}
+	}
+}
+
+// Orphan is something in topics/ that the metadata does not know. It is never
+// removed by itself.
+type Orphan struct {
+	// Directory is its path.
+	Directory string
+	// TopicID and Partition are what its name says; the id is "" if it says
+	// nothing.
+	TopicID   string
+	Partition uint32
+	// Why it is an orphan, for people.
+	Why string
+}
+
+// Orphans lists what is in the data directory and is nobody's, by name.
+func (b *Broker) Orphans() ([]Orphan, error) {
+	logs, strangers, err := b.dir.entries()
+	if err != nil {
+		return nil, err
+	}
+	s := b.mirror.Current()
+	var found []Orphan
+	for _, k := range logs {
+		if why := b.orphaned(s, k); why != "" {
+			found = append(found, Orphan{
+				Directory: b.dir.logPath(k), TopicID: k.topic.String(), Partition: uint32(k.partition), Why: why,
+			})
+		}
+	}
+	for _, name := range strangers {
+		found = append(found, Orphan{Directory: filepath.Join(b.dir.topics(), name), Why: "not the name of a log"})
+	}
+	slices.SortFunc(found, func(x, y Orphan) int { return strings.Compare(x.Directory, y.Directory) })
+	return found, nil
+}
+
+func (b *Broker) orphaned(s *metadata.Snapshot, k logKey) string {
+	id := metadata.TopicID(k.topic)
+	t := s.TopicByID(id)
+	switch {
+	case t == nil && s.Deletion(id) != nil:
+		return "" // on its way to the trash
+	case t == nil:
+		return "no such topic, and no record of its deletion"
+	case t.Partition(uint32(k.partition)) == nil:
+		return "the topic has no such partition"
+	case !slices.Contains(t.Partition(uint32(k.partition)).Replicas, b.opts.ID):
+		return "the replica is not this broker's"
+	}
+	return ""
+}
