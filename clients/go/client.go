@@ -64,7 +64,8 @@ type Client struct {
 	ctx    context.Context //nolint:containedctx // the life of the client, not of a call.
 	cancel context.CancelFunc
 	// open counts the goroutines of producers and readers.
-	open sync.WaitGroup
+	open   sync.WaitGroup
+	closed sync.Once
 }
 
 // New returns a client. It connects when it is first used; Close it.
@@ -107,13 +108,15 @@ func New(o Options) (*Client, error) {
 // Close closes the connection and ends every producer and reader that is
 // still open; records that were not acknowledged fail. Close producers first
 // to have theirs sent.
-func (c *Client) Close() error {
-	c.cancel()
-	c.open.Wait()
-	if err := c.conn.Close(); err != nil {
-		return fmt.Errorf("millstream: closing: %w", err)
-	}
-	return nil
+func (c *Client) Close() (err error) {
+	c.closed.Do(func() {
+		c.cancel()
+		c.open.Wait()
+		if err = c.conn.Close(); err != nil {
+			err = fmt.Errorf("millstream: closing: %w", err)
+		}
+	})
+	return err
 }
 
 // Topics returns the generated stub that administers topics. [ErrorOf] reads

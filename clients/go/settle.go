@@ -187,7 +187,7 @@ func (q *buffer) expire(cause error) {
 	now := time.Now()
 	for i := range q.lanes {
 		l := &q.lanes[i]
-		if all {
+		if b := l.open; b != nil && (all || now.Sub(b.created) >= q.opts.RetryFor) {
 			q.end(l)
 		}
 		for l.queue.len() > 0 && (all || now.Sub(l.queue.peek().created) >= q.opts.RetryFor) {
