@@ -40,3 +40,10 @@ func IsReadOnly(err error) bool {
 func IsTooManyFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
+
+// IsSync reports whether err is that of a sync of a file or a directory. Such
+// an error is final: see File.Sync.
+func IsSync(err error) bool {
+	var e *fs.PathError
+	return errors.As(err, &e) && e.Op == "sync"
+}
