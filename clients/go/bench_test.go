@@ -1,0 +1,115 @@
+package millstream
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/millstream-io/millstream/clients/go/internal/faketest"
+	"github.com/millstream-io/millstream/clients/go/internal/transport"
+	"github.com/millstream-io/millstream/clients/go/internal/wire"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+// unconnected returns a producer whose batches are acknowledged at once, by
+// nobody: what is left is what a record costs until its batch is sent.
+func unconnected(b *testing.B, partitions uint32) *Producer {
+	o := ProducerOptions{Topic: "t"}.withDefaults()
+	p := &Producer{opts: o, topic: &pb.Topic{}, count: partitions, maxRecord: maxBatchBytes, wake: make(chan struct{}, 1)}
+	p.ctx, p.cancel = context.WithCancel(b.Context())
+	p.buffer.init(new(transport.Pool), &p.opts, partitions, p.wake, 0)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			batch, _, wait := p.take()
+			if batch == nil {
+				if !p.sleep(wait, nil) {
+					return
+				}
+				continue
+			}
+			if err := p.acknowledge(&wire.ProduceAnswer{CorrelationID: batch.id, BaseOffset: 0}); err != nil {
+				b.Error(err)
+			}
+		}
+	}()
+	b.Cleanup(func() { p.cancel(); <-done })
+	return p
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for _, size := range []int{100, 1024} {
+		for _, keyed := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%dB/keyed=%v", size, keyed), func(b *testing.B) {
+				p := unconnected(b, 4)
+				record := Record{Value: make([]byte, size)}
+				if keyed {
+					record.Key = []byte("customer-4711")
+				}
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := p.Append(b.Context(), record); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkNext(b *testing.B) {
+	for _, size := range []int{100, 1024} {
+		for _, keyed := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%dB/keyed=%v", size, keyed), func(b *testing.B) {
+				records := DefaultFrameBytes / (size + 10)
+				var batch []byte
+				for range records {
+					r := Record{Value: make([]byte, size), Time: time.UnixMilli(1)}
+					if keyed {
+						r.Key = []byte("customer-4711")
+					}
+					n := recordSize(&r)
+					at := len(batch)
+					batch = append(batch, make([]byte, sizeBytes(n))...)
+					putRecord(batch[at:], &r, n)
+				}
+				raw := faketest.Seal(&pb.LogBatch{RecordCount: uint32(records), LastOffsetDelta: uint32(records) - 1}, batch)
+				message := appendBatch(nil, raw)
+				r := &Reader{client: &Client{pool: new(transport.Pool)}, frames: make(chan *frame, 1), reached: map[uint32]*progress{0: {}}}
+				r.cursor.names = &r.names
+				r.pooled.New = func() any { return new(frame) }
+				b.SetBytes(int64(size))
+				b.ReportAllocs()
+				left := 0
+				for b.Loop() {
+					if left == 0 {
+						f, _ := r.pooled.Get().(*frame)
+						f.buf = r.client.pool.Get(len(message))
+						copy(*f.buf, message)
+						if err := f.Parse(*f.buf); err != nil || f.Damage != nil {
+							b.Fatal(err, f.Damage)
+						}
+						f.to = 1 << 60
+						r.frames <- f
+						left = records
+					}
+					if _, err := r.Next(b.Context()); err != nil {
+						b.Fatal(err)
+					}
+					left--
+				}
+			})
+		}
+	}
+}
+
+// appendBatch appends a LogBatch as a field of a FetchResponse.
+func appendBatch(dst, raw []byte) []byte {
+	dst = append(dst, 1<<3|2)
+	n := len(dst)
+	dst = append(dst, make([]byte, 10)...)
+	return append(dst[:n+putVarint(dst[n:], uint64(len(raw)))], raw...)
+}
