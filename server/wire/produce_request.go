@@ -102,8 +102,29 @@ func (r *ProduceRequest) Parse(msg mem.BufferSlice) error {
 	return r.ParsePieces(r.pieces)
 }
 
+// What a request keeps from one Parse to the next is bounded by these: rare
+// requests allocate, all others do not.
+const (
+	keptPieces = 1024
+	keptBytes  = 4 << 10
+)
+
+// Release drops what is BORROWED, so that nothing keeps the transport's
+// buffers from being used again or freed.
+func (r *ProduceRequest) Release() {
+	clear(r.pieces[:cap(r.pieces)])
+	clear(r.Batch[:cap(r.Batch)])
+	if cap(r.pieces) > keptPieces || cap(r.Batch) > keptPieces {
+		r.pieces, r.Batch = nil, nil
+	}
+	_ = r.ParsePieces(nil)
+}
+
 // ParsePieces is Parse for bytes that are in no buffers of the transport.
 func (r *ProduceRequest) ParsePieces(msg record.Pieces) error {
+	if cap(r.scratch) > keptBytes {
+		r.scratch = nil
+	}
 	*r = ProduceRequest{Batch: r.Batch[:0], pieces: r.pieces, scratch: r.scratch[:0]}
 	c := &r.cur
 	c.Reset(msg)

@@ -123,6 +123,33 @@ func TestParseForgetsTheRequestBefore(t *testing.T) {
 	}
 }
 
+func TestReleaseKeepsNothingBorrowed(t *testing.T) {
+	var r ProduceRequest
+	b := mustMarshal(t, fullRequest())
+	for _, n := range []int{len(b), 7} {
+		if err := r.Parse(mem.BufferSlice{mem.SliceBuffer(b[:n]), mem.SliceBuffer(b[n:])}); err != nil {
+			t.Fatal(err)
+		}
+		r.Release()
+		if !proto.Equal(r.generated(t), &pb.ProduceRequest{}) {
+			t.Fatalf("%v is left", r.generated(t))
+		}
+		for _, p := range append(r.pieces[:cap(r.pieces)], r.Batch[:cap(r.Batch)]...) {
+			if p != nil {
+				t.Fatal("a piece is still held")
+			}
+		}
+	}
+	// A request of very many pieces does not make those after it expensive.
+	if err := r.ParsePieces(inPieces(bytes.Repeat(varintField(1000, 1), 10), 1)); err != nil {
+		t.Fatal(err)
+	}
+	r.pieces = make(record.Pieces, keptPieces+1)
+	if r.Release(); cap(r.pieces) != 0 {
+		t.Fatal("many pieces are kept")
+	}
+}
+
 func TestBatchIsBorrowedNotCopied(t *testing.T) {
 	b := mustMarshal(t, fullRequest())
 	var r ProduceRequest
