@@ -5,6 +5,7 @@ import (
 	"io/fs"
 
 	"github.com/millstream-io/millstream/storage/checkpoint"
+	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
 )
 
@@ -200,34 +201,66 @@ func (r *recovery) makeAgain(last found, from segment.Point) error {
 // recoverEpochs finds the history of leader epochs. The epochs of the tail are
 // known by now.
 //
-// What was stored of it is believed up to the point from which the tail was
-// read, if it agrees with the checkpoint about the epoch there: it is replaced
-// as a whole when an epoch begins, so an older one lacks the last epoch. Else
+// What was stored of it is believed up to the checkpoint, if the two agree
+// about the epoch there: it is replaced as a whole when an epoch begins, so an
+// older one lacks the last epoch. From there on, or else from the beginning,
 // it is made again from the indexes and the log.
 func (r *recovery) recoverEpochs() error {
 	tail := r.epochs
 	known, ok := r.storedEpochs()
-	if !ok {
+	since := record.Offset(0)
+	if ok {
+		since = r.facts.synced.at.Offset
+	} else if s := r.l.active; s != nil {
 		var err error
-		if known, err = r.epochsOfSegments(); err != nil {
+		if tail, err = s.ScanEpochs(); err != nil {
 			return err
 		}
 	}
-	for _, e := range tail {
+	known, err := r.epochsOfSealed(known, since)
+	if err != nil {
+		return err
+	}
+	r.epochs = epochsBelow(addEpochs(known, tail), r.at.at.Offset)
+	if n := len(r.epochs); n > 0 {
+		r.at.epochStart = r.epochs[n-1].Offset
+		r.at.at.Epoch = max(r.at.at.Epoch, r.epochs[n-1].Epoch)
+	}
+	if !ok && len(r.epochs) > 0 {
+		r.l.storeEpochs(r.epochs)
+	}
+	return nil
+}
+
+// addEpochs adds to a history what comes later.
+func addEpochs(known, more []segment.EpochStart) []segment.EpochStart {
+	for _, e := range more {
 		if n := len(known); n == 0 || known[n-1].Epoch < e.Epoch {
 			known = append(known, e)
 		}
 	}
-	known = epochsBelow(known, r.at.at.Offset)
-	r.epochs = known
-	if n := len(known); n > 0 {
-		r.at.epochStart = known[n-1].Offset
-		r.at.at.Epoch = max(r.at.at.Epoch, known[n-1].Epoch)
+	return known
+}
+
+// epochsOfSealed adds the epochs that the indexes of sealed segments know of
+// offsets from since on. A damaged segment leaves a gap.
+func (r *recovery) epochsOfSealed(known []segment.EpochStart, since record.Offset) ([]segment.EpochStart, error) {
+	for _, s := range r.sealed {
+		if s.End() <= since {
+			continue
+		}
+		x, err := s.Index()
+		var corrupt *segment.CorruptError
+		switch {
+		case err == nil:
+			known = addEpochs(known, x.Epochs)
+		case errors.As(err, &corrupt):
+			r.l.logger.Warn("leader epochs of a segment are not known", "base_offset", int64(s.Base()), "err", corrupt)
+		default:
+			return nil, err
+		}
 	}
-	if !ok && len(known) > 0 {
-		r.l.storeEpochs(known)
-	}
-	return nil
+	return known, nil
 }
 
 // storedEpochs returns the stored history up to the checkpoint.
@@ -253,37 +286,4 @@ func (r *recovery) storedEpochs() ([]segment.EpochStart, bool) {
 		return nil, false
 	}
 	return epochs, true
-}
-
-// epochsOfSegments makes the history from the indexes of the sealed segments
-// and from the last one. A damaged segment leaves a gap.
-func (r *recovery) epochsOfSegments() ([]segment.EpochStart, error) {
-	var out []segment.EpochStart
-	add := func(epochs []segment.EpochStart) {
-		for _, e := range epochs {
-			if n := len(out); n == 0 || out[n-1].Epoch < e.Epoch {
-				out = append(out, e)
-			}
-		}
-	}
-	for _, s := range r.sealed {
-		x, err := s.Index()
-		var corrupt *segment.CorruptError
-		switch {
-		case err == nil:
-			add(x.Epochs)
-		case errors.As(err, &corrupt):
-			r.l.logger.Warn("leader epochs of a segment are not known", "base_offset", int64(s.Base()), "err", corrupt)
-		default:
-			return nil, err
-		}
-	}
-	if s := r.l.active; s != nil {
-		epochs, err := s.ScanEpochs()
-		if err != nil {
-			return nil, err
-		}
-		add(epochs)
-	}
-	return out, nil
 }

@@ -40,11 +40,14 @@ type walk struct {
 	maxBytes    int
 	alloc       func(int) []byte
 
-	at   place  // where the window begins
-	want int    // bytes that the window must have to go on
-	rest int64  // bytes of the segment from the window's begin on
+	at   place // where the window begins
+	want int   // bytes that the window must have to go on; 0: it is done
+	// size is that of the segment in bytes.
+	size int64
 	out  []byte // copied
-	err  error
+	// beyond is the size of a first batch that reaches beyond limit.
+	beyond int
+	err    error
 }
 
 // NewCursor returns a Cursor.
@@ -77,11 +80,11 @@ func (c *Cursor) Read(s *Segment, from, limit record.Offset, maxBytes int, alloc
 			return Batches{}, err
 		}
 	}
-	bytes, err := c.copy(h, s, from, limit, size, maxBytes, alloc)
-	if err != nil || len(bytes) == 0 {
-		return Batches{First: from, Next: from, LastEpoch: NoEpoch}, err
+	b, err := c.copy(h, s, limit, size, from, maxBytes, alloc)
+	if err != nil {
+		return Batches{}, err
 	}
-	out, bad := check(bytes, c.at)
+	out, bad := check(b, c.at)
 	if bad != nil {
 		bad.File = s.path(LogSuffix)
 		if len(out.Bytes) == 0 {
@@ -89,109 +92,109 @@ func (c *Cursor) Read(s *Segment, from, limit record.Offset, maxBytes int, alloc
 		}
 		// What is before the bad batch is good; the next read will say why.
 	}
+	if c.walk.beyond > 0 {
+		return Batches{First: from, Next: from, LastEpoch: NoEpoch}, nil
+	}
 	c.seg = s
 	c.at = place{position: c.at.position + int64(len(out.Bytes)), offset: out.Next}
 	return out, nil
 }
 
 // copy finds the batches and copies them once. ENSURES: c.at is where they
-// begin.
+// begin; there is at least one, though it is not to be returned if it reaches
+// beyond limit: without its checksum nobody knows that it really does.
 func (c *Cursor) copy(
-	h *handle, s *Segment, from, limit record.Offset, size int64, maxBytes int, alloc func(int) []byte,
+	h *handle, s *Segment, limit record.Offset, size int64, from record.Offset, maxBytes int, alloc func(int) []byte,
 ) ([]byte, error) {
 	w := &c.walk
-	*w = walk{from: from, limit: limit, maxBytes: maxBytes, alloc: alloc, at: c.at, want: record.MaxHeaderSize}
+	*w = walk{from: from, limit: limit, maxBytes: maxBytes, alloc: alloc, at: c.at, size: size, want: record.MaxHeaderSize}
 	defer func() { w.alloc, w.out = nil, nil }()
-	for w.at.position < size {
-		w.rest = size - w.at.position
-		n := min(int64(max(w.want, maxBytes, minWindow)), w.rest)
-		before := w.at.position
+	for w.at.position < size && w.err == nil && w.want > 0 {
+		n := min(int64(max(w.want, maxBytes, minWindow)), size-w.at.position)
 		if err := h.with(w.at.position, int(n), c.visit); err != nil {
 			return nil, s.explain(h, size, w.at, err)
 		}
-		if w.err != nil {
-			return nil, &CorruptError{
-				File: s.path(LogSuffix), Position: w.at.position, Offset: w.at.offset, Cause: w.err,
-			}
-		}
-		c.at = w.at
-		if w.out != nil || (w.want == 0 && w.at.position == before) {
-			return w.out, nil
-		}
 	}
-	return nil, nil
+	if w.err == nil && w.want > 0 {
+		w.err = ErrMissing
+	}
+	c.at = w.at
+	if w.err != nil {
+		return nil, &CorruptError{File: s.path(LogSuffix), Position: w.at.position, Offset: w.at.offset, Cause: w.err}
+	}
+	return w.out, nil
 }
 
 // minWindow is the least number of bytes that a read looks at at once.
 const minWindow = 4 << 10
 
-// visit looks for the batches in a window of the mapping, and copies them.
-// BORROWED: b.
+// visit looks for the batches in a window of the mapping, and copies them. It
+// leaves in w.want how many bytes it needs from w.at on to go on. BORROWED: b.
 func (w *walk) visit(b []byte) error {
 	w.want = 0
-	w.skip(b)
-	return nil
-}
-
-// skip moves to the batch that holds from, and takes what follows. It leaves
-// in w.want how many bytes it needs to go on; 0: nothing more is to be had.
-func (w *walk) skip(b []byte) {
-	i := 0
-	for i < len(b) {
+	for i := 0; i < len(b); {
 		h, size, err := record.PeekLogBatch(b[i:])
-		if err != nil && !errors.Is(err, record.ErrShort) {
-			w.err = err
-			return
+		switch {
+		case errors.Is(err, record.ErrShort):
+			w.more(len(b)-i, size)
+			return nil
+		case err == nil && h.BaseOffset != w.at.offset:
+			err = fmt.Errorf("%w: %d", ErrOffsetOrder, h.BaseOffset)
 		}
 		if err != nil {
-			w.more(b[i:], max(size, record.MaxHeaderSize))
-			return
-		}
-		if h.BaseOffset != w.at.offset {
-			w.err = fmt.Errorf("%w: %d", ErrOffsetOrder, h.BaseOffset)
-			return
+			w.err = err
+			return nil
 		}
 		if h.End() > w.from {
-			w.take(b[i:])
-			return
+			w.take(b[i:], &h, size)
+			return nil
 		}
 		i += size
 		w.at.position += int64(size)
 		w.at.offset = h.End()
 	}
 	w.want = record.MaxHeaderSize
+	return nil
 }
 
-// more asks for a window of n bytes from where w is; b is what there is.
-func (w *walk) more(b []byte, n int) {
-	if int64(len(b)) == w.rest || len(b) >= n {
+// more asks for a window in which the header of the batch at w.at is whole.
+// have is how many bytes of it there were, size its size, if that is known.
+func (w *walk) more(have, size int) {
+	n := record.MaxHeaderSize
+	if size > 0 && (have >= n || size < n) {
+		n = size
+	}
+	w.ask(have, int(min(int64(n), w.size-w.at.position)))
+}
+
+// ask asks for a window of n bytes; have is how many there were.
+func (w *walk) ask(have, n int) {
+	if have >= n || int64(n) > w.size-w.at.position {
 		w.err = ErrTruncated
 		return
 	}
 	w.want = n
 }
 
-// take copies whole batches from the begin of b.
-func (w *walk) take(b []byte) {
-	total := 0
-	for total < len(b) {
+// take copies whole batches from the begin of b, the first of which has the
+// given header and size.
+func (w *walk) take(b []byte, first *record.Header, size int) {
+	if size > len(b) {
+		w.ask(len(b), size)
+		return
+	}
+	total := size
+	if first.End() > w.limit {
+		w.beyond = size
+	}
+	for w.beyond == 0 && total < len(b) {
 		h, size, err := record.PeekLogBatch(b[total:])
-		if err != nil || h.End() > w.limit || (total > 0 && total+size > w.maxBytes) {
+		if err != nil || h.End() > w.limit || total+size > min(w.maxBytes, len(b)) {
 			// A bad batch, or one that is cut off by the end of the window,
 			// ends the range; the next read begins with it.
 			break
 		}
-		if total == 0 && size > len(b) {
-			w.more(b, size)
-			return
-		}
-		if total+size > len(b) {
-			break
-		}
 		total += size
-	}
-	if total == 0 {
-		return
 	}
 	w.out = w.alloc(total)[:total]
 	copy(w.out, b)

@@ -1,10 +1,6 @@
 package segment
 
-import (
-	"errors"
-
-	"github.com/millstream-io/millstream/storage/record"
-)
+import "github.com/millstream-io/millstream/storage/record"
 
 // floor returns where to begin the search for the batch that holds off: at it,
 // or before it by about the interval of the index.
@@ -61,93 +57,71 @@ func (s *Segment) orFirst(find func([]entry, *Index) (place, bool), x *Index) (p
 	return s.first(), nil
 }
 
-// Find returns the offset of the first record below limit whose timestamp is
-// at or after ms; false if there is none.
+// findBytes is how much a search by time reads at once, in bytes.
+const findBytes = 256 << 10
+
+// Find returns the offset of the first record in [from, limit) whose timestamp
+// is at or after ms; false if there is none. All that it looks at is checked,
+// so a changed timestamp is an error and no wrong answer.
 //
 // REQUIRES: the caller holds a pin. Errors are as those of Cursor.Read.
 func (s *Segment) Find(ms int64, from, limit record.Offset) (record.Offset, bool, error) {
-	size := s.Size()
 	h, err := s.acquire()
 	if err != nil {
 		return 0, false, err
 	}
-	defer h.release()
 	at, err := s.floorTime(h, ms)
+	h.release()
 	if err != nil {
 		return 0, false, err
 	}
-	for at.position < size && at.offset < limit {
-		head, next, err := s.peek(h, at, size)
-		if err != nil {
+	c := NewCursor()
+	c.seg, c.at = s, at
+	var buf []byte
+	alloc := func(n int) []byte {
+		if cap(buf) < n {
+			buf = make([]byte, n)
+		}
+		return buf[:n]
+	}
+	var it record.Iterator
+	for next, end := at.offset, min(limit, s.End()); next < end; {
+		position := c.at.position
+		b, err := c.Read(s, next, end, findBytes, alloc)
+		if err != nil || len(b.Bytes) == 0 {
 			return 0, false, err
 		}
-		if head.MaxTimestampMs >= ms && head.End() > from {
-			off, ok, err := s.findIn(h, at, next, ms, from)
-			if err != nil || ok {
-				return off, ok && off < limit, err
-			}
+		off, ok, err := find(&it, b.Bytes, ms, from)
+		if err != nil {
+			return 0, false, &CorruptError{File: s.path(LogSuffix), Position: position, Offset: next, Cause: err}
 		}
-		at = next
+		if ok {
+			return off, off < limit, nil
+		}
+		next = b.Next
 	}
 	return 0, false, nil
 }
 
-// peek reads the header of the batch at a place, and where the next one
-// begins.
-func (s *Segment) peek(h *handle, at place, size int64) (head record.Header, next place, err error) {
-	n := min(int64(record.MaxHeaderSize), size-at.position)
-	var length int
-	look := func(b []byte) error {
-		head, length, err = record.PeekLogBatch(b)
-		return nil
-	}
-	if failed := h.with(at.position, int(n), look); failed != nil {
-		return head, place{}, s.explain(h, size, at, failed)
-	}
-	if errors.Is(err, record.ErrShort) && int64(length) > n && int64(length) <= size-at.position {
-		if failed := h.with(at.position, length, look); failed != nil {
-			return head, place{}, s.explain(h, size, at, failed)
+// find looks for a record in whole, checked batches.
+func find(it *record.Iterator, b []byte, ms int64, from record.Offset) (record.Offset, bool, error) {
+	for len(b) > 0 {
+		head, batch, size, err := record.ParseLogBatch(b)
+		if err != nil {
+			return 0, false, err
 		}
-	}
-	switch {
-	case errors.Is(err, record.ErrShort) || (err == nil && int64(length) > size-at.position):
-		err = ErrTruncated
-	case err == nil && head.BaseOffset != at.offset:
-		err = ErrOffsetOrder
-	}
-	if err != nil {
-		err = &CorruptError{File: s.path(LogSuffix), Position: at.position, Offset: at.offset, Cause: err}
-	}
-	return head, place{position: at.position + int64(length), offset: head.End()}, err
-}
-
-// findIn looks for a record in the batch between two places.
-func (s *Segment) findIn(h *handle, at, next place, ms int64, from record.Offset) (record.Offset, bool, error) {
-	b := make([]byte, next.position-at.position)
-	region, err := h.view(next.position)
-	if err != nil {
-		return 0, false, err
-	}
-	if err := region.CopyAt(b, at.position); err != nil {
-		return 0, false, s.explain(h, next.position, at, err)
-	}
-	if _, bad := check(b, at); bad != nil {
-		bad.File = s.path(LogSuffix)
-		return 0, false, bad
-	}
-	head, batch, _, err := record.ParseLogBatch(b)
-	if err != nil {
-		return 0, false, err
-	}
-	var it record.Iterator
-	for it.ResetLogBatch(&head, batch); it.Next(); {
-		if it.TimestampMs() >= ms && it.Offset() >= from {
-			return it.Offset(), true, nil
+		b = b[size:]
+		if head.MaxTimestampMs < ms || head.End() <= from {
+			continue
 		}
-	}
-	if err := it.Err(); err != nil {
-		err = &CorruptError{File: s.path(LogSuffix), Position: at.position, Offset: at.offset, Cause: err}
-		return 0, false, err
+		for it.ResetLogBatch(&head, batch); it.Next(); {
+			if it.TimestampMs() >= ms && it.Offset() >= from {
+				return it.Offset(), true, nil
+			}
+		}
+		if err := it.Err(); err != nil {
+			return 0, false, err
+		}
 	}
 	return 0, false, nil
 }

@@ -1,0 +1,117 @@
+package commitlog_test
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/record"
+	"github.com/millstream-io/millstream/storage/storagetest"
+	"github.com/millstream-io/millstream/storage/vfs"
+)
+
+// cpuSeconds is what this process has used, in user and system mode.
+func cpuSeconds(b *testing.B) float64 {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+}
+
+// perGB reports CPU seconds per 10^9 bytes since begin.
+func perGB(b *testing.B, begin float64, bytes int) {
+	b.Helper()
+	b.ReportMetric((cpuSeconds(b)-begin)/(float64(bytes)/1e9), "cpu-s/GB")
+}
+
+func benchLog(b *testing.B, c commitlog.Config) *commitlog.Log {
+	b.Helper()
+	l, _, err := commitlog.Open(commitlog.Options{
+		FS: vfs.OS(), Dir: b.TempDir() + "/p", ClusterID: cluster, TopicID: topic, Config: c,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = l.Close() })
+	return l
+}
+
+// sizes are those of batches in bytes, and of the pieces that they come in.
+var sizes = []struct{ batch, piece int }{{1 << 10, 1 << 10}, {16 << 10, 16 << 10}, {256 << 10, 16 << 10}}
+
+func sizedBatch(bytes, piece int) *commitlog.Batch {
+	n := max(1, bytes/1030)
+	return storagetest.InPieces(storagetest.NewBatch("b", n, storagetest.Sized(bytes/n-8)), piece)
+}
+
+// BenchmarkAppend appends one batch at a time, into the page cache.
+func BenchmarkAppend(b *testing.B) {
+	for _, s := range sizes {
+		for _, checkpoint := range []bool{false, true} {
+			b.Run(fmt.Sprintf("batch=%d,checkpoint=%v", s.batch, checkpoint), func(b *testing.B) {
+				l := benchLog(b, commitlog.Config{SegmentBytes: 256 << 20, RetentionBytes: 1 << 30})
+				batch := sizedBatch(s.batch, s.piece)
+				group := []*commitlog.Batch{batch}
+				b.SetBytes(int64(batch.Summary.Bytes))
+				b.ReportAllocs()
+				begin := cpuSeconds(b)
+				for i := 0; b.Loop(); i++ {
+					if err := l.Append(group, 1, l.End()); err != nil {
+						b.Fatal(err)
+					}
+					if checkpoint {
+						if err := l.StoreCheckpoint(); err != nil {
+							b.Fatal(err)
+						}
+					}
+					if i%1024 == 0 {
+						if _, err := l.Retain(time.Now()); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+				perGB(b, begin, b.N*batch.Summary.Bytes)
+			})
+		}
+	}
+}
+
+// BenchmarkRead reads a log in the page cache from its start to its end.
+func BenchmarkRead(b *testing.B) {
+	for _, s := range sizes {
+		b.Run(fmt.Sprintf("batch=%d", s.batch), func(b *testing.B) {
+			l := benchLog(b, commitlog.Config{SegmentBytes: 64 << 20})
+			batch := sizedBatch(s.batch, s.piece)
+			group := []*commitlog.Batch{batch}
+			for l.Size() < 256<<20 {
+				if err := l.Append(group, 1, l.End()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			buf := make([]byte, 1<<20)
+			alloc := func(n int) []byte { return buf[:n] }
+			r := l.NewReader()
+			bytes := 0
+			off := record.Offset(0)
+			b.SetBytes(int64(256 << 10))
+			b.ReportAllocs()
+			b.ResetTimer()
+			begin := cpuSeconds(b)
+			for b.Loop() {
+				if off == l.End() {
+					off = 0
+				}
+				g, err := r.Read(off, l.End(), 257<<10, alloc)
+				if err != nil {
+					b.Fatal(err)
+				}
+				off, bytes = g.Next, bytes+len(g.Bytes)
+			}
+			perGB(b, begin, bytes)
+		})
+	}
+}
