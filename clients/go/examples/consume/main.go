@@ -1,0 +1,48 @@
+// Consume prints a topic from its beginning and follows it until it is
+// interrupted.
+//
+//	go run ./clients/go/examples/consume orders
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+
+	millstream "github.com/millstream-io/millstream/clients/go"
+)
+
+func main() {
+	if len(os.Args) != 2 {
+		log.Fatal("usage: consume TOPIC")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1]); err != nil && !errors.Is(err, context.Canceled) {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, topic string) error {
+	client, err := millstream.New(millstream.Options{Addr: os.Getenv("MILLSTREAM_ADDR")})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	reader, err := client.NewReader(ctx, millstream.ReaderOptions{Topic: topic})
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	for record, err := range reader.Records(ctx) {
+		if err != nil {
+			return err
+		}
+		// The bytes are valid until the next record: Clone what is kept.
+		fmt.Printf("%d/%d %s %q: %s\n", record.Partition, record.Offset, record.Time.Format("15:04:05.000"), record.Key, record.Value)
+	}
+	return nil
+}
