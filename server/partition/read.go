@@ -73,6 +73,15 @@ func (p *Partition) OffsetForTime(ctx context.Context, ms int64) (record.Offset,
 	return off, found, nil
 }
 
+// EpochBefore returns the leader epoch of the record before an offset; -1 if
+// there is none.
+func (p *Partition) EpochBefore(off record.Offset) record.LeaderEpoch {
+	if off <= p.log.Start() {
+		return commitlog.NoEpoch
+	}
+	return p.log.EpochAt(off - 1)
+}
+
 // CheckEpoch tells whether a position is of this history of the log (rule
 // H6): off is the offset to go on at, epoch the leader epoch of the record
 // before it. It returns nil or a *DivergedError.

@@ -125,3 +125,26 @@ func RequestErrorOf(err error) *pb.RequestError {
 	}
 	return nil
 }
+
+// FaultFromStatus returns the fault that a server of ours sent as a status, as
+// a broker passes on what the controller said; nil if err carries none.
+func FaultFromStatus(err error) *Fault {
+	e := RequestErrorOf(err)
+	if e == nil {
+		return nil
+	}
+	f := &Fault{
+		Code: codes.Code(e.GetCode()), Reason: e.GetReason(), Message: e.GetMessage(), Retryable: e.GetRetryable(),
+		Field: e.GetField(), Limit: e.GetLimit(), OffsetRange: e.GetOffsetRange(),
+		Leader: e.GetLeader(), Divergence: e.GetDivergence(), Resource: e.GetResource(),
+	}
+	for _, d := range status.Convert(err).Details() {
+		switch d := d.(type) {
+		case *errdetails.ErrorInfo:
+			f.Metadata = d.GetMetadata()
+		case *errdetails.RetryInfo:
+			f.RetryAfter = d.GetRetryDelay().AsDuration()
+		}
+	}
+	return f
+}

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
@@ -36,8 +37,10 @@ func TestFaultCarriesItsDetailInAndOutOfBand(t *testing.T) {
 		if !retry || field != (f.Field != nil) {
 			t.Errorf("%+v: retry %v, field %v", f, retry, field)
 		}
-		if e := RequestErrorOf(f.GRPCStatus().Err()); e.GetDetail() == nil {
-			t.Errorf("%+v: no detail in the status", f)
+		f.Metadata = map[string]string{"maxBatchBytes": "1"}
+		if got := FaultFromStatus(f.GRPCStatus().Err()); !proto.Equal(got.RequestError(), f.RequestError()) ||
+			got.RetryAfter != f.RetryAfter || got.Metadata["maxBatchBytes"] != "1" {
+			t.Errorf("sent %+v, got %+v", f, got)
 		}
 	}
 }

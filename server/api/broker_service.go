@@ -1,0 +1,154 @@
+// Package api is the public gRPC API of a broker: one file for each call, and
+// the mapping of typed errors to what clients are told (errors.go).
+//
+// It owns the streams of clients: what they may hold, in which order they are
+// answered, when they end. It refuses to own what is behind a call: partitions
+// (server/partition), metadata (server/metadata), the controller, the bytes of
+// messages (server/wire) and of records (storage/record).
+//
+// INVARIANT: a request gets exactly one answer, or its stream ends with a
+// reason. Everything that a client can make the broker hold is bounded by
+// Limits, and what exceeds a limit gets an error that names it.
+//
+// Goroutines: two for each bidirectional stream, one for each Read, beside the
+// handler's own, which gRPC releases when the handler returns; Wait waits for
+// them. Nothing else is started, and nothing has to be closed.
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/server/topicconfig"
+)
+
+// maxRequestBytes is the largest message that gRPC hands over (rpc.NewServer).
+const maxRequestBytes = 2 * rpc.DefaultMaxRequestBytes
+
+// Broker is what the API needs of a broker. *broker.Broker is one.
+type Broker interface {
+	// ID returns the broker's identity.
+	ID() int32
+	// PartitionOf returns a partition that the broker leads, or why it does not.
+	PartitionOf(topic *metadata.Topic, id uint32) (*partition.Partition, error)
+	// Budget returns the budget for requests in flight.
+	Budget() *broker.Budget
+	// Orphans lists what is in the data directory and is nobody's.
+	Orphans() ([]broker.Orphan, error)
+}
+
+// BrokerService appends records to partitions and reads them back. Its methods
+// are safe for concurrent use.
+type BrokerService struct {
+	pb.UnimplementedBrokerServiceServer
+
+	broker   Broker
+	metadata *metadata.Mirror
+	limits   Limits
+	logger   *slog.Logger
+	metrics  *brokerMetrics
+	budget   *broker.Budget
+	spread   atomic.Uint32 // rises with each Append whose records are spread
+
+	draining chan struct{} // closed by Drain
+	drain    sync.Once
+	streams  sync.WaitGroup // goroutines of streams
+}
+
+func newBrokerService(o Options) (*BrokerService, error) {
+	s := &BrokerService{
+		broker: o.Broker, metadata: o.Metadata, limits: o.Limits, logger: o.Logger,
+		budget: o.Broker.Budget(), draining: make(chan struct{}),
+	}
+	var err error
+	s.metrics, err = newBrokerMetrics(o.Registerer, s.budget)
+	return s, err
+}
+
+// Drain tells every stream to end. It does not wait.
+func (s *BrokerService) Drain() { s.drain.Do(func() { close(s.draining) }) }
+
+// Wait waits for the goroutines of streams whose handlers have returned.
+func (s *BrokerService) Wait() { s.streams.Wait() }
+
+// faultOf says how an error is told inside a stream.
+func (s *BrokerService) faultOf(err error) *rpc.Fault {
+	f := FaultOf(err)
+	switch {
+	case f == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
+		return rpc.ShuttingDownFault() // nobody is left to be told
+	case f == nil:
+		s.logger.Error("request failed", slog.Any("err", err))
+		return rpc.InternalFault()
+	}
+	return s.withLeader(f)
+}
+
+// withLeader adds where the leader is, which a partition does not know.
+func (s *BrokerService) withLeader(f *rpc.Fault) *rpc.Fault {
+	if f.Leader == nil || f.Leader.GetAddress() != "" {
+		return f
+	}
+	m := s.metadata.Current()
+	if b := m.Broker(f.Leader.GetBrokerId()); b != nil {
+		f.Leader.Address = b.Address
+	}
+	f.Leader.Revision = m.Revision
+	return f
+}
+
+// noTopic says why there is no topic of a name.
+func noTopic(name string) error {
+	if err := topicconfig.ValidateName(name); err != nil {
+		return err
+	}
+	return &broker.UnknownTopicError{Topic: name}
+}
+
+// otherTopic says that the topic of that name has another identity.
+func otherTopic(name string) *rpc.Fault {
+	return unknownResource("topic", name, fmt.Sprintf("topic %q has another topic_id: it was created anew", name))
+}
+
+// snapshot returns the metadata, of at least the given revision.
+func (s *BrokerService) snapshot(ctx context.Context, revision int64) (*metadata.Snapshot, error) {
+	return waitRevision(ctx, s.metadata, revision, s.limits)
+}
+
+func waitRevision(ctx context.Context, m *metadata.Mirror, revision int64, l Limits) (*metadata.Snapshot, error) {
+	if s := m.Current(); s.Revision >= revision {
+		return s, nil
+	}
+	wait, cancel := context.WithTimeout(ctx, l.RevisionWait)
+	defer cancel()
+	s, err := m.Wait(wait, revision)
+	switch {
+	case err == nil:
+		return s, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	}
+	return nil, notFresh(revision)
+}
+
+// topicOf returns a topic, as the metadata of at least the given revision has
+// it.
+func (s *BrokerService) topicOf(ctx context.Context, name string, revision int64) (*metadata.Topic, error) {
+	m, err := s.snapshot(ctx, revision)
+	if err != nil {
+		return nil, err
+	}
+	if t := m.TopicByName(name); t != nil {
+		return t, nil
+	}
+	return nil, noTopic(name)
+}

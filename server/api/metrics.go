@@ -1,0 +1,87 @@
+package api
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/server/telemetry"
+)
+
+// brokerMetrics is what BrokerService counts. Labels have few values; none
+// names a topic or a client.
+type brokerMetrics struct {
+	produceStreams  prometheus.Gauge
+	produceRequests prometheus.Counter
+	produceRecords  prometheus.Counter
+	produceBytes    prometheus.Counter
+	produceErrors   *prometheus.CounterVec
+
+	fetchStreams       prometheus.Gauge
+	fetchSubscriptions prometheus.Gauge
+	fetchFrames        prometheus.Counter
+	fetchRecords       prometheus.Counter
+	fetchBytes         prometheus.Counter
+	fetchErrors        *prometheus.CounterVec
+
+	stalled prometheus.Counter
+}
+
+func newBrokerMetrics(reg prometheus.Registerer, budget *broker.Budget) (*brokerMetrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	reasons := func(name, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"reason"})
+	}
+	m := &brokerMetrics{
+		produceStreams:  gauge("millstream_produce_streams", "Produce streams that are open."),
+		produceRequests: counter("millstream_produce_requests_total", "Batches that were acknowledged or refused, by Produce and Append; a split request counts once for each partition."),
+		produceRecords:  counter("millstream_produce_records_total", "Records that were acknowledged."),
+		produceBytes:    counter("millstream_produce_bytes_total", "Bytes of batches that were acknowledged, as sent."),
+		produceErrors:   reasons("millstream_produce_errors_total", "Batches that were refused or failed, by reason."),
+
+		fetchStreams:       gauge("millstream_fetch_streams", "Fetch streams and Read calls that are open."),
+		fetchSubscriptions: gauge("millstream_fetch_subscriptions", "Subscriptions of all Fetch streams."),
+		fetchFrames:        counter("millstream_fetch_frames_total", "Frames with records that were sent."),
+		fetchRecords:       counter("millstream_fetch_offsets_total", "Offsets that were delivered, by Fetch and Read."),
+		fetchBytes:         counter("millstream_fetch_bytes_total", "Bytes of batches or records that were sent."),
+		fetchErrors:        reasons("millstream_fetch_errors_total", "Subscriptions and Read calls that failed, by reason."),
+
+		stalled: counter("millstream_streams_stalled_total", "Streams that were ended because the client did not read."),
+	}
+	used := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "millstream_produce_inflight_bytes", Help: "Bytes of requests that are not acknowledged yet.",
+	}, func() float64 { return float64(budget.Used()) })
+	return m, telemetry.Register(reg, m.produceStreams, m.produceRequests, m.produceRecords, m.produceBytes, m.produceErrors,
+		m.fetchStreams, m.fetchSubscriptions, m.fetchFrames, m.fetchRecords, m.fetchBytes, m.fetchErrors, m.stalled, used)
+}
+
+// produced counts what became of a unit.
+func (m *brokerMetrics) produced(u *unit) {
+	m.appended(&u.Request, u.fault)
+}
+
+func (m *brokerMetrics) appended(r *partition.Request, f *rpc.Fault) {
+	m.produceRequests.Inc()
+	if f != nil {
+		m.produceErrors.WithLabelValues(reasonLabel(f.Reason)).Inc()
+		return
+	}
+	m.produceRecords.Add(float64(r.Summary.Records))
+	m.produceBytes.Add(float64(r.Summary.Bytes))
+}
+
+// delivered counts a frame of Fetch, or what a Read sent.
+func (m *brokerMetrics) delivered(offsets, bytes int) {
+	m.fetchFrames.Inc()
+	m.fetchRecords.Add(float64(offsets))
+	m.fetchBytes.Add(float64(bytes))
+}
+
+func reasonLabel(r pb.ErrorReason) string { return rpc.ReasonName(r) }

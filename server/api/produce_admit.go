@@ -1,0 +1,239 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/server/topicconfig"
+	"github.com/millstream-io/millstream/server/wire"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+// intake is what receive keeps from one request to the next. It is receive's
+// own.
+type intake struct {
+	lanes     laneSet
+	validator record.Validator
+	splitter  wire.Splitter
+	spread    uint32 // rises with each request whose records are spread
+	// nameless is the lane of topics that cannot exist: they never refuse.
+	nameless lane
+}
+
+// admit takes a request that has arrived: it is counted, checked, and given to
+// its partition, or refused. An error ends the stream.
+func (p *produceStream) admit(r *produceRequest) error {
+	n := r.frame.msg.Len()
+	if err := p.held.Acquire(p.ctx, n); err != nil {
+		return err
+	}
+	if err := p.s.budget.Acquire(p.ctx, n); err != nil {
+		p.held.Release(n)
+		return err
+	}
+	r.bytes = n
+	q := &r.wire
+	invalid := q.Parse(r.frame.msg)
+	if isType[*wire.MalformedError](invalid) {
+		return rpc.MalformedFault(invalid)
+	}
+	if q.CorrelationID == 0 {
+		return fieldFault("correlation_id", "must not be 0")
+	}
+	l, err := p.laneOf(q)
+	if err != nil {
+		return err
+	}
+	p.plan(r, l, invalid)
+	p.enter(r)
+	if q.Acks == pb.Acks_ACKS_NONE {
+		p.submitUnacknowledged(r)
+		return nil
+	}
+	// The request may be answered and used again as soon as its last unit is
+	// submitted.
+	for i, n := 0, len(r.units); i < n; i++ {
+		p.submit(r.units[i])
+	}
+	return nil
+}
+
+// laneOf returns the lane that a request belongs to before it is looked at.
+// The error ends the stream.
+func (p *produceStream) laneOf(q *wire.ProduceRequest) (*lane, error) {
+	if !p.in.lanes.knows(q.Topic) && topicconfig.ValidateName(string(q.Topic)) != nil {
+		return &p.in.nameless, nil
+	}
+	if p.in.lanes.full() {
+		p.mu.Lock()
+		p.in.lanes.forget()
+		p.mu.Unlock()
+		if p.in.lanes.full() {
+			return nil, rpc.LimitFault(codes.ResourceExhausted, "stream.partitions", int64(p.in.lanes.limit), int64(p.in.lanes.count)+1,
+				"too many partitions of the stream have failed requests (stream.partitions): send restart, or open another stream")
+		}
+	}
+	if q.HasPartition {
+		return p.in.lanes.find(q.Topic, uint32(q.Partition)), nil
+	}
+	return &p.in.lanes.topic(q.Topic).undirected, nil
+}
+
+// plan makes the units of a request: what it asks of which partition, or why
+// it is refused.
+func (p *produceStream) plan(r *produceRequest, l *lane, invalid error) {
+	q := &r.wire
+	refuse := func(f *rpc.Fault) {
+		u := r.addUnit()
+		u.lane, u.fault = l, f
+		l.refusing = l != &p.in.nameless
+	}
+	if q.Restart {
+		l.refusing = false
+	}
+	if l.refusing {
+		refuse(precedingFailed())
+		return
+	}
+	topic, f := p.check(q, invalid)
+	if f != nil {
+		refuse(f)
+		return
+	}
+	sum, f := p.validate(q, topic)
+	if f != nil {
+		refuse(f)
+		return
+	}
+	if !q.HasPartition {
+		if f := p.divide(r, l, topic, sum); f != nil {
+			refuse(f)
+		}
+		return
+	}
+	u := r.addUnit()
+	u.lane, u.Batch, u.Summary = l, q.Batch, sum
+}
+
+// check looks at everything of a request but its batch.
+func (p *produceStream) check(q *wire.ProduceRequest, invalid error) (*metadata.Topic, *rpc.Fault) {
+	if invalid != nil {
+		return nil, p.s.faultOf(invalid)
+	}
+	if name := q.ReservedField(); name != "" {
+		return nil, unsupportedField(name, name+" is not supported by this version of the broker")
+	}
+	m, err := p.s.snapshot(p.ctx, q.MinRevision)
+	if err != nil {
+		return nil, p.s.faultOf(err)
+	}
+	topic := m.TopicByNameBytes(q.Topic)
+	if topic == nil {
+		return nil, p.s.faultOf(noTopic(string(q.Topic)))
+	}
+	if q.HasTopicID && q.TopicID != record.TopicID(topic.ID) {
+		return nil, otherTopic(topic.Name)
+	}
+	if !q.HasBatch {
+		return nil, fieldFault("batch", "is missing")
+	}
+	return topic, nil
+}
+
+// validate checks the batch of a request.
+func (p *produceStream) validate(q *wire.ProduceRequest, topic *metadata.Topic) (record.Summary, *rpc.Fault) {
+	sum, err := p.in.validator.Validate(q.Batch, limitsOf(topic))
+	invalid, _ := errors.AsType[*record.InvalidBatchError](err)
+	// Bytes that were damaged on their way are said to be so, and not by which
+	// rule they happen to break. The checksum of a batch that is too large was
+	// not computed.
+	if q.HasBatchCRC && q.BatchCRC != sum.CRC && (invalid == nil || invalid.Kind != record.BatchTooLarge) {
+		f := fieldFault("batch_crc32c", fmt.Sprintf("is %08x, and of the bytes that came %08x", q.BatchCRC, sum.CRC))
+		f.Reason = pb.ErrorReason_ERROR_REASON_CRC_MISMATCH
+		return sum, f
+	}
+	if err != nil {
+		return sum, p.s.faultOf(err)
+	}
+	return sum, nil
+}
+
+func limitsOf(topic *metadata.Topic) record.Limits {
+	return record.Limits{MaxBatchBytes: topic.Config.MaxBatchBytes, MaxRecordBytes: topic.Config.MaxRecordBytes}
+}
+
+// submit gives a unit to its partition. Without a fault the unit is not
+// receive's afterwards.
+func (p *produceStream) submit(u *unit) {
+	l := u.lane
+	if u.fault == nil {
+		r := u.req
+		if u.Restart = r.wire.Restart; u.Acks != partition.AcksNone {
+			// WHY not with ACKS_NONE: the client does not hear of what fails later, so
+			// it would not know to restart.
+			u.Lane = &l.order
+		}
+		at, err := p.route(l)
+		if err == nil {
+			err = at.Append(p.ctx, &u.Request)
+		}
+		if err == nil {
+			return
+		}
+		u.Err = err
+		l.refusing = true
+	}
+	p.completed(u)
+}
+
+// submitUnacknowledged is submit for requests with ACKS_NONE, which are
+// answered when the partitions have taken them. Until then receive counts as
+// one that has a unit of the request.
+func (p *produceStream) submitUnacknowledged(r *produceRequest) {
+	p.mu.Lock()
+	r.unsettled++
+	p.mu.Unlock()
+	for _, u := range r.units {
+		p.submit(u)
+	}
+	p.mu.Lock()
+	for _, u := range r.units {
+		p.known(u)
+	}
+	msg, bytes := p.settle(r)
+	p.mu.Unlock()
+	p.giveBack(msg, bytes)
+	wake(p.answered)
+}
+
+// route returns the partition of a lane.
+func (p *produceStream) route(l *lane) (*partition.Partition, error) {
+	s := p.s.metadata.Current()
+	if l.at != nil && l.atSnap == s {
+		return l.at, nil
+	}
+	l.at = nil
+	topic := s.TopicByName(l.topic.name)
+	if topic == nil {
+		return nil, noTopic(l.topic.name)
+	}
+	at, err := p.s.broker.PartitionOf(topic, l.partition)
+	if err != nil {
+		return nil, err
+	}
+	l.at, l.atSnap = at, s
+	return at, nil
+}
+
+func acksOf(a pb.Acks) partition.Acks {
+	if a == pb.Acks_ACKS_UNSPECIFIED {
+		return partition.AcksAll
+	}
+	return partition.Acks(a)
+}

@@ -1,0 +1,293 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"unicode/utf8"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+// readBytes is how much of a log a Read takes at once.
+const readBytes = 256 << 10
+
+// readCall is one Read. The handler's goroutine decides when it ends; run reads
+// and sends.
+type readCall struct {
+	s    *BrokerService
+	ctx  context.Context
+	part *partition.Partition
+	form pb.ReadForm
+	id   uint32
+
+	next   record.Offset
+	end    record.Offset // where it ends; -1: it follows
+	left   uint64        // records to send; meaningful if capped
+	capped bool
+
+	it   record.Iterator
+	out  *frameWriter
+	more chan struct{} // capacity 1; readable when the partition woke it
+}
+
+// Read returns plain records.
+func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServer[pb.ReadResponse]) error {
+	if _, known := pb.ReadForm_name[int32(r.GetForm())]; !known {
+		return fieldFault("form", "is no value of ReadForm")
+	}
+	if err := grpc.SetSendCompressor(stream.Context(), encoding.Identity); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(errFinished)
+	topic, err := s.topicOf(ctx, r.GetTopic(), r.GetMinRevision())
+	if err != nil {
+		return err
+	}
+	part, err := s.broker.PartitionOf(topic, r.GetPartition())
+	if err != nil {
+		return err
+	}
+	c := &readCall{
+		s: s, ctx: ctx, part: part, form: r.GetForm(), id: r.GetPartition(), end: -1,
+		left: r.GetMaxRecords(), capped: r.GetMaxRecords() > 0, more: make(chan struct{}, 1),
+	}
+	if c.next, err = startOf(ctx, part, r); err != nil {
+		return err
+	}
+	if !r.GetFollow() {
+		c.end = part.State().HighWatermark
+	}
+	c.out = newFrameWriter(stream, s.limits.StallTimeout, s.endStalled(cancel))
+	s.metrics.fetchStreams.Inc()
+	defer s.metrics.fetchStreams.Dec()
+	s.streams.Go(func() { cancel(c.run()) })
+	return c.decide()
+}
+
+// startOf returns the offset where a Read begins.
+func startOf(ctx context.Context, p *partition.Partition, r *pb.ReadRequest) (record.Offset, error) {
+	hasEpoch := r.LeaderEpoch != nil && r.GetLeaderEpoch() != -1
+	if _, isOffset := r.GetStart().(*pb.ReadRequest_Offset); hasEpoch && !isOffset {
+		return 0, fieldFault("leader_epoch", "goes with an offset only")
+	}
+	switch at := r.GetStart().(type) {
+	case *pb.ReadRequest_Offset:
+		return offsetOf(p, at.Offset, r.GetLeaderEpoch(), hasEpoch)
+	case *pb.ReadRequest_Time:
+		return timeOf(ctx, p, "time", at.Time)
+	case *pb.ReadRequest_BeforeEnd:
+		return beforeEnd(p, "before_end", at.BeforeEnd)
+	case *pb.ReadRequest_Latest:
+		if at.Latest {
+			return p.State().HighWatermark, nil
+		}
+	}
+	return p.State().LogStart, nil
+}
+
+// decide waits for the first reason to end.
+func (c *readCall) decide() error {
+	draining := c.s.draining
+	if c.end >= 0 {
+		draining = nil // it ends by itself, or is cut
+	}
+	select {
+	case <-c.ctx.Done():
+		cause := context.Cause(c.ctx)
+		if errors.Is(cause, errFinished) {
+			return nil
+		}
+		return cause
+	case <-draining:
+		return rpc.ShuttingDownFault()
+	}
+}
+
+// run sends records until the end.
+func (c *readCall) run() error {
+	reader := c.part.NewReader()
+	defer reader.Close()
+	var buf []byte
+	alloc := func(n int) []byte {
+		if cap(buf) < n {
+			buf = make([]byte, n)
+		}
+		return buf[:n]
+	}
+	for c.end < 0 || c.next < c.end {
+		if c.capped && c.left == 0 {
+			return errFinished
+		}
+		got, err := reader.Read(c.next, readBytes, alloc)
+		if err != nil {
+			return c.failed(err)
+		}
+		if len(got.Bytes) == 0 {
+			if err := c.await(); err != nil {
+				return err
+			}
+			continue
+		}
+		for rest := got.Bytes; len(rest) > 0; {
+			h, batch, size, err := record.ParseLogBatch(rest)
+			if err != nil {
+				return c.failed(err)
+			}
+			rest = rest[size:]
+			if err := c.sendBatch(&h, batch); err != nil {
+				return err
+			}
+		}
+		c.s.metrics.fetchBytes.Add(float64(len(got.Bytes)))
+		c.next = max(c.next, got.Next)
+	}
+	return errFinished
+}
+
+func (c *readCall) failed(err error) error {
+	f := c.s.faultOf(err)
+	c.s.metrics.fetchErrors.WithLabelValues(reasonLabel(f.Reason)).Inc()
+	return f
+}
+
+// await waits until there is more to read.
+func (c *readCall) await() error {
+	if !c.part.Notify(c, c.next) {
+		return nil
+	}
+	select {
+	case <-c.more:
+		return nil
+	case <-c.ctx.Done():
+		c.part.Cancel(c)
+		return context.Cause(c.ctx)
+	}
+}
+
+// Wake lets run go on.
+func (c *readCall) Wake() { wake(c.more) }
+
+// sendBatch sends the records of a batch that were asked for.
+func (c *readCall) sendBatch(h *record.Header, batch []byte) error {
+	for c.it.ResetLogBatch(h, batch); c.it.Next(); {
+		offset := c.it.Offset()
+		if offset < c.next {
+			continue
+		}
+		if (c.end >= 0 && offset >= c.end) || (c.capped && c.left == 0) {
+			return errFinished
+		}
+		m := &pb.ReadResponse{
+			Partition: c.id, Offset: int64(offset), LeaderEpoch: int32(h.LeaderEpoch), Time: timestampOf(c.it.TimestampMs()),
+		}
+		fill(m, c.it.Record(), c.form)
+		b := c.out.buffer(proto.Size(m))
+		enc, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend((*b)[:0], m)
+		if err != nil {
+			return err
+		}
+		*b = enc
+		if err := c.out.write(b); err != nil {
+			return err
+		}
+		c.s.metrics.fetchRecords.Inc()
+		c.next = offset + 1
+		c.left--
+	}
+	if err := c.it.Err(); err != nil {
+		return c.failed(err)
+	}
+	return nil
+}
+
+// timestampOf returns a time that every client can hold: years 1 to 9999.
+func timestampOf(ms int64) *timestamppb.Timestamp {
+	const first, last = -62_135_596_800_000, 253_402_300_799_999
+	ms = min(max(ms, first), last)
+	seconds, rest := ms/1000, ms%1000
+	if rest < 0 {
+		seconds, rest = seconds-1, rest+1000
+	}
+	return &timestamppb.Timestamp{Seconds: seconds, Nanos: int32(rest * 1e6)}
+}
+
+// fill puts key, value and headers into a response, in the form asked for.
+func fill(m *pb.ReadResponse, r *record.Record, form pb.ReadForm) {
+	asText := func(b []byte) bool { return form != pb.ReadForm_READ_FORM_BYTES && utf8.Valid(b) }
+	switch {
+	case r.Key == nil:
+	case asText(r.Key):
+		m.KeyForm = &pb.ReadResponse_KeyText{KeyText: string(r.Key)}
+	default:
+		m.KeyForm = &pb.ReadResponse_Key{Key: r.Key}
+	}
+	switch {
+	case r.Value == nil:
+	case form == pb.ReadForm_READ_FORM_JSON && fillJSON(m, r.Value):
+	case asText(r.Value):
+		m.ValueForm = &pb.ReadResponse_Text{Text: string(r.Value)}
+	default:
+		m.ValueForm = &pb.ReadResponse_Value{Value: r.Value}
+	}
+	for i := range r.Headers {
+		h := &r.Headers[i]
+		out := &pb.AppendHeader{Key: string(h.Key)}
+		switch {
+		case h.Value == nil:
+		case asText(h.Value):
+			out.ValueForm = &pb.AppendHeader_Text{Text: string(h.Value)}
+		default:
+			out.ValueForm = &pb.AppendHeader_Value{Value: h.Value}
+		}
+		m.Headers = append(m.Headers, out)
+	}
+}
+
+// maxJSONDepth bounds the nesting of values shown as JSON; deeper ones are
+// shown as text. A level is three messages, and protobuf parsers of other
+// languages refuse more than 100 within one another.
+const maxJSONDepth = 30
+
+// fillJSON sets the value if it is JSON.
+func fillJSON(m *pb.ReadResponse, b []byte) bool {
+	var v any
+	if json.Unmarshal(b, &v) != nil || deeper(v, maxJSONDepth) {
+		return false
+	}
+	value, err := structpb.NewValue(v)
+	if err != nil {
+		return false
+	}
+	m.ValueForm = &pb.ReadResponse_Json{Json: value}
+	return true
+}
+
+// deeper tells whether a JSON value has more than so many levels.
+func deeper(v any, levels int) bool {
+	switch v := v.(type) {
+	case []any:
+		for _, e := range v {
+			if levels == 0 || deeper(e, levels-1) {
+				return true
+			}
+		}
+	case map[string]any:
+		for _, e := range v {
+			if levels == 0 || deeper(e, levels-1) {
+				return true
+			}
+		}
+	}
+	return false
+}
