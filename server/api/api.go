@@ -27,8 +27,8 @@ type Options struct {
 	Version string
 }
 
-// API is the public services of a broker.
-type API struct {
+// Service is the public services of a broker.
+type Service struct {
 	broker  *BrokerService
 	topic   *TopicService
 	cluster *ClusterService
@@ -36,7 +36,7 @@ type API struct {
 
 // New returns the services. It starts nothing. The server that serves them is
 // to map errors by FaultOf.
-func New(o Options) (*API, error) {
+func New(o Options) (*Service, error) {
 	if o.Broker == nil || o.Metadata == nil || o.Controller == nil || o.Logger == nil {
 		return nil, errors.New("api: Broker, Metadata, Controller and Logger are required")
 	}
@@ -48,7 +48,7 @@ func New(o Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &API{
+	return &Service{
 		broker:  b,
 		topic:   &TopicService{broker: o.Broker, metadata: o.Metadata, controller: o.Controller, limits: o.Limits},
 		cluster: &ClusterService{broker: o.Broker, metadata: o.Metadata, version: o.Version},
@@ -56,14 +56,14 @@ func New(o Options) (*API, error) {
 }
 
 // Register registers the services.
-func (a *API) Register(r grpc.ServiceRegistrar) {
-	pb.RegisterBrokerServiceServer(r, a.broker)
-	pb.RegisterTopicServiceServer(r, a.topic)
-	pb.RegisterClusterServiceServer(r, a.cluster)
+func (s *Service) Register(r grpc.ServiceRegistrar) {
+	pb.RegisterBrokerServiceServer(r, s.broker)
+	pb.RegisterTopicServiceServer(r, s.topic)
+	pb.RegisterClusterServiceServer(r, s.cluster)
 }
 
 // Drain tells long streams to end. It does not wait.
-func (a *API) Drain() { a.broker.Drain() }
+func (s *Service) Drain() { s.broker.Drain() }
 
 // Wait waits for what streams started; call it when the server has stopped.
-func (a *API) Wait() { a.broker.Wait() }
+func (s *Service) Wait() { s.broker.Wait() }
