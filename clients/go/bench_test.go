@@ -4,7 +4,8 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/millstream-io/millstream/clients/go/internal/faketest"
 	"github.com/millstream-io/millstream/clients/go/internal/transport"
@@ -60,24 +61,34 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// frameOf returns a FetchResponse with a batch of records of size bytes, and
+// how many they are.
+func frameOf(b *testing.B, size int, keyed bool) (message []byte, records int) {
+	records = DefaultFrameBytes / (size + 10)
+	var batch []byte
+	for range records {
+		r := Record{Value: make([]byte, size)}
+		if keyed {
+			r.Key = []byte("customer-4711")
+		}
+		n := recordSize(&r)
+		at := len(batch)
+		batch = append(batch, make([]byte, sizeBytes(n))...)
+		putRecord(batch[at:], &r, n)
+	}
+	rest, err := proto.Marshal(&pb.FetchResponse{SubscriptionId: 1, NextOffset: int64(records)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	raw := faketest.Seal(&pb.LogBatch{RecordCount: uint32(records), LastOffsetDelta: uint32(records) - 1}, batch)
+	return append(appendBatch(nil, raw), rest...), records
+}
+
 func BenchmarkNext(b *testing.B) {
 	for _, size := range []int{100, 1024} {
 		for _, keyed := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%dB/keyed=%v", size, keyed), func(b *testing.B) {
-				records := DefaultFrameBytes / (size + 10)
-				var batch []byte
-				for range records {
-					r := Record{Value: make([]byte, size), Time: time.UnixMilli(1)}
-					if keyed {
-						r.Key = []byte("customer-4711")
-					}
-					n := recordSize(&r)
-					at := len(batch)
-					batch = append(batch, make([]byte, sizeBytes(n))...)
-					putRecord(batch[at:], &r, n)
-				}
-				raw := faketest.Seal(&pb.LogBatch{RecordCount: uint32(records), LastOffsetDelta: uint32(records) - 1}, batch)
-				message := appendBatch(nil, raw)
+				message, records := frameOf(b, size, keyed)
 				r := &Reader{client: &Client{pool: new(transport.Pool)}, frames: make(chan *frame, 1), reached: map[uint32]*progress{0: {}}}
 				r.cursor.names = &r.names
 				r.pooled.New = func() any { return new(frame) }
@@ -103,6 +114,61 @@ func BenchmarkNext(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// BenchmarkProduceOverLoopback is Append against a broker that keeps nothing.
+func BenchmarkProduceOverLoopback(b *testing.B) {
+	for _, size := range []int{100, 1024} {
+		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
+			c, err := New(Options{Addr: faketest.NewSink(b, nil)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			p, err := c.NewProducer(b.Context(), ProducerOptions{Topic: "t"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			record := Record{Value: make([]byte, size)}
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := p.Append(b.Context(), record); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := p.Close(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+}
+
+// BenchmarkFetchOverLoopback is Next against a broker that sends one frame
+// again and again.
+func BenchmarkFetchOverLoopback(b *testing.B) {
+	for _, size := range []int{100, 1024} {
+		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
+			message, _ := frameOf(b, size, false)
+			c, err := New(Options{Addr: faketest.NewSink(b, message)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			r, err := c.NewReader(b.Context(), ReaderOptions{Topic: "t"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer r.Close()
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := r.Next(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
