@@ -28,6 +28,14 @@ func (osFS) OpenFile(name string, flag int, perm os.FileMode) (File, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A directory opens for reading; it would fail at the first read.
+	if st, err := f.Stat(); err != nil || st.IsDir() {
+		_ = f.Close()
+		if err == nil {
+			err = &fs.PathError{Op: "open", Path: name, Err: syscall.EISDIR}
+		}
+		return nil, err
+	}
 	return &osFile{file: f, fd: f.Fd()}, nil
 }
 
@@ -124,9 +132,25 @@ func (f *osFile) Close() error {
 	return f.file.Close()
 }
 
-func (f *osFile) ReadAt(p []byte, off int64) (int, error)  { return f.file.ReadAt(p, off) }
-func (f *osFile) WriteAt(p []byte, off int64) (int, error) { return f.file.WriteAt(p, off) }
-func (f *osFile) Truncate(size int64) error                { return f.file.Truncate(size) }
+func (f *osFile) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, f.fault("read", syscall.EINVAL)
+	}
+	return f.file.ReadAt(p, off)
+}
+
+func (f *osFile) WriteAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, f.fault("write", syscall.EINVAL)
+	}
+	return f.file.WriteAt(p, off)
+}
+
+func (f *osFile) Truncate(size int64) error { return f.file.Truncate(size) }
+
+func (f *osFile) fault(op string, err error) error {
+	return &fs.PathError{Op: op, Path: f.Name(), Err: err}
+}
 
 func (f *osFile) Size() (int64, error) {
 	st, err := f.file.Stat()
@@ -140,10 +164,10 @@ func (f *osFile) Sync() error {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if f.closed {
-		return &fs.PathError{Op: "sync", Path: f.Name(), Err: os.ErrClosed}
+		return f.fault("sync", os.ErrClosed)
 	}
 	if err := syncFile(f.file, f.fd); err != nil {
-		return &fs.PathError{Op: "sync", Path: f.Name(), Err: err}
+		return f.fault("sync", err)
 	}
 	return nil
 }
@@ -152,14 +176,14 @@ func (f *osFile) Writev(pieces [][]byte, off int64) (int, error) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if f.closed {
-		return 0, &fs.PathError{Op: "write", Path: f.Name(), Err: os.ErrClosed}
+		return 0, f.fault("write", os.ErrClosed)
 	}
 	if off < 0 {
-		return 0, &fs.PathError{Op: "write", Path: f.Name(), Err: syscall.EINVAL}
+		return 0, f.fault("write", syscall.EINVAL)
 	}
 	n, err := writev(f, pieces, off)
 	if err != nil {
-		return n, &fs.PathError{Op: "write", Path: f.Name(), Err: err}
+		return n, f.fault("write", err)
 	}
 	return n, nil
 }

@@ -29,7 +29,7 @@ const MaxPieces = 1024
 // fs.ErrExist, syscall.ENOSPC and so on.
 type FS interface {
 	// OpenFile opens a file, with the flags of package os. O_APPEND is refused
-	// with EINVAL: all writes say where they go.
+	// with EINVAL: all writes say where they go. A directory is EISDIR.
 	OpenFile(name string, flag int, perm os.FileMode) (File, error)
 	// Remove removes a file or an empty directory.
 	Remove(name string) error

@@ -24,6 +24,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -267,26 +268,25 @@ func (f *FS) rename(oldName, newName string) error {
 	if err != nil {
 		return err
 	}
-	n, ok := from.dir.entries[from.name]
-	if !ok {
-		return syscall.ENOENT
-	}
 	to, err := f.parent(newName)
 	if err != nil {
 		return err
 	}
-	if n.isDir() && strings.HasPrefix(clean(newName)+"/", clean(oldName)+"/") && from != to {
-		return syscall.EINVAL // Into itself.
+	n, ok := from.dir.entries[from.name]
+	if !ok {
+		return syscall.ENOENT
 	}
-	if old, ok := to.dir.entries[to.name]; ok {
-		switch {
-		case old.isDir():
-			return syscall.EEXIST
-		case n.isDir():
-			return syscall.ENOTDIR
-		case old == n:
-			return nil
-		}
+	old, ok := to.dir.entries[to.name]
+	switch {
+	case ok && old.isDir():
+		return syscall.EEXIST
+	case n.isDir() && strings.HasPrefix(clean(newName), clean(oldName)+"/"):
+		return syscall.EINVAL // Into itself.
+	case ok && n.isDir():
+		return syscall.ENOTDIR
+	case ok && old == n:
+		return nil
+	case ok:
 		f.used -= pageBytes * int64(old.now.held())
 	}
 	f.apply(set{place: from}, set{place: to, to: n})
@@ -376,7 +376,7 @@ func (f *FS) SyncDir(name string) error {
 		return nil
 	})
 	if err != nil {
-		return &fs.PathError{Op: "sync", Path: name, Err: err}
+		return &fs.PathError{Op: "open", Path: name, Err: err} // Not of a sync: see vfs.IsSync.
 	}
 	f.done(Op{Kind: SyncDir, Name: clean(name)})
 	return nil
@@ -407,6 +407,9 @@ func (f *FS) Lock(name string) (io.Closer, error) {
 	if held {
 		_ = file.Close()
 		return nil, &vfs.LockedError{Path: name, PID: os.Getpid()}
+	}
+	if file.Truncate(0) == nil {
+		_, _ = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	return l, nil
 }
