@@ -192,7 +192,7 @@ const (
 // its value.
 func (r *ProduceRequest) setVarint(num protowire.Number, x uint64) (why string) {
 	int32Range := int64(x) >= math.MinInt32 && int64(x) <= math.MaxInt32
-	switch num {
+	switch int(num) {
 	case 1:
 		r.CorrelationID = x
 	case 3:
@@ -245,7 +245,7 @@ func (r *ProduceRequest) setBytes(num protowire.Number, n int) (why string) {
 	}
 	var b []byte
 	b, r.scratch = r.cur.Bytes(n, r.scratch)
-	switch num {
+	switch int(num) {
 	case 2:
 		r.Topic = b
 	case 8:

@@ -19,10 +19,10 @@ func keyedRecords(n int) (b []byte, keys []string) {
 	for i := range n {
 		r := record.Record{Value: fmt.Appendf(nil, "value %d %s", i, bytes.Repeat([]byte("x"), i%40))}
 		key := fmt.Sprintf("key %d", i%13)
-		switch {
-		case i%7 == 3:
+		switch i % 7 {
+		case 3:
 			key = "none"
-		case i%7 == 5:
+		case 5:
 			key, r.Key = "", []byte{}
 		default:
 			r.Key = []byte(key)

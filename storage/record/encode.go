@@ -16,7 +16,7 @@ type Record struct {
 
 // RecordHeader is a name and a value beside the value of a record. A nil Value
 // is null. Key is UTF-8.
-type RecordHeader struct {
+type RecordHeader struct { //nolint:revive // Header is that of a LogBatch.
 	Key, Value []byte
 }
 

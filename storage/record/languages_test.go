@@ -164,7 +164,7 @@ func protocDecode(t *testing.T, path string, m proto.Message) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), "protoc", "-I", protoDir, "--decode="+string(m.ProtoReflect().Descriptor().FullName()), protoFile)
 	cmd.Stdin, cmd.Stderr = f, &stderr

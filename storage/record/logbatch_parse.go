@@ -2,6 +2,7 @@ package record
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 )
 
@@ -46,7 +47,7 @@ func PeekLogBatch(b []byte) (h Header, size int, err error) {
 		return h, size, checkHeader(&h)
 	}
 	if _, err = walkLogBatch(&h, m, size-content); err != nil {
-		if err == ErrShort { //nolint:errorlint // walkLogBatch returns it bare.
+		if errors.Is(err, ErrShort) {
 			return Header{}, size, err
 		}
 		return Header{}, 0, err

@@ -126,7 +126,7 @@ func TestLogBatchSizes(t *testing.T) {
 		if len(head) > MaxHeaderSize {
 			t.Fatalf("batch of %d bytes: header of %d", n, len(head))
 		}
-		whole := append(head, batch...)
+		whole := join(head, batch)
 		got, gotBatch, size, err := ParseLogBatch(whole)
 		if err != nil || got != h || len(gotBatch) != n || size != len(whole) {
 			t.Fatalf("batch of %d bytes: %+v %d %v", n, got, size, err)

@@ -109,7 +109,7 @@ var logBatchTypes = [18]protowire.Type{
 const needed = 1<<1 | 1<<2 | 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<10 | 1<<11 | 1<<15
 
 func (h *Header) set64(num protowire.Number, x uint64) {
-	switch num {
+	switch int(num) {
 	case 1:
 		h.BaseOffset = Offset(x)
 	case 5:
@@ -124,7 +124,7 @@ func (h *Header) set64(num protowire.Number, x uint64) {
 }
 
 func (h *Header) set32(num protowire.Number, x uint32) {
-	switch num {
+	switch int(num) {
 	case 2:
 		h.Records = x
 	case 3:
