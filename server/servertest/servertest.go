@@ -1,0 +1,213 @@
+// Package servertest runs a whole broker for tests: a controller with its
+// metadata store on a temporary directory, a broker whose logs are in memory,
+// and the public services on a listener that only the process can reach.
+//
+// Test support: only tests and test support import it. What a test starts
+// ends with the test.
+package servertest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/controller/controllertest"
+	"github.com/millstream-io/millstream/controller/node"
+	"github.com/millstream-io/millstream/server/api"
+	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/server/telemetry"
+	"github.com/millstream-io/millstream/storage/vfs"
+	"github.com/millstream-io/millstream/storage/vfs/memfs"
+)
+
+// Options change how a Server is started.
+type Options struct {
+	// FS holds the logs; in memory unless set.
+	FS vfs.FS
+	// Limits of the services.
+	Limits api.Limits
+	// Broker changes the broker's options.
+	Broker func(*broker.Options)
+	// RPC changes those of the gRPC server.
+	RPC func(*rpc.Options)
+}
+
+// Server is a broker that runs, with its controller.
+type Server struct {
+	// Conn is a connection to the public services.
+	Conn *grpc.ClientConn
+	// Broker, Topic and Cluster call them.
+	Broker  pb.BrokerServiceClient
+	Topic   pb.TopicServiceClient
+	Cluster pb.ClusterServiceClient
+	// Metadata is the broker's.
+	Metadata *metadata.Mirror
+	// Metrics has everything that was registered.
+	Metrics *telemetry.Catalogue
+	// FS holds the logs.
+	FS vfs.FS
+
+	t          testing.TB
+	o          Options
+	controller *controllertest.Controller
+	listener   *rpc.InProcess
+	stop       func()
+	epoch      int64 // of the last incarnation of the broker
+}
+
+// Start starts a controller and a broker. It returns when both are ready.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	if o.FS == nil {
+		o.FS = memfs.New()
+	}
+	s := &Server{t: t, o: o, FS: o.FS}
+	s.Metrics = telemetry.NewCatalogue(prometheus.NewRegistry())
+	s.controller = controllertest.Start(t, func(no *node.Options) { no.Registerer = s.Metrics })
+	s.start(s.Metrics)
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Restart stops the broker in order and starts it again on the same logs.
+func (s *Server) Restart() {
+	s.t.Helper()
+	s.Stop()
+	s.start(nil) // the metrics are registered already
+}
+
+// Stop stops the broker in order, and waits. It does nothing if it is stopped.
+func (s *Server) Stop() {
+	if s.stop != nil {
+		s.stop()
+		s.stop = nil
+	}
+}
+
+// start starts a broker.
+func (s *Server) start(reg prometheus.Registerer) {
+	s.t.Helper()
+	logger := controllertest.Logger(s.t)
+	s.Metadata = metadata.New(metadata.Options{
+		Controllers: []controllerv1.ControllerServiceClient{s.controller.Client}, BrokerID: 1, Logger: logger,
+	})
+	bo := broker.Options{
+		ID: 1, DataDir: "/data", FS: s.FS, Controller: s.controller.Client, Metadata: s.Metadata,
+		Address: "broker-1.test:9650", InternalAddress: "broker-1.test:9652", Version: "test", Logger: logger, Registerer: reg,
+	}
+	if s.o.Broker != nil {
+		s.o.Broker(&bo)
+	}
+	b, err := broker.New(bo)
+	s.check(err)
+	services, err := api.New(api.Options{
+		Broker: b, Metadata: s.Metadata, Controller: s.controller.Client, Limits: s.o.Limits, Logger: logger, Registerer: reg, Version: "test",
+	})
+	s.check(err)
+	ro := rpc.Options{Name: "public", Logger: logger, Registerer: reg, FaultOf: api.FaultOf}
+	if s.o.RPC != nil {
+		s.o.RPC(&ro)
+	}
+	server, err := rpc.NewServer(ro)
+	s.check(err)
+	services.Register(server)
+	server.OnDrain(services.Drain)
+	s.listener = rpc.ListenInProcess()
+	s.Conn = s.Dial()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 3) // one from each goroutine
+	go func() { ended <- ignore(s.Metadata.Run(ctx), context.Canceled) }()
+	go func() { ended <- b.Run(ctx) }()
+	go func() { ended <- server.Serve(s.listener) }()
+	s.stop = func() {
+		_ = s.Conn.Close()
+		server.Stop(context.Background())
+		services.Wait()
+		cancel()
+		for range cap(ended) {
+			if err := <-ended; err != nil {
+				s.t.Errorf("a part of the broker failed: %v", err)
+			}
+		}
+	}
+	s.Broker, s.Topic, s.Cluster = pb.NewBrokerServiceClient(s.Conn), pb.NewTopicServiceClient(s.Conn), pb.NewClusterServiceClient(s.Conn)
+	s.await(ended)
+}
+
+// await waits until the broker is ready: then its registration is unfenced.
+func (s *Server) await(ended chan error) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if _, err := s.Metadata.WaitFor(ctx, func(m *metadata.Snapshot) bool {
+		own := m.Broker(1)
+		// Of this incarnation, and unfenced: its heartbeat said that it serves.
+		return own != nil && own.Epoch > s.epoch && !own.Fenced && leads(m)
+	}); err != nil {
+		select {
+		case ended := <-ended:
+			s.t.Fatalf("the broker ended: %v", ended)
+		default:
+			s.t.Fatal(err)
+		}
+	}
+	s.epoch = s.Metadata.Current().Broker(1).Epoch
+}
+
+// Dial returns another connection; it is closed with the test.
+func (s *Server) Dial(opts ...grpc.DialOption) *grpc.ClientConn {
+	s.t.Helper()
+	conn, err := s.listener.Dial(opts...)
+	s.check(err)
+	s.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// CreateTopic creates a topic with settings given as name, value, name, value.
+func (s *Server) CreateTopic(name string, partitions uint32, settings ...string) *pb.Topic {
+	s.t.Helper()
+	config := make(map[string]string)
+	for i := 0; i < len(settings); i += 2 {
+		config[settings[i]] = settings[i+1]
+	}
+	made, err := s.Topic.CreateTopic(s.t.Context(), &pb.CreateTopicRequest{Topic: name, PartitionCount: partitions, Config: config})
+	if err != nil {
+		s.t.Fatal(fmt.Errorf("create topic %s: %w", name, err))
+	}
+	return made.GetTopic()
+}
+
+// leads tells whether every partition has its leader back.
+func leads(m *metadata.Snapshot) bool {
+	for _, t := range m.Topics() {
+		for _, p := range t.Partitions {
+			if p.Leader == metadata.NoLeader {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func (s *Server) check(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func ignore(err, expected error) error {
+	if err == expected { //nolint:errorlint // the cause of a cancelled context is the sentinel itself
+		return nil
+	}
+	return err
+}
