@@ -189,7 +189,7 @@ func rewrite(t *testing.T, disk *memfs.FS, name string, change func([]byte) []by
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	size, err := f.Size()
 	if err != nil {
 		t.Fatal(err)

@@ -152,7 +152,8 @@ func (s *Slots) Store(payload []byte) error {
 	defer s.mu.Unlock()
 	slot := s.free()
 	s.sequence++
-	b := append(s.buf[:0], "\x00\x00\x00\x00"+slotMagic...)
+	b := s.buf[:0]
+	b = append(b, "\x00\x00\x00\x00"+slotMagic...)
 	b = binary.LittleEndian.AppendUint64(b, s.sequence)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
 	b = append(b, payload...)

@@ -47,7 +47,7 @@ func load(t testing.TB, fsys vfs.FS) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	b, err := s.Load()
 	if err != nil {
 		if !errors.Is(err, checkpoint.ErrNotExist) && !errors.As(err, new(*checkpoint.CorruptError)) {
@@ -439,7 +439,7 @@ func BenchmarkStore(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	payload := make([]byte, 112)
 	b.ReportAllocs()
 	for b.Loop() {

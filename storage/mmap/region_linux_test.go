@@ -71,12 +71,12 @@ func readWithoutGuard() {
 		err = f.Truncate(1 << 20)
 	}
 	if err != nil {
-		fmt.Println(err)
+		_, _ = fmt.Fprintln(os.Stdout, err)
 		os.Exit(3)
 	}
 	r, err := mmap.Open(f, 1<<20)
 	if err != nil {
-		fmt.Println(err)
+		_, _ = fmt.Fprintln(os.Stdout, err)
 		os.Exit(3)
 	}
 	_ = r.With(0, 1<<20, func(b []byte) error {
@@ -185,10 +185,15 @@ func TestGuardLeavesTheGoroutineAsItWas(t *testing.T) {
 	}
 }
 
+func set(p *int) error {
+	*p = 1
+	return nil
+}
+
 func TestOtherPanicsAreNotFaults(t *testing.T) {
 	_, r := mapped(t, 8192)
 	for name, fn := range map[string]func([]byte) error{
-		"a bug":        func([]byte) error { var p *int; *p = 1; return nil },
+		"a bug":        func([]byte) error { return set(nil) },
 		"out of range": func(b []byte) error { i := len(b); sink = b[i]; return nil },
 		"a panic":      func([]byte) error { panic("mine") },
 		"a fault elsewhere": func([]byte) error {
@@ -232,7 +237,7 @@ func TestFileWithoutReadPermissionIsAnError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if _, err := mmap.Open(f, 4096); !errors.Is(err, os.ErrPermission) {
 		t.Errorf("error is %v", err)
 	}

@@ -127,7 +127,7 @@ func TestCloseUnderCalls(t *testing.T) {
 // holdLock is what the child process of the next test does.
 func holdLock(name string) {
 	_, err := vfs.OS().Lock(name)
-	fmt.Println(err)
+	_, _ = fmt.Fprintln(os.Stdout, err)
 	_, _ = io.Copy(io.Discard, os.Stdin) // Until killed.
 	os.Exit(0)
 }
@@ -140,7 +140,7 @@ func TestLockIsHeldByAnotherProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer in.Close()
+	defer func() { _ = in.Close() }()
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func read(t *testing.T, fsys vfs.FS, name string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	b := make([]byte, 1<<20)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -345,7 +345,7 @@ func TestHeldCallGoesOnWhenReleased(t *testing.T) {
 
 func TestNoDescriptorLeadsRoundTheRules(t *testing.T) {
 	f := create(t, faultfs.Wrap(vfs.OS()), t.TempDir()+"/f")
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if _, ok := f.(vfs.FDer); ok {
 		t.Error("a wrapped file shows its descriptor")
 	}

@@ -80,7 +80,7 @@ func content(f *memfs.FS, name string) string {
 	if err != nil {
 		return err.Error()
 	}
-	defer h.Close()
+	defer func() { _ = h.Close() }()
 	size, err := h.Size()
 	if err != nil {
 		return err.Error()
