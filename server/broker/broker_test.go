@@ -148,12 +148,12 @@ func TestTheControllerIsAway(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.cluster.setDown(true)
 		e.launch(e.fs)
-		time.Sleep(time.Minute) //nolint:forbidigo // fake time
+		pass(time.Minute)
 		if e.b.Ready() {
 			t.Fatal("ready without a controller")
 		}
 		e.cluster.setDown(false)
-		time.Sleep(2 * time.Second) //nolint:forbidigo // fake time
+		pass(2 * time.Second)
 		synctest.Wait()
 		if !e.b.Ready() {
 			t.Fatal("not ready")
@@ -161,7 +161,7 @@ func TestTheControllerIsAway(t *testing.T) {
 		e.cluster.create(1, "flights", 1, nil)
 		e.mustProduce("flights", 0, "a")
 		e.cluster.setDown(true)
-		time.Sleep(5 * time.Minute) //nolint:forbidigo // fake time
+		pass(5 * time.Minute)
 		if r := e.mustProduce("flights", 0, "b"); r.Base != 1 {
 			t.Fatalf("%+v", r)
 		}
@@ -178,7 +178,7 @@ func TestStaleRegistrationIsRenewed(t *testing.T) {
 		e.cluster.mu.Lock()
 		e.cluster.epoch += 100
 		e.cluster.mu.Unlock()
-		time.Sleep(2 * time.Second) //nolint:forbidigo // fake time
+		pass(2 * time.Second)
 		synctest.Wait()
 		if n := len(e.cluster.registered); n != 2 {
 			t.Fatalf("%d registrations", n)

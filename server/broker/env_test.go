@@ -177,7 +177,7 @@ func (e *env) start() *Broker {
 	e.t.Helper()
 	e.launch(e.fs)
 	synctest.Wait()
-	time.Sleep(2 * leastPause) //nolint:forbidigo // fake time: the answer to the second heartbeat
+	pass(2 * leastPause)
 	synctest.Wait()
 	if !e.b.Ready() {
 		e.t.Fatal("not ready")
@@ -200,6 +200,11 @@ func (e *env) launch(fsys vfs.FS) {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.b, e.stop, e.ended = b, cancel, make(chan error, 1)
 	go func() { e.ended <- b.Run(ctx) }()
+}
+
+// pass lets time pass, in a bubble.
+func pass(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // fake time: nothing waits
 }
 
 // halt stops the broker in order.

@@ -52,11 +52,11 @@ func TestADeletedTopicGoesToTheTrashFirst(t *testing.T) {
 		if logs, trash := e.names("topics"), e.names("trash"); len(logs) != 1 || len(trash) != 2 || !strings.HasPrefix(trash[0], ID16(topicID(1)).String()+"-0.") {
 			t.Fatalf("topics %q, trash %q", logs, trash)
 		}
-		time.Sleep(23 * time.Hour) //nolint:forbidigo // fake time
+		pass(23 * time.Hour)
 		if trash := e.names("trash"); len(trash) != 2 {
 			t.Fatalf("after 23 h the trash has %q", trash)
 		}
-		time.Sleep(2 * time.Hour) //nolint:forbidigo // fake time
+		pass(2 * time.Hour)
 		if trash := e.names("trash"); len(trash) != 0 {
 			t.Fatalf("after 25 h the trash has %q", trash)
 		}
@@ -93,7 +93,7 @@ func TestAFullDiskEmptiesTheTrash(t *testing.T) {
 		}
 		e.cluster.create(2, "next", 1, nil)
 		e.mustProduce("next", 0, strings.Repeat("x", 100<<10))
-		time.Sleep(2 * trashInterval) //nolint:forbidigo // fake time
+		pass(2 * trashInterval)
 		if trash := e.names("trash"); len(trash) != 0 {
 			t.Fatalf("the disk is above its high water and the trash has %q", trash)
 		}

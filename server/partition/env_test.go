@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -66,6 +67,7 @@ type env struct {
 	bootID  [16]byte
 	rec     commitlog.Recovery
 	p       *Partition
+	holds   []*held
 }
 
 func newEnv(t testing.TB) *env {
@@ -101,7 +103,7 @@ func (e *env) openOn(fsys vfs.FS) {
 	}
 	e.p = New(Options{
 		Log: log, Damage: damage, Self: 1, Flusher: e.flusher, Observer: e.seen, Limits: e.limits,
-		Settings: Settings{MaxAheadMs: time.Hour.Milliseconds()},
+		Logger: slog.New(slog.DiscardHandler), Settings: Settings{MaxAheadMs: time.Hour.Milliseconds()},
 	})
 }
 
@@ -124,14 +126,20 @@ func inBubble(t *testing.T, story func(t *testing.T, e *env)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		e := newEnv(t)
-		story(t, e)
-		if e.p != nil {
+		defer func() {
+			for _, h := range e.holds {
+				h.letGo()
+			}
+			if e.p == nil {
+				return
+			}
 			_ = e.p.Close() // some stories end with a failed disk
 			e.flusher.running.Wait()
 			if n := e.mem.OpenFiles(); n != 0 {
 				t.Errorf("%d files are open after Close", n)
 			}
-		}
+		}()
+		story(t, e)
 	})
 }
 
@@ -250,6 +258,7 @@ type held struct {
 	mu      sync.Mutex
 	seen    int
 	release chan struct{}
+	once    sync.Once
 }
 
 func (e *env) hold(op faultfs.Op, path string) *held {
@@ -260,8 +269,13 @@ func (e *env) hold(op faultfs.Op, path string) *held {
 		h.mu.Unlock()
 		<-h.release
 	}})
+	e.holds = append(e.holds, h)
 	return h
 }
+
+// one lets one call go on, letGo all.
+func (h *held) one()   { h.release <- struct{}{} }
+func (h *held) letGo() { h.once.Do(func() { close(h.release) }) }
 
 func (h *held) calls() int {
 	h.mu.Lock()

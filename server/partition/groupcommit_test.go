@@ -28,7 +28,7 @@ func TestWhatArrivesDuringAWriteIsOneGroup(t *testing.T) {
 		if len(a.list()) != 0 {
 			t.Fatal("answered before it was written")
 		}
-		close(h.release)
+		h.letGo()
 		synctest.Wait()
 		if got := e.seen.groups; !slices.Equal(got, []int{1, 1, 10}) || h.calls() != 2 {
 			t.Fatalf("groups %v in %d held writes", got, h.calls())
@@ -59,7 +59,7 @@ func TestTheWriterDoesNotWaitForTheSync(t *testing.T) {
 		if s.End != 8 || s.HighWatermark != 1 || len(a.list()) != 0 || h.calls() != 1 {
 			t.Fatalf("during the sync: %+v, %d answers, %d syncs", s, len(a.list()), h.calls())
 		}
-		h.release <- struct{}{} // the first sync covers only what was written before it
+		h.one() // the first sync covers only what was written before it
 		synctest.Wait()
 		if got := a.list(); len(got) != 1 || got[0].Base != 1 || got[0].Medium != MediumDisk {
 			t.Fatalf("after the first sync: %d answers", len(got))
@@ -67,7 +67,7 @@ func TestTheWriterDoesNotWaitForTheSync(t *testing.T) {
 		if s := e.p.State(); s.HighWatermark != 3 || h.calls() != 2 {
 			t.Fatalf("after the first sync: %+v, %d syncs", s, h.calls())
 		}
-		close(h.release)
+		h.letGo()
 		synctest.Wait()
 		if got := a.list(); len(got) != 6 || h.calls() != 2 {
 			t.Fatalf("%d answers after %d syncs", len(got), h.calls())
@@ -132,7 +132,7 @@ func TestAcks(t *testing.T) {
 		if got := a.list(); len(got) != 1 || got[0].Acks != AcksNone || got[0].Err != nil || got[0].Medium != 0 {
 			t.Fatalf("before the sync: %d answers", len(got))
 		}
-		close(h.release)
+		h.letGo()
 		synctest.Wait()
 		got := a.list()
 		if len(got) != 3 || got[1].Acks != AcksAll || got[2].Acks != AcksLeader || got[2].Medium != MediumDisk {

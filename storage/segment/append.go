@@ -87,7 +87,12 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 		return h.readOnly
 	}
 	h.written.Add(1)
-	if _, err := h.file.Writev(pieces, s.at.Position); err != nil {
+	if n, err := h.file.Writev(pieces, s.at.Position); err != nil {
+		if n == 0 {
+			// Nothing was written, so there is nothing to take away; and a disk
+			// that became read-only could not.
+			return err
+		}
 		return s.rollback(h, err)
 	}
 	x := s.live.Load()
