@@ -84,7 +84,10 @@ func (p *Partition) written(q *queue) {
 // cover, in this order (rule S2). It does nothing if nothing is new, unless
 // forced.
 func (p *Partition) commit(force bool) {
-	o := &p.owner
+	o, s := &p.owner, p.status.Load()
+	if s.failed != nil {
+		return // rule S6: nothing is acknowledged any more
+	}
 	readable := o.core.ReadableEnd()
 	advanced := int64(readable) > p.readable.Load()
 	answers := !o.pending.empty() && p.covered(o.pending.head)
@@ -93,7 +96,7 @@ func (p *Partition) commit(force bool) {
 	}
 	// A log that recovery found damaged is not written to; what it has may be
 	// read.
-	if p.log.Failed() == nil || p.status.Load().damaged == nil {
+	if p.log.Failed() == nil || s.damaged == nil {
 		if err := p.log.StoreCheckpoint(); err != nil {
 			p.checkpointFailed(err)
 			return
