@@ -46,6 +46,7 @@ type cluster struct {
 	registered []*controllerv1.RegisterBrokerRequest
 	beats      []*controllerv1.HeartbeatRequest
 	directory  []byte
+	pinned     []byte // where the metadata has the replicas, if not in directory
 	topics     map[byte]*controllerv1.TopicRecord
 }
 
@@ -125,12 +126,16 @@ func (c *cluster) create(n byte, name string, partitions uint32, config map[stri
 
 // partitions are the records of a topic's partitions in this broker epoch.
 func (c *cluster) partitions(n byte, t *controllerv1.TopicRecord) []*controllerv1.MetadataChange {
+	dir := c.directory
+	if c.pinned != nil {
+		dir = c.pinned
+	}
 	var changes []*controllerv1.MetadataChange
 	for i := range t.GetPartitionCount() {
 		changes = append(changes, &controllerv1.MetadataChange{Change: &controllerv1.MetadataChange_Partition{
 			Partition: &controllerv1.PartitionRecord{
 				TopicId: topicID(n), Partition: i, Leader: 1, LeaderEpoch: int32(c.epoch / 100), Replicas: []int32{1},
-				DirectoryIds: [][]byte{c.directory}, InSyncReplicas: []int32{1}, MinInsyncReplicas: 2,
+				DirectoryIds: [][]byte{dir}, InSyncReplicas: []int32{1}, MinInsyncReplicas: 2,
 				Disk: t.GetConfig()["durability"] != "memory",
 			},
 		}})

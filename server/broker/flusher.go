@@ -29,6 +29,7 @@ type Flusher struct {
 	cause   error // of the first failure
 
 	workers sync.WaitGroup
+	begin   func() // work, bound once: a sync costs no allocation
 }
 
 // NewFlusher returns a flusher that runs at most that many syncs at once.
@@ -39,7 +40,9 @@ func NewFlusher(most int, onFailure func(error)) *Flusher {
 }
 
 func newFlusher(most int, onFailure func(error), m *flusherMetrics) *Flusher {
-	return &Flusher{most: max(1, most), failed: onFailure, metrics: m}
+	f := &Flusher{most: max(1, most), failed: onFailure, metrics: m}
+	f.begin = f.work
+	return f
 }
 
 // Submit asks for a sync and returns at once.
@@ -50,7 +53,8 @@ func (f *Flusher) Submit(s partition.Syncer) {
 	f.metrics.waiting.Inc()
 	if f.running < f.most {
 		f.running++
-		f.workers.Go(f.work)
+		f.workers.Add(1)
+		go f.begin()
 	}
 }
 
@@ -59,6 +63,7 @@ func (f *Flusher) Close() { f.workers.Wait() }
 
 // work syncs until nothing waits.
 func (f *Flusher) work() {
+	defer f.workers.Done()
 	for {
 		s, cause := f.next()
 		if s == nil {
