@@ -9,6 +9,7 @@ package servertest
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,12 +85,9 @@ func (s *Server) Restart() {
 	s.start(nil) // the metrics are registered already
 }
 
-// Stop stops the broker in order, and waits. It does nothing if it is stopped.
+// Stop stops the broker in order, and waits. It does nothing if that is done.
 func (s *Server) Stop() {
-	if s.stop != nil {
-		s.stop()
-		s.stop = nil
-	}
+	s.stop()
 }
 
 // start starts a broker.
@@ -128,9 +126,9 @@ func (s *Server) start(reg prometheus.Registerer) {
 	go func() { ended <- ignore(s.Metadata.Run(ctx), context.Canceled) }()
 	go func() { ended <- b.Run(ctx) }()
 	go func() { ended <- server.Serve(s.listener) }()
-	s.stop = func() {
-		_ = s.Conn.Close()
+	s.stop = sync.OnceFunc(func() {
 		server.Stop(context.Background())
+		_ = s.Conn.Close()
 		services.Wait()
 		cancel()
 		for range cap(ended) {
@@ -138,7 +136,7 @@ func (s *Server) start(reg prometheus.Registerer) {
 				s.t.Errorf("a part of the broker failed: %v", err)
 			}
 		}
-	}
+	})
 	s.Broker, s.Topic, s.Cluster = pb.NewBrokerServiceClient(s.Conn), pb.NewTopicServiceClient(s.Conn), pb.NewClusterServiceClient(s.Conn)
 	s.await(ended)
 }
