@@ -42,12 +42,17 @@ func (b *Broker) apply(old, next *metadata.Snapshot) {
 			continue
 		}
 		for i, part := range is.Partitions {
-			same := was != nil && i < len(was.Partitions) && was.Partitions[i] == part && was.Config == is.Config
-			if same || !slices.Contains(part.Replicas, b.opts.ID) {
+			if was != nil && i < len(was.Partitions) && was.Partitions[i] == part && was.Config == is.Config {
 				continue
 			}
-			l := b.ensure(is, part)
-			if l != nil && l.opened.Load() == nil {
+			w := &wanted{next.Generation, is, part}
+			if !slices.Contains(part.Replicas, b.opts.ID) {
+				if l := b.log(keyOf(is.ID, part.ID)); l != nil {
+					l.update(w) // it resigns; the log is kept
+				}
+				continue
+			}
+			if l := b.ensure(w); l != nil && l.opened.Load() == nil {
 				b.errand.add(func() { b.openInBackground(l) })
 			}
 		}
@@ -60,20 +65,23 @@ func (b *Broker) openInBackground(l *localLog) {
 	_, _ = l.partition() // it is logged and counted there
 }
 
-// ensure returns the log of a partition with what the metadata says of it, or
-// nil if the topic is gone.
-func (b *Broker) ensure(topic *metadata.Topic, part *metadata.Partition) *localLog {
-	k := keyOf(topic.ID, part.ID)
+// log returns the log of that name, nil if there is none.
+func (b *Broker) log(k logKey) *localLog {
 	b.logs.RLock()
-	l := b.logs.byKey[k]
-	b.logs.RUnlock()
+	defer b.logs.RUnlock()
+	return b.logs.byKey[k]
+}
+
+// ensure returns the log of a partition, on which what the metadata says has
+// been carried out if it is open, or nil if the topic is gone.
+func (b *Broker) ensure(w *wanted) *localLog {
+	k := keyOf(w.topic.ID, w.part.ID)
+	l := b.log(k)
 	if l == nil {
-		l = b.enter(k, &wanted{topic, part})
+		l = b.enter(k, w)
 	}
-	if l != nil {
-		if w := l.want.Load(); w.part != part || w.topic != topic {
-			l.update(topic, part)
-		}
+	if l != nil && l.want.Load() != w {
+		l.update(w)
 	}
 	return l
 }
@@ -206,9 +214,12 @@ func (b *Broker) partitionOf(s *metadata.Snapshot, t *metadata.Topic, id uint32)
 	if part.Leader != b.opts.ID || !b.serving.Load() {
 		return nil, b.notLeader(s, t, part)
 	}
-	l := b.ensure(t, part)
-	if l == nil {
-		return nil, &UnknownTopicError{Topic: t.Name}
+	l := b.log(keyOf(t.ID, id))
+	if cur := currentWant(l); cur == nil || cur.part != part {
+		// Not seen here yet, or this is older or newer than what was.
+		if l = b.ensure(&wanted{s.Generation, t, part}); l == nil {
+			return nil, &UnknownTopicError{Topic: t.Name}
+		}
 	}
 	return l.partition()
 }
@@ -224,6 +235,13 @@ func (b *Broker) notLeader(s *metadata.Snapshot, t *metadata.Topic, part *metada
 		e.Address = leader.Address
 	}
 	return e
+}
+
+func currentWant(l *localLog) *wanted {
+	if l == nil {
+		return nil
+	}
+	return l.want.Load()
 }
 
 func keyOf(topic metadata.TopicID, partition uint32) logKey {

@@ -34,8 +34,20 @@ type localLog struct {
 
 // wanted is what the metadata says of a log.
 type wanted struct {
-	topic *metadata.Topic
-	part  *metadata.Partition
+	generation uint32 // of the cluster, which qualifies the revisions
+	topic      *metadata.Topic
+	part       *metadata.Partition
+}
+
+// newer tells whether w says something that other does not know yet.
+func (w *wanted) newer(other *wanted) bool {
+	if w.generation != other.generation {
+		return w.generation > other.generation
+	}
+	if w.part.Revision < other.part.Revision || w.topic.Revision < other.topic.Revision {
+		return false
+	}
+	return w.part.Revision > other.part.Revision || w.topic.Revision > other.topic.Revision
 }
 
 // opening is one attempt to open a log.
@@ -113,6 +125,9 @@ func (l *localLog) open() (*partition.Partition, error) {
 	if rec.TailCut {
 		b.metrics.tailCut.Inc()
 	}
+	if rec.Damaged != nil {
+		b.metrics.quarantined.Inc()
+	}
 	p := partition.New(partition.Options{
 		Log: log, Damage: damageOf(rec), Self: replica.ID(b.opts.ID), Flusher: b.flusher, Observer: observer{b},
 		Settings: settings(&w.topic.Config), Limits: b.opts.Mailbox, IdleAfter: b.opts.IdleAfter, Now: b.opts.Now, Logger: logger,
@@ -129,31 +144,36 @@ func damageOf(rec commitlog.Recovery) error {
 	return rec.Damaged
 }
 
-// update stores what the metadata says now and carries it out.
-func (l *localLog) update(topic *metadata.Topic, part *metadata.Partition) {
-	next := &wanted{topic, part}
+// update stores what the metadata says, if that is news, and carries it out.
+func (l *localLog) update(next *wanted) {
 	for {
 		cur := l.want.Load()
-		if part.Revision < cur.part.Revision || topic.Revision < cur.topic.Revision {
-			return // somebody was faster with something newer
+		if !next.newer(cur) {
+			return
 		}
 		if l.want.CompareAndSwap(cur, next) {
-			break
+			l.align()
+			return
 		}
 	}
-	l.align()
 }
 
-// align carries out what is wanted, on a log that is open.
+// align carries out what is wanted, on a log that is open, until that is what
+// is wanted still: who began with something older sets it right again.
 func (l *localLog) align() {
 	p := l.opened.Load()
 	if p == nil {
 		return
 	}
-	w := l.want.Load()
-	p.SetSettings(settings(&w.topic.Config))
-	p.SetLogConfig(logConfig(&w.topic.Config))
-	carryOut(p, w, replica.ID(l.b.opts.ID))
+	for {
+		w := l.want.Load()
+		p.SetSettings(settings(&w.topic.Config))
+		p.SetLogConfig(logConfig(&w.topic.Config))
+		carryOut(p, w, replica.ID(l.b.opts.ID))
+		if l.want.Load() == w {
+			return
+		}
+	}
 }
 
 // carryOut leads, goes on leading, or resigns.

@@ -183,6 +183,50 @@ func TestSettingsChange(t *testing.T) {
 	})
 }
 
+// A partition that is given to another broker is resigned, and kept.
+func TestAReplicaThatMovesAwayIsKept(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *env) {
+		e.start()
+		e.cluster.create(1, "flights", 1, nil)
+		e.mustProduce("flights", 0, "a")
+		p, _, err := e.b.Partition("flights", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change := e.cluster.partitions(1, e.cluster.topics[1])[0]
+		moved := change.GetPartition()
+		moved.Leader, moved.LeaderEpoch, moved.PartitionEpoch, moved.Replicas, moved.InSyncReplicas = 2, 5, 5, []int32{2}, []int32{2}
+		e.cluster.publish(false, change)
+		synctest.Wait()
+		if s := p.State(); s.Leading || s.Leader != 2 || s.LeaderEpoch != 5 {
+			t.Fatalf("%+v", s)
+		}
+		orphans, err := e.b.Orphans()
+		if err != nil || len(orphans) != 1 || len(e.names("topics")) != 1 {
+			t.Fatalf("%+v, %v", orphans, err)
+		}
+	})
+}
+
+// A MEMORY topic that is never idle is synced in the background.
+func TestMemoryIsSyncedInTheBackground(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *env) {
+		e.start()
+		e.cluster.create(1, "cache", 1, map[string]string{"durability": "memory"})
+		p, _, err := e.b.Partition("cache", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 60 {
+			e.mustProduce("cache", 0, "x")
+			pass(500 * time.Millisecond)
+		}
+		if s := p.State(); s.SyncedEnd < 30 || s.HighWatermark != 60 {
+			t.Fatalf("%+v", s)
+		}
+	})
+}
+
 // The metrics are there, and say what happened.
 func TestMetrics(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {

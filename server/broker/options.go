@@ -53,6 +53,10 @@ type Options struct {
 	RetentionInterval time.Duration
 	// CheckpointInterval is how often checkpoints are synced; 1 s unless set.
 	CheckpointInterval time.Duration
+	// MemorySyncInterval is how often logs of topics with durability MEMORY are
+	// synced in the background while they are written to; 10 s unless set. Less
+	// is less to lose with the power, and more work for the disk.
+	MemorySyncInterval time.Duration
 	// TrashKeep is how long a deleted log is kept; 24 h unless set.
 	TrashKeep time.Duration
 	// DiskHighWater is the fraction of the disk above which the trash is
@@ -90,6 +94,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.CheckpointInterval <= 0 {
 		o.CheckpointInterval = time.Second
+	}
+	if o.MemorySyncInterval <= 0 {
+		o.MemorySyncInterval = 10 * time.Second
 	}
 	if o.TrashKeep <= 0 {
 		o.TrashKeep = 24 * time.Hour

@@ -20,11 +20,15 @@ type registration struct {
 	session  time.Duration // how long the broker may be silent
 }
 
-// Pauses between attempts to reach the controller, doubled from the least to
-// the most. The least decides how fast `dev` starts.
+// Pauses between attempts to reach the controller: a quarter of the time that
+// has passed, within these bounds, so that a start in which the controller
+// comes up late is late by no more than that. The least decides how fast `dev`
+// starts.
 const (
 	leastPause = 10 * time.Millisecond
 	mostPause  = time.Second
+	// registerTimeout bounds one attempt.
+	registerTimeout = 5 * time.Second
 )
 
 // register registers until the controller answers, and writes the incarnation
@@ -40,9 +44,11 @@ func (b *Broker) register(ctx context.Context, inc Incarnation) (registration, e
 	}
 	fresh := newID16()
 	req.IncarnationId = fresh[:]
-	pause := leastPause
+	begun := time.Now()
 	for attempt := 1; ; attempt++ {
-		resp, err := b.opts.Controller.RegisterBroker(ctx, req)
+		call, cancel := context.WithTimeout(ctx, registerTimeout)
+		resp, err := b.opts.Controller.RegisterBroker(call, req)
+		cancel()
 		if err == nil {
 			return b.adopt(inc, resp)
 		}
@@ -52,13 +58,13 @@ func (b *Broker) register(ctx context.Context, inc Incarnation) (registration, e
 		if !worthRetrying(err) {
 			return registration{}, fmt.Errorf("register with the controller: %w", err)
 		}
+		pause := min(max(leastPause, time.Since(begun)/4), mostPause)
 		if attempt == 1 || pause == mostPause {
 			b.logger.Info("controller not reached yet", "attempt", attempt, "err", err)
 		}
 		if err := wait(ctx, pause); err != nil {
 			return registration{}, err
 		}
-		pause = min(2*pause, mostPause)
 	}
 }
 

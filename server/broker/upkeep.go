@@ -20,6 +20,8 @@ func (b *Broker) upkeep(ctx context.Context) error {
 	defer checkpoints.Stop()
 	retention := time.NewTicker(b.opts.RetentionInterval)
 	defer retention.Stop()
+	memory := time.NewTicker(b.opts.MemorySyncInterval)
+	defer memory.Stop()
 	trash := time.NewTicker(trashInterval)
 	defer trash.Stop()
 	b.emptyTrash()
@@ -32,6 +34,10 @@ func (b *Broker) upkeep(ctx context.Context) error {
 			b.files.Expire() // what a reader opened and left
 		case <-retention.C:
 			b.retain(ctx)
+		case <-memory.C:
+			for p := range b.open(ctx) {
+				p.SyncInBackground()
+			}
 		case <-trash.C:
 			b.emptyTrash()
 		}
@@ -69,11 +75,15 @@ func (b *Broker) emptyTrash() {
 	}
 }
 
-// open yields the partitions that are open, until ctx ends.
+// open yields the partitions that are open, until ctx ends or the directory
+// fails.
 func (b *Broker) open(ctx context.Context) func(func(*partition.Partition) bool) {
 	return func(yield func(*partition.Partition) bool) {
 		for _, l := range b.allLogs() {
-			if p := l.opened.Load(); p != nil && (ctx.Err() != nil || !yield(p)) {
+			if ctx.Err() != nil || b.failure.Load() != nil {
+				return
+			}
+			if p := l.opened.Load(); p != nil && !yield(p) {
 				return
 			}
 		}

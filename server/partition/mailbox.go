@@ -70,10 +70,9 @@ func (m *mailbox) release(requests, bytes int, l Limits) {
 		close(a.ready)
 		n++
 	}
-	if n == len(m.waiting) {
+	clear(m.waiting[:n])
+	if m.waiting = m.waiting[n:]; len(m.waiting) == 0 {
 		m.waiting = nil
-	} else {
-		m.waiting = m.waiting[n:]
 	}
 }
 

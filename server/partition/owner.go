@@ -39,13 +39,24 @@ func (p *Partition) exclusively(fn func()) {
 	if !p.owner.syncing && !p.owner.closed {
 		p.log.Idle()
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.idle() {
-		m.owned = false
-		return
+	for {
+		m.mu.Lock()
+		if m.idle() {
+			m.owned = false
+			m.mu.Unlock()
+			return
+		}
+		if !p.owner.closed {
+			p.run.Go(p.loop) // which inherits the ownership
+			m.mu.Unlock()
+			return
+		}
+		// Close waits, or has waited, for the goroutine: there is to be no other.
+		m.mu.Unlock()
+		if w, ok := p.take(); ok {
+			p.do(&w)
+		}
 	}
-	p.run.Go(p.loop) // which inherits the ownership
 }
 
 // work is what the owner took from the mailbox.

@@ -57,6 +57,19 @@ func (p *Partition) SetLogConfig(c commitlog.Config) { p.log.SetConfig(c) }
 // than is (rule S2). A failed sync is final, here as well.
 func (p *Partition) SyncCheckpoint() error { return p.noteFailure(p.log.SyncCheckpoint()) }
 
+// SyncInBackground submits the log for a sync if it has records that are not
+// on disk, and does not wait for it. At MEMORY, without this, a log that is
+// never idle would be synced only when a segment is sealed.
+func (p *Partition) SyncInBackground() {
+	if p.Unsynced() {
+		p.exclusively(func() {
+			if p.Unsynced() {
+				p.sync()
+			}
+		})
+	}
+}
+
 // noteFailure fails the partition if err says that the log has, and returns
 // err.
 func (p *Partition) noteFailure(err error) error {
