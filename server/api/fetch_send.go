@@ -309,6 +309,9 @@ func (f *fetchStream) fail(s *subscription, err error) error {
 
 // failure makes the frame that ends a subscription.
 func (f *fetchStream) failure(s *subscription, err error) wire.FetchResponse {
+	if errors.Is(err, partition.ErrClosed) && f.s.metadata.Current().TopicByID(s.topic.ID) == nil {
+		err = noTopic(s.topic.Name) // it was deleted
+	}
 	fault := f.s.faultOf(err)
 	f.s.metrics.fetchErrors.WithLabelValues(reasonLabel(fault.Reason)).Inc()
 	r := wire.FetchResponse{SubscriptionID: s.id, Partition: s.partition, FirstOffset: s.next, NextOffset: s.next}

@@ -156,3 +156,10 @@ func marshal(t *testing.T, m proto.Message) []byte {
 	}
 	return b
 }
+
+func mustUnmarshal(t *testing.T, b []byte, m proto.Message) {
+	t.Helper()
+	if err := proto.Unmarshal(b, m); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -179,9 +179,10 @@ func (p *produceStream) submit(u *unit) {
 			// it would not know to restart.
 			u.Lane = &l.order
 		}
-		at, err := p.route(l)
-		if err == nil {
-			err = at.Append(p.ctx, &u.Request)
+		err := p.append(l, &u.Request)
+		if errors.Is(err, partition.ErrClosed) {
+			l.at = nil // closed since, perhaps for another one
+			err = p.append(l, &u.Request)
 		}
 		if err == nil {
 			return
@@ -190,6 +191,14 @@ func (p *produceStream) submit(u *unit) {
 		l.refusing = true
 	}
 	p.completed(u)
+}
+
+func (p *produceStream) append(l *lane, r *partition.Request) error {
+	at, err := p.route(l)
+	if err != nil {
+		return err
+	}
+	return at.Append(p.ctx, r)
 }
 
 // submitUnacknowledged is submit for requests with ACKS_NONE, which are
