@@ -38,14 +38,14 @@ def requests():
             batch = []
 
 
-failed = acknowledged = 0
+acknowledged = 0
 with grpc.insecure_channel(addr) as channel:
     for answer in broker_service_pb2_grpc.BrokerServiceStub(channel).Produce(requests()):
-        if answer.correlation_id:  # 0 is a control message: the server is about to stop
-            slots.release()
-            acknowledged += not answer.HasField("error")
-            if answer.HasField("error") or any(part.HasField("error") for part in answer.parts):
-                failed += 1
-                print(answer.error or answer.parts, file=sys.stderr)
-print(f"{acknowledged} batches acknowledged, {failed} failed", file=sys.stderr)
-sys.exit(failed > 0)
+        if answer.correlation_id == 0:
+            continue  # a control message: the server is about to stop
+        for error in [answer.error, *(part.error for part in answer.parts)]:
+            if error.code:
+                sys.exit(f"after {acknowledged} batches: {error.message}")
+        acknowledged += 1
+        slots.release()
+print(f"{acknowledged} batches acknowledged", file=sys.stderr)

@@ -12,35 +12,23 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	_ "embed"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/millstream-io/millstream/cmd/internal/devserver"
+	"github.com/millstream-io/millstream/cmd/internal/flights"
 )
 
 const (
 	topic      = "flights"
 	partitions = 4
 )
-
-//go:embed testdata/flights-20k.ndjson
-var flights []byte
-
-// consumed is a record as `millstream consume -o json` prints it.
-type consumed struct {
-	Partition uint32 `json:"partition"`
-	Offset    int64  `json:"offset"`
-	Key       string `json:"key"`
-	Value     string `json:"value"`
-}
 
 // tour is a run of the demo.
 type tour struct {
@@ -102,10 +90,10 @@ func (t *tour) createTopic(ctx context.Context) error {
 
 func (t *tour) produce(ctx context.Context) error {
 	start := time.Now()
-	if _, err := t.millstream(ctx, bytes.NewReader(flights), "produce", topic, "--format", "ndjson", "--key-path", "origin"); err != nil {
+	if _, err := t.millstream(ctx, bytes.NewReader(flights.NDJSON), "produce", topic, "--format", "ndjson", "--key-path", "origin"); err != nil {
 		return err
 	}
-	n := bytes.Count(flights, []byte("\n"))
+	n := bytes.Count(flights.NDJSON, []byte("\n"))
 	t.say("produced %d records keyed by origin, every one on disk before it was acknowledged, in %s (%.0f records/s with starting the program)",
 		n, since(start), float64(n)/time.Since(start).Seconds())
 	return nil
@@ -122,7 +110,7 @@ func (t *tour) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	keys, err := compare(flights, records)
+	keys, err := flights.Compare(flights.NDJSON, records)
 	if err != nil {
 		return err
 	}
@@ -180,63 +168,16 @@ func indent(b []byte) string {
 	return "         " + strings.ReplaceAll(strings.TrimSpace(string(b)), "\n", "\n         ")
 }
 
-func parseConsumed(out []byte) ([]consumed, error) {
-	var records []consumed
+func parseConsumed(out []byte) ([]flights.Record, error) {
+	var records []flights.Record
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 4<<20)
 	for lines.Scan() {
-		var r consumed
+		var r flights.Record
 		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
 			return nil, fmt.Errorf("consume printed %q: %w", lines.Text(), err)
 		}
 		records = append(records, r)
 	}
 	return records, lines.Err()
-}
-
-// compare returns the number of keys, or what differs between the lines that
-// were produced and the records that were consumed.
-func compare(produced []byte, records []consumed) (keys int, err error) {
-	want, err := byKey(produced)
-	if err != nil {
-		return 0, err
-	}
-	got := map[string][]string{}
-	home := map[string]uint32{}
-	next := map[uint32]int64{}
-	for _, r := range records {
-		if p, seen := home[r.Key]; seen && p != r.Partition {
-			return 0, fmt.Errorf("key %s is in partitions %d and %d", r.Key, p, r.Partition)
-		}
-		if r.Offset != next[r.Partition] {
-			return 0, fmt.Errorf("partition %d: offset %d where %d was due", r.Partition, r.Offset, next[r.Partition])
-		}
-		home[r.Key], next[r.Partition] = r.Partition, r.Offset+1
-		got[r.Key] = append(got[r.Key], r.Value)
-	}
-	for key, values := range want {
-		if !slices.Equal(values, got[key]) {
-			return 0, fmt.Errorf("key %s: %d records went in, %d came out, or in another order", key, len(values), len(got[key]))
-		}
-	}
-	if len(got) != len(want) {
-		return 0, fmt.Errorf("%d keys went in, %d came out", len(want), len(got))
-	}
-	return len(want), nil
-}
-
-// byKey returns the lines of each origin in order.
-func byKey(lines []byte) (map[string][]string, error) {
-	out := map[string][]string{}
-	for line := range strings.Lines(string(lines)) {
-		line = strings.TrimSuffix(line, "\n")
-		var f struct {
-			Origin string `json:"origin"`
-		}
-		if err := json.Unmarshal([]byte(line), &f); err != nil {
-			return nil, err
-		}
-		out[f.Origin] = append(out[f.Origin], line)
-	}
-	return out, nil
 }
