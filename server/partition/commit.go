@@ -153,7 +153,6 @@ func (t *tally) add(r *Request) {
 // complete hands a request back. The request is not ours afterwards.
 func (p *Partition) complete(r *Request) {
 	r.batch = commitlog.Batch{}
-	r.judge()
 	r.Done.Complete(r)
 }
 
@@ -174,7 +173,7 @@ func (p *Partition) refuse(q *queue, err error) {
 	var freed tally
 	for !q.empty() {
 		r := q.pop()
-		r.Err = err
+		r.fail(err)
 		if !o.pending.empty() && r.Acks != AcksNone {
 			o.pending.push(r)
 			continue
@@ -197,7 +196,7 @@ func (p *Partition) forsake(cause error) {
 	for !o.pending.empty() {
 		r := o.pending.pop()
 		if r.Err == nil {
-			r.Err = err
+			r.fail(err)
 		}
 		freed.add(r)
 		p.complete(r)

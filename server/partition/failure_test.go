@@ -203,6 +203,48 @@ func TestARefusalDoesNotOvertake(t *testing.T) {
 	})
 }
 
+// Rule T2: after a refusal nothing of the lane is written until a restart,
+// also while the refusal itself still waits for its turn to be answered.
+func TestALaneKeepsItsOrder(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *env) {
+		e.lead(1, replica.Disk)
+		e.acked(batch("a", 1))
+		var lane, other Lane
+		h := e.hold(faultfs.Sync, "*.log")
+		a := &answers{}
+		send := func(text string, l *Lane, restart bool) *Request {
+			r := batch(text, 1)
+			r.Lane, r.Restart = l, restart
+			e.send(a, r)
+			synctest.Wait()
+			return r
+		}
+		waits := send("waits", &lane, false)
+		e.fs.SetRoom(0)
+		refused := send("refused", &lane, false)
+		e.fs.SetRoom(-1)
+		behind := send("behind", &lane, false)
+		stranger := send("stranger", &other, false)
+		again := send("again", &lane, true)
+		next := send("next", &lane, false)
+		h.letGo()
+		synctest.Wait()
+		wantError[*commitlog.WriteError](t, refused.Err)
+		if !errors.Is(behind.Err, ErrPrecedingFailed) {
+			t.Fatalf("behind a refusal: %v", behind.Err)
+		}
+		for _, r := range []*Request{waits, stranger, again, next} {
+			if r.Err != nil {
+				t.Fatal(r.Err)
+			}
+		}
+		if lane.Failed() || len(a.list()) != 6 {
+			t.Fatalf("%d answers, lane failed: %v", len(a.list()), lane.Failed())
+		}
+		e.wantLog("a#0", "waits#0", "stranger#0", "again#0", "next#0")
+	})
+}
+
 // Damage that a reader meets: a typed error, a quarantine with its reason, no
 // more writes; what verifies can be read.
 func TestAReaderMeetsDamage(t *testing.T) {

@@ -41,17 +41,19 @@ func (p *Partition) keepOrder(q *queue) {
 	}
 }
 
-// judge notes what became of a request of a lane. It is called for each, in
-// order, when the request is complete.
-func (r *Request) judge() {
-	if r.Err == nil || r.Lane == nil {
+// fail notes why a request is not acknowledged. Its lane knows at once, also
+// when the answer has to wait for those before it: what comes behind it now
+// must not be written.
+func (r *Request) fail(err error) {
+	r.Err = err
+	if r.Lane == nil {
 		return
 	}
 	if r.Restart {
 		r.Lane.failed = false
 	}
 	// Of requests that fail together only the first has the reason.
-	if r.Lane.failed && !errors.Is(r.Err, ErrUnknownOutcome) {
+	if r.Lane.failed && !errors.Is(err, ErrUnknownOutcome) {
 		r.Err = ErrPrecedingFailed
 	}
 	r.Lane.failed = true
