@@ -64,8 +64,7 @@ func TestTheIncarnationIsWrittenBeforeTheFirstAppend(t *testing.T) {
 		next := newEnv(t)
 		next.cluster, next.mem, next.fs = e.cluster, crashed, faultfs.Wrap(crashed)
 		next.opts.BootID = func() ID16 { return ID16{8} }
-		e.stop()
-		<-e.ended
+		_ = e.halt()
 		next.start()
 		reg := e.cluster.registered[1]
 		if reg.GetClean() || reg.GetSameBoot() || reg.GetPreviousBrokerEpoch() != 100 {

@@ -178,7 +178,7 @@ func newEnv(t *testing.T) *env {
 }
 
 // start runs the broker and waits until it is ready.
-func (e *env) start() *Broker {
+func (e *env) start() {
 	e.t.Helper()
 	e.launch(e.fs)
 	synctest.Wait()
@@ -187,7 +187,6 @@ func (e *env) start() *Broker {
 	if !e.b.Ready() {
 		e.t.Fatal("not ready")
 	}
-	return e.b
 }
 
 func (e *env) launch(fsys vfs.FS) {
@@ -293,4 +292,11 @@ func wantError[E error](t *testing.T, err error) E {
 		t.Fatalf("error is %v (%T), want %T", err, err, e)
 	}
 	return e
+}
+
+func mustBe[E error](t *testing.T, err error) {
+	t.Helper()
+	if e, ok := errors.AsType[E](err); !ok {
+		t.Fatalf("error is %v (%T), want %T", err, err, e)
+	}
 }

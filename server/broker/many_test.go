@@ -275,7 +275,7 @@ func TestAnExchangedDiskDoesNotServe(t *testing.T) {
 		if lost := wantError[*MisplacedError](t, err); lost.Want != ID16(e.cluster.pinned) || lost.Have == lost.Want {
 			t.Fatalf("%v", err)
 		}
-		wantError[*partition.FailedError](t, err)
+		mustBe[*partition.FailedError](t, err)
 	})
 }
 
@@ -330,8 +330,7 @@ func TestPowerLossOfTheBroker(t *testing.T) {
 				}
 			}
 			e.mem.SetHook(nil)
-			e.stop()
-			<-e.ended
+			_ = e.halt()
 			if crashed != nil {
 				e.mem, e.fs, acked = crashed, faultfs.Wrap(crashed), promised
 			}

@@ -175,7 +175,7 @@ func (b *Broker) sayGoodbye() {
 
 // worthRetrying tells whether a refused registration may succeed later.
 func worthRetrying(err error) bool {
-	switch status.Code(err) { //nolint:exhaustive // the others are refusals
+	switch status.Code(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Aborted, codes.ResourceExhausted, codes.Unknown, codes.Canceled, codes.Internal:
 		return true
 	default:

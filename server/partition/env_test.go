@@ -108,13 +108,12 @@ func (e *env) openOn(fsys vfs.FS) {
 }
 
 // lead opens the partition and leads it alone.
-func (e *env) lead(epoch record.LeaderEpoch, d replica.Durability) *Partition {
+func (e *env) lead(epoch record.LeaderEpoch, d replica.Durability) {
 	e.t.Helper()
 	e.openOn(e.fs)
 	if !e.p.Lead(alone(epoch, d)) {
 		e.t.Fatal("does not lead")
 	}
-	return e.p
 }
 
 func alone(epoch record.LeaderEpoch, d replica.Durability) replica.Assignment {
@@ -253,7 +252,7 @@ func (e *env) wantLog(want ...string) {
 	}
 }
 
-// held makes calls of a kind on matching files wait until it is released.
+// held makes calls of a kind on segments wait until it is released.
 type held struct {
 	mu      sync.Mutex
 	seen    int
@@ -261,9 +260,9 @@ type held struct {
 	once    sync.Once
 }
 
-func (e *env) hold(op faultfs.Op, path string) *held {
+func (e *env) hold(op faultfs.Op) *held {
 	h := &held{release: make(chan struct{})}
-	e.fs.Add(&faultfs.Rule{Op: op, Path: path, Times: -1, Hold: func(faultfs.Op, string) {
+	e.fs.Add(&faultfs.Rule{Op: op, Path: "*.log", Times: -1, Hold: func(faultfs.Op, string) {
 		h.mu.Lock()
 		h.seen++
 		h.mu.Unlock()
@@ -290,4 +289,11 @@ func wantError[E error](t *testing.T, err error) E {
 		t.Fatalf("error is %v (%T), want %T", err, err, e)
 	}
 	return e
+}
+
+func mustBe[E error](t *testing.T, err error) {
+	t.Helper()
+	if e, ok := errors.AsType[E](err); !ok {
+		t.Fatalf("error is %v (%T), want %T", err, err, e)
+	}
 }

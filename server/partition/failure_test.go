@@ -31,7 +31,7 @@ func TestAFailedSyncIsFinal(t *testing.T) {
 			t.Fatal("not armed")
 		}
 		e.fs.Add(&faultfs.Rule{Op: faultfs.Sync, Path: "*.log"})
-		h := e.hold(faultfs.Sync, "*.log") // the syncs after the one that fails
+		h := e.hold(faultfs.Sync) // the syncs after the one that fails
 		a := &answers{}
 		e.send(a, batch("written", 1))
 		synctest.Wait()
@@ -39,9 +39,9 @@ func TestAFailedSyncIsFinal(t *testing.T) {
 		if len(got) != 1 || !errors.Is(got[0].Err, ErrUnknownOutcome) {
 			t.Fatalf("%d answers", len(got))
 		}
-		wantError[*commitlog.FailedError](t, got[0].Err) // why
+		mustBe[*commitlog.FailedError](t, got[0].Err) // why
 		err := e.p.Append(context.Background(), batch("late", 1))
-		wantError[*FailedError](t, err)
+		mustBe[*FailedError](t, err)
 		s := e.p.State()
 		if s.Leading || wantError[*FailedError](t, s.Offline) == nil || s.HighWatermark != 1 {
 			t.Fatalf("%+v", s)
@@ -67,11 +67,11 @@ func TestFailWhileRequestsWait(t *testing.T) {
 		e.limits = Limits{Requests: 3}
 		e.lead(1, replica.Disk)
 		e.acked(batch("safe", 1))
-		syncs := e.hold(faultfs.Sync, "*.log")
+		syncs := e.hold(faultfs.Sync)
 		a := &answers{}
 		e.send(a, batch("written", 1))
 		synctest.Wait()
-		writes := e.hold(faultfs.Write, "*.log")
+		writes := e.hold(faultfs.Write)
 		e.send(a, batch("being written", 1))
 		synctest.Wait()
 		e.send(a, batch("queued", 1))
@@ -183,7 +183,7 @@ func TestARefusalDoesNotOvertake(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.lead(1, replica.Disk)
 		e.acked(batch("a", 1))
-		h := e.hold(faultfs.Sync, "*.log")
+		h := e.hold(faultfs.Sync)
 		a := &answers{}
 		waits := e.send(a, batch("b", 1))
 		synctest.Wait()
@@ -199,7 +199,7 @@ func TestARefusalDoesNotOvertake(t *testing.T) {
 		if got := a.list(); len(got) != 2 || got[0] != waits || got[0].Err != nil || got[1] != refused {
 			t.Fatalf("%d answers", len(got))
 		}
-		wantError[*commitlog.WriteError](t, refused.Err)
+		mustBe[*commitlog.WriteError](t, refused.Err)
 	})
 }
 
@@ -210,7 +210,7 @@ func TestALaneKeepsItsOrder(t *testing.T) {
 		e.lead(1, replica.Disk)
 		e.acked(batch("a", 1))
 		var lane, other Lane
-		h := e.hold(faultfs.Sync, "*.log")
+		h := e.hold(faultfs.Sync)
 		a := &answers{}
 		send := func(text string, l *Lane, restart bool) *Request {
 			r := batch(text, 1)
@@ -229,7 +229,7 @@ func TestALaneKeepsItsOrder(t *testing.T) {
 		next := send("next", &lane, false)
 		h.letGo()
 		synctest.Wait()
-		wantError[*commitlog.WriteError](t, refused.Err)
+		mustBe[*commitlog.WriteError](t, refused.Err)
 		if !errors.Is(behind.Err, ErrPrecedingFailed) {
 			t.Fatalf("behind a refusal: %v", behind.Err)
 		}
@@ -324,7 +324,7 @@ func TestAPartitionBeginsDamaged(t *testing.T) {
 			t.Fatal("a damaged log took a batch")
 		}
 		if _, err := crashed.texts(0); err != nil {
-			wantError[*segment.CorruptError](t, err)
+			mustBe[*segment.CorruptError](t, err)
 		}
 		if err := crashed.p.Close(); err != nil {
 			t.Fatal(err)

@@ -17,7 +17,7 @@ func TestWhatArrivesDuringAWriteIsOneGroup(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.lead(1, replica.Memory)
 		e.acked(batch("first", 1)) // so that the segment is there
-		h := e.hold(faultfs.Write, "*.log")
+		h := e.hold(faultfs.Write)
 		a := &answers{}
 		e.send(a, batch("second", 1))
 		synctest.Wait()
@@ -47,7 +47,7 @@ func TestTheWriterDoesNotWaitForTheSync(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.lead(1, replica.Disk)
 		e.acked(batch("first", 1))
-		h := e.hold(faultfs.Sync, "*.log")
+		h := e.hold(faultfs.Sync)
 		a := &answers{}
 		e.send(a, batch("second", 2))
 		synctest.Wait()
@@ -121,7 +121,7 @@ func TestAcks(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.lead(1, replica.Disk)
 		e.acked(batch("first", 1))
-		h := e.hold(faultfs.Sync, "*.log")
+		h := e.hold(faultfs.Sync)
 		a := &answers{}
 		for _, acks := range []Acks{AcksAll, AcksLeader, AcksNone} {
 			r := batch("x", 1)

@@ -142,7 +142,7 @@ func TestLeadershipLostWhileRequestsWait(t *testing.T) {
 		e.limits = Limits{Requests: 2}
 		e.lead(1, replica.Disk)
 		e.acked(batch("safe", 1))
-		h := e.hold(faultfs.Sync, "*.log")
+		h := e.hold(faultfs.Sync)
 		a := &answers{}
 		e.send(a, batch("written", 1))
 		e.send(a, batch("written too", 1))
@@ -210,7 +210,7 @@ func TestAFullMailbox(t *testing.T) {
 		e.limits = Limits{Bytes: 1000}
 		e.lead(1, replica.Disk)
 		e.acked(batch("first of all", 1))
-		h := e.hold(faultfs.Sync, "*.log")
+		h := e.hold(faultfs.Sync)
 		a := &answers{}
 		e.send(a, batch(strings.Repeat("x", 5000), 1)) // larger than the mailbox, taken alone
 		order := make(chan string, 10)
@@ -262,7 +262,7 @@ func TestReadersWaitAtTheEnd(t *testing.T) {
 			}
 		}
 		e.p.Notify(later, 1)
-		h := e.hold(faultfs.Sync, "*.log")
+		h := e.hold(faultfs.Sync)
 		a := &answers{}
 		e.send(a, batch("a", 1))
 		synctest.Wait()
@@ -336,7 +336,7 @@ func TestClose(t *testing.T) {
 			inBubble(t, func(t *testing.T, e *env) {
 				e.lead(1, d)
 				e.acked(batch("a", 1))
-				h := e.hold(faultfs.Write, "*.log")
+				h := e.hold(faultfs.Write)
 				a := &answers{}
 				for i := range 5 {
 					e.send(a, batch(fmt.Sprint("b", i), 1))
