@@ -10,15 +10,27 @@ import (
 // bounded by the number of logs.
 type errands struct {
 	mu      sync.Mutex // guards waiting
-	waiting []func()
+	waiting []errand
 	more    chan struct{} // capacity 1; never closed
+}
+
+// errand is something to do. One that must be done is done at the stop as well.
+type errand struct {
+	run  func()
+	must bool
 }
 
 func newErrands() *errands { return &errands{more: make(chan struct{}, 1)} }
 
-func (e *errands) add(fn func()) {
+// add adds an errand that a stop may leave undone.
+func (e *errands) add(fn func()) { e.put(errand{run: fn}) }
+
+// addMust adds one that is done before run returns.
+func (e *errands) addMust(fn func()) { e.put(errand{run: fn, must: true}) }
+
+func (e *errands) put(next errand) {
 	e.mu.Lock()
-	e.waiting = append(e.waiting, fn)
+	e.waiting = append(e.waiting, next)
 	e.mu.Unlock()
 	select {
 	case e.more <- struct{}{}:
@@ -26,18 +38,17 @@ func (e *errands) add(fn func()) {
 	}
 }
 
-// run does errands until ctx ends.
+// run does errands until ctx ends, and then those that must be done.
 func (e *errands) run(ctx context.Context) error {
 	for {
 		e.mu.Lock()
 		todo := e.waiting
 		e.waiting = nil
 		e.mu.Unlock()
-		for _, fn := range todo {
-			if ctx.Err() != nil {
-				break
+		for _, next := range todo {
+			if next.must || ctx.Err() == nil {
+				next.run()
 			}
-			fn()
 		}
 		if len(todo) > 0 {
 			continue

@@ -193,5 +193,11 @@ func TestErrandsAreDoneInOrder(t *testing.T) {
 		if err := e.run(ctx); !errors.Is(err, context.DeadlineExceeded) || !slices.Equal(did, []int{0, 1, 2, 9}) {
 			t.Fatalf("%v, %v", did, err)
 		}
+		// At the stop only what must be done is.
+		e.add(func() { did = append(did, 10) })
+		e.addMust(func() { did = append(did, 11) })
+		if err := e.run(ctx); err == nil || !slices.Equal(did, []int{0, 1, 2, 9, 11}) {
+			t.Fatalf("%v, %v", did, err)
+		}
 	})
 }

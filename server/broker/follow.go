@@ -121,7 +121,7 @@ func (b *Broker) dropTopic(topic *metadata.Topic, d *metadata.Deletion) {
 	if len(logs) == 0 {
 		return
 	}
-	b.errand.add(func() {
+	b.errand.addMust(func() {
 		keys := make([]logKey, 0, len(logs))
 		for _, l := range logs {
 			if err := l.close(); err != nil {

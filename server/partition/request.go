@@ -35,9 +35,10 @@ const (
 // Completer takes back a request that is done.
 type Completer interface {
 	// Complete is called exactly once for each request that Append took, by
-	// whoever owns the partition then. It must not block, and must not call
-	// methods of the partition other than Append's results, State and Notify.
-	// The partition does not touch the request afterwards.
+	// whoever owns the partition then. It must not block, and may call only
+	// State, Notify and Cancel of the partition: Append could wait for the very
+	// goroutine that it runs on. The partition does not touch the request
+	// afterwards.
 	Complete(*Request)
 }
 
