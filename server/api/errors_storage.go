@@ -68,7 +68,7 @@ func storageFault(err error) *rpc.Fault {
 		return storageFailed(e.Kind.String())
 	}
 	for _, is := range [...]func(error) bool{
-		isType[*commitlog.FailedError], isType[*commitlog.EpochError], isType[*commitlog.BatchError], isType[*segment.RollbackError], isType[*segment.SyncError],
+		isType[*commitlog.FailedError], isType[*commitlog.EpochError], isType[*commitlog.BatchError], isType[*checkpoint.TooLargeError], isType[*segment.RollbackError], isType[*segment.SyncError],
 		isType[*mmap.FaultError], isType[*vfs.LockedError], isType[*fs.PathError],
 		isType[*broker.MisplacedError], isType[*broker.WrongBrokerError], isType[*broker.WrongClusterError],
 		isError(commitlog.ErrClosed, segment.ErrSealed, checkpoint.ErrNotExist, mmap.ErrReleased, mmap.ErrOutside),

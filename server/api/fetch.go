@@ -52,11 +52,20 @@ type fetchStream struct {
 
 // Fetch serves a Fetch stream.
 func (s *BrokerService) Fetch(stream grpc.BidiStreamingServer[pb.FetchRequest, pb.FetchResponse]) error {
-	// WHY: gRPC would answer in the compression of the request, at 100 times the
-	// cost of the frame; batches are compressed by their producers.
-	if err := grpc.SetSendCompressor(stream.Context(), encoding.Identity); err != nil {
+	if err := sendUncompressed(stream); err != nil {
 		return err
 	}
+	return s.fetch(stream)
+}
+
+// sendUncompressed keeps gRPC from answering in the compression of the
+// request, at many times the cost of the answer: what is worth it was
+// compressed by its producer.
+func sendUncompressed(stream grpc.ServerStream) error {
+	return grpc.SetSendCompressor(stream.Context(), encoding.Identity)
+}
+
+func (s *BrokerService) fetch(stream grpc.BidiStreamingServer[pb.FetchRequest, pb.FetchResponse]) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(errFinished)
 	s.metrics.fetchStreams.Inc()

@@ -57,6 +57,13 @@ var errFinished = errors.New("finished")
 
 // Produce serves a Produce stream.
 func (s *BrokerService) Produce(stream grpc.BidiStreamingServer[pb.ProduceRequest, pb.ProduceResponse]) error {
+	if err := sendUncompressed(stream); err != nil {
+		return err
+	}
+	return s.produce(stream)
+}
+
+func (s *BrokerService) produce(stream grpc.ServerStream) error {
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(errFinished)
 	s.metrics.produceStreams.Inc()

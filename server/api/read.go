@@ -7,7 +7,6 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/encoding"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -45,7 +44,7 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if _, known := pb.ReadForm_name[int32(r.GetForm())]; !known {
 		return fieldFault("form", "is no value of ReadForm")
 	}
-	if err := grpc.SetSendCompressor(stream.Context(), encoding.Identity); err != nil {
+	if err := sendUncompressed(stream); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
