@@ -37,6 +37,8 @@ type Options struct {
 	Limits api.Limits
 	// Broker changes the broker's options.
 	Broker func(*broker.Options)
+	// MayFail lets the broker end with an error, as it does after a failed sync.
+	MayFail bool
 	// RPC changes those of the gRPC server.
 	RPC func(*rpc.Options)
 }
@@ -132,7 +134,7 @@ func (s *Server) start(reg prometheus.Registerer) {
 		services.Wait()
 		cancel()
 		for range cap(ended) {
-			if err := <-ended; err != nil {
+			if err := <-ended; err != nil && !s.o.MayFail {
 				s.t.Errorf("a part of the broker failed: %v", err)
 			}
 		}
