@@ -110,6 +110,7 @@ func (p *Program) Run(ctx context.Context) int {
 func (p *Program) command() (root *cobra.Command, started *bool) {
 	started = new(bool)
 	root = group("millstream", "A streaming platform whose API is protobuf over gRPC",
+		p.devCommand(), p.brokerCommand(), p.controllerCommand(),
 		p.topicCommand(), p.produceCommand(), p.consumeCommand(), p.benchCommand(), p.clusterCommand(), p.logCommand(), p.apiCommand(), p.configCommand(), p.completionCommand(), p.versionCommand(),
 	)
 	root.Example = `  millstream dev --topics orders:3

@@ -113,7 +113,9 @@ func (p *Program) consume(ctx context.Context, o millstream.ReaderOptions, form 
 	}
 	defer reader.Close()
 	out := newLiveWriter(p.Out, func(err error) { cancel(err) })
+	stop := watchHangup(p.Out, func(err error) { cancel(err) })
 	err = printRecords(ctx, reader, out, form, limit)
+	stop()
 	if cerr := out.Close(); cerr != nil {
 		return cerr
 	}

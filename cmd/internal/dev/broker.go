@@ -1,0 +1,188 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	"github.com/millstream-io/millstream/server/api"
+	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/config"
+	"github.com/millstream-io/millstream/server/gateway"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/rpc"
+)
+
+const (
+	// httpStop is how long HTTP requests get once gRPC has stopped: they have
+	// nothing to wait for any more.
+	httpStop = 500 * time.Millisecond
+	// readyPoll is how often a broker that starts is asked whether it is
+	// ready, healthPoll how often one that was.
+	readyPoll, healthPoll = 2 * time.Millisecond, 250 * time.Millisecond
+)
+
+// listeners are those of a broker.
+type listeners struct{ grpc, http net.Listener }
+
+// openListeners opens both or none.
+func openListeners(s *config.Serving) (*listeners, error) {
+	g, err := listen("grpc-addr", s.GRPCAddr)
+	if err != nil {
+		return nil, err
+	}
+	h, err := listen("http-addr", s.HTTPAddr)
+	if err != nil {
+		return nil, errors.Join(err, g.Close())
+	}
+	return &listeners{g, h}, nil
+}
+
+// close closes both; it is for a process that did not come to serve them, or
+// has.
+func (l *listeners) close() {
+	_ = l.grpc.Close() // nothing was written
+	_ = l.http.Close()
+}
+
+// brokerRole is the parts of a broker. They are built by newBrokerRole and run
+// as stages.
+type brokerRole struct {
+	logger  *slog.Logger
+	lis     *listeners
+	inside  *rpc.InProcess
+	conn    *grpc.ClientConn // to inside
+	mirror  *metadata.Mirror
+	broker  *broker.Broker
+	service *api.Service
+	server  *rpc.Server
+	gateway *gateway.Gateway
+
+	// waiting says why the process is not ready although its broker is; nil:
+	// nothing more is waited for.
+	waiting atomic.Pointer[string]
+	ready   chan struct{} // closed by health when the broker is first ready
+}
+
+// newBrokerRole builds the parts. controllers are not empty.
+func newBrokerRole(cfg config.Config, version string, lis *listeners, controllers []controllerv1.ControllerServiceClient, logger *slog.Logger, reg *prometheus.Registry) (*brokerRole, error) {
+	if cfg.AdvertisedAddr == "" {
+		cfg.AdvertisedAddr = reachable(lis.grpc.Addr().String())
+	}
+	r := &brokerRole{logger: logger, lis: lis, inside: rpc.ListenInProcess(), ready: make(chan struct{})}
+	r.mirror = metadata.New(metadata.Options{Controllers: controllers, BrokerID: cfg.BrokerID, Logger: logger})
+	bo := cfg.Broker()
+	bo.Controller, bo.Metadata, bo.Version, bo.Logger, bo.Registerer = controllers[0], r.mirror, version, logger, reg
+	var err error
+	if r.broker, err = broker.New(bo); err != nil {
+		return nil, err
+	}
+	if r.service, err = api.New(api.Options{
+		Broker: r.broker, Metadata: r.mirror, Controller: controllers[0], Limits: cfg.API(), Version: version, Logger: logger, Registerer: reg,
+	}); err != nil {
+		return nil, err
+	}
+	so := cfg.Server()
+	so.Logger, so.Registerer, so.FaultOf = logger, reg, api.FaultOf
+	if r.server, err = rpc.NewServer(so); err != nil {
+		return nil, err
+	}
+	r.service.Register(r.server)
+	r.server.OnDrain(r.service.Drain)
+	if r.conn, err = r.inside.Dial(); err != nil {
+		return nil, err
+	}
+	r.gateway, err = gateway.New(gateway.Options{
+		Conn: r.conn, Ready: r.notReady, Logger: logger, Registerer: reg,
+		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
+	})
+	if err != nil {
+		return nil, errors.Join(err, r.conn.Close())
+	}
+	return r, nil
+}
+
+// wait makes the process not ready for a reason, or ready for "".
+func (r *brokerRole) wait(why string) {
+	if why == "" {
+		r.waiting.Store(nil)
+	} else {
+		r.waiting.Store(&why)
+	}
+	r.tellHealth()
+}
+
+// tellHealth makes gRPC's health service say what readiness is.
+func (r *brokerRole) tellHealth() { r.server.SetServing("", r.notReady() == nil) }
+
+// notReady returns why produce would not work now, or nil.
+func (r *brokerRole) notReady() error {
+	if why := r.waiting.Load(); why != nil {
+		return errors.New(*why)
+	}
+	if err := r.broker.Failure(); err != nil {
+		return fmt.Errorf("the log directory has failed: %w", err)
+	}
+	if !r.broker.Ready() {
+		return errors.New("the broker has not joined the cluster yet")
+	}
+	return nil
+}
+
+// start starts the stages of a broker.
+func (r *brokerRole) start(s *stages) {
+	s.start("metadata mirror", r.mirror.Run)
+	s.start("broker", r.broker.Run)
+	s.start("health", r.health)
+	s.start("HTTP server", func(ctx context.Context) error { return r.gateway.Run(ctx, r.lis.http, httpStop) })
+	s.start("gRPC server", r.serve)
+}
+
+// serve serves gRPC until ctx ends, then stops in bounded time.
+func (r *brokerRole) serve(ctx context.Context) error {
+	group, ended := errgroup.WithContext(ctx)
+	for _, l := range []net.Listener{r.lis.grpc, r.inside} {
+		group.Go(func() error { return r.server.Serve(l) })
+	}
+	<-ended.Done() // asked to stop, or a listener failed
+	r.wait("the server is stopping")
+	r.server.Stop(context.WithoutCancel(ctx))
+	err := group.Wait()
+	r.service.Wait()
+	return err
+}
+
+// health tells gRPC's health service what readiness is, until ctx ends.
+func (r *brokerRole) health(ctx context.Context) error {
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	was := false
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if !was && r.broker.Ready() {
+			was = true
+			close(r.ready)
+			tick.Reset(healthPoll)
+		}
+		if was {
+			r.tellHealth()
+		}
+	}
+}
+
+// close releases what the stages leave behind.
+func (r *brokerRole) close() error { return r.conn.Close() }

@@ -1,0 +1,200 @@
+package dev
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	controllerconfig "github.com/millstream-io/millstream/controller/config"
+	"github.com/millstream-io/millstream/controller/node"
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/config"
+	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/server/telemetry"
+)
+
+// Options are what a process is run with, beside its settings.
+type Options struct {
+	// Version of the software.
+	Version string
+	// Logger is required.
+	Logger *slog.Logger
+	// OnReady is called once, when produce works.
+	OnReady func(Banner)
+}
+
+// RunDev runs a dev server until ctx ends, which is no error, or a part fails.
+func RunDev(ctx context.Context, cfg Config, o Options) (err error) {
+	lis, err := openListeners(&cfg.Serving)
+	if err != nil {
+		return err
+	}
+	defer lis.close()
+	dir, temporary := cfg.DataDir, cfg.DataDir == ""
+	if temporary {
+		if dir, err = os.MkdirTemp("", "millstream-dev-"); err != nil {
+			return fmt.Errorf("temporary directory: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	reg := telemetry.NewRegistry()
+	inside := rpc.ListenInProcess()
+	controller, err := node.New(node.Options{
+		DataDir: filepath.Join(dir, "controller"), Listeners: []net.Listener{inside}, Tick: node.DevTick,
+		ReplicationFactor: 1, Logger: o.Logger, Registerer: reg,
+	})
+	if err != nil {
+		return err
+	}
+	conn, err := inside.Dial()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	clients := []controllerv1.ControllerServiceClient{controllerv1.NewControllerServiceClient(conn)}
+	role, err := newBrokerRole(cfg.broker(dir), o.Version, lis, clients, o.Logger, reg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, role.close()) }()
+
+	role.wait("the server is starting")
+	s := newStages()
+	s.start("controller", controller.Run)
+	role.start(s)
+	err = run(ctx, s, role, func() error {
+		topic, err := createTopics(ctx, pb.NewTopicServiceClient(role.conn), cfg.Topics)
+		if err != nil {
+			return err
+		}
+		role.wait("")
+		o.ready(Banner{
+			Version: o.Version, GRPCAddr: lis.grpc.Addr().String(), HTTPAddr: lis.http.Addr().String(),
+			DefaultAddr: config.Default().GRPCAddr, DataDir: dir, Temporary: temporary, Topic: topic,
+		})
+		return nil
+	})
+	return directoryError(dir, err)
+}
+
+// RunBroker runs a broker until ctx ends, which is no error, or a part fails.
+func RunBroker(ctx context.Context, cfg config.Config, o Options) (err error) {
+	lis, err := openListeners(&cfg.Serving)
+	if err != nil {
+		return err
+	}
+	defer lis.close()
+	var clients []controllerv1.ControllerServiceClient
+	for _, addr := range cfg.Controllers {
+		conn, err := grpc.NewClient("passthrough:///"+addr, append(rpc.ClientOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+		if err != nil {
+			return err
+		}
+		defer conn.Close() // nothing is on its way when the broker has ended
+		clients = append(clients, controllerv1.NewControllerServiceClient(conn))
+	}
+	role, err := newBrokerRole(cfg, o.Version, lis, clients, o.Logger, telemetry.NewRegistry())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, role.close()) }()
+	s := newStages()
+	role.start(s)
+	err = run(ctx, s, role, func() error {
+		o.ready(Banner{Version: o.Version, GRPCAddr: lis.grpc.Addr().String(), HTTPAddr: lis.http.Addr().String(), DataDir: cfg.DataDir})
+		return nil
+	})
+	return directoryError(cfg.DataDir, err)
+}
+
+// run waits until the broker is ready, calls then, waits for the end, and
+// stops the stages.
+func run(ctx context.Context, s *stages, role *brokerRole, then func() error) error {
+	err := s.wait(ctx, role.ready)
+	if err == nil {
+		err = then()
+	}
+	if err == nil {
+		err = s.wait(ctx, nil)
+	}
+	if ctx.Err() != nil {
+		err = nil // asked to stop
+	}
+	// A stage that failed is named by both: once is enough.
+	if serr := s.stop(); err == nil {
+		err = serr
+	}
+	return err
+}
+
+// RunController runs a controller until ctx ends, which is no error, or it
+// fails.
+func RunController(ctx context.Context, cfg controllerconfig.Config, o Options) error {
+	lis, err := listen("controller-addr", cfg.ControllerAddr)
+	if err != nil {
+		return err
+	}
+	n, err := node.New(node.Options{
+		ID: cfg.ControllerID, DataDir: cfg.DataDir, Listeners: []net.Listener{lis},
+		SessionTimeout: cfg.SessionTimeout, Logger: o.Logger, Registerer: telemetry.NewRegistry(),
+	})
+	if err != nil {
+		return errors.Join(err, lis.Close())
+	}
+	s := newStages()
+	s.start("controller", n.Run)
+	if err = s.wait(ctx, n.Ready()); err == nil {
+		o.ready(Banner{Version: o.Version, GRPCAddr: lis.Addr().String(), DataDir: cfg.DataDir})
+		err = s.wait(ctx, nil)
+	}
+	if ctx.Err() != nil {
+		err = nil
+	}
+	if serr := s.stop(); err == nil {
+		err = serr
+	}
+	return directoryError(cfg.DataDir, err)
+}
+
+func (o *Options) ready(b Banner) {
+	if o.OnReady != nil {
+		o.OnReady(b)
+	}
+}
+
+// createTopics creates the topics that do not exist and returns the name of
+// one that does.
+func createTopics(ctx context.Context, client pb.TopicServiceClient, specs []string) (string, error) {
+	for _, s := range specs {
+		spec, err := ParseTopic(s)
+		if err != nil {
+			return "", err
+		}
+		_, err = client.CreateTopic(ctx, &pb.CreateTopicRequest{Topic: spec.Name, PartitionCount: spec.Partitions})
+		if e := rpc.RequestErrorOf(err); err != nil && e.GetReason() != pb.ErrorReason_ERROR_REASON_TOPIC_EXISTS {
+			return "", fmt.Errorf("create topic %s: %w", spec.Name, err)
+		}
+	}
+	resp, err := client.ListTopics(ctx, &pb.ListTopicsRequest{PageSize: 1})
+	if err != nil {
+		return "", fmt.Errorf("list topics: %w", err)
+	}
+	names := slices.Clone(specs)
+	for _, t := range resp.GetTopics() {
+		names = append(names, t.GetTopic())
+	}
+	if len(names) == 0 {
+		return "", nil
+	}
+	spec, err := ParseTopic(names[0])
+	return spec.Name, err
+}
