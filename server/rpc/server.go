@@ -30,6 +30,7 @@ type Server struct {
 	grpc    *grpc.Server
 	health  *health.Server
 	metrics *serverMetrics
+	conns   connections
 
 	draining  chan struct{} // closed by Stop
 	abandoned sync.WaitGroup
@@ -92,6 +93,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if s.opts.MaxConnections > 0 {
 		l = netutil.LimitListener(l, s.opts.MaxConnections)
 	}
+	l = &listener{Listener: l, of: &s.conns}
 	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
@@ -126,10 +128,12 @@ func (s *Server) Stop(ctx context.Context) {
 		defer close(finished)
 		s.grpc.GracefulStop()
 	}()
+	s.conns.cutSilent()
 	select {
 	case <-finished:
 	case <-ctx.Done():
 		s.opts.Logger.Info("calls cut at stop", slog.String("server", s.opts.Name))
+		s.conns.cutAll()
 		s.grpc.Stop()
 		<-finished
 	}
