@@ -128,7 +128,7 @@ func (w *recordFrames) flush(next record.Offset) (sent bool, err error) {
 	}
 	b := w.b
 	if w.b = nil; b == nil {
-		b = w.f.out.buffer(answerBytes)
+		b = w.f.out.buffer(0)
 		*b = (*b)[:0]
 	}
 	r, _ := w.s.head(next)

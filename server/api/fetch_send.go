@@ -76,7 +76,7 @@ func (f *fetchStream) sendControl() error {
 
 // frame sends a frame without records.
 func (f *fetchStream) frame(r *wire.FetchResponse) error {
-	b := f.out.buffer(answerBytes)
+	b := f.out.buffer(0)
 	*b = wire.AppendFetchResponse((*b)[:0], r)
 	return f.out.write(b)
 }

@@ -50,9 +50,13 @@ func readerTooSlow(after time.Duration) *rpc.Fault {
 		fmt.Sprintf("the client has not read for %v (stream.stall.timeout)", after))
 }
 
+// leastBuffer is the least buffer for a message: more than gRPC thinks worth
+// pooling, and room for an answer of everyday.
+const leastBuffer = 1280
+
 // buffer returns a buffer to encode a message into. It may be replaced by a
 // larger one.
-func (w *frameWriter) buffer(n int) *[]byte { return rpc.SharedPool().Get(n) }
+func (w *frameWriter) buffer(n int) *[]byte { return rpc.SharedPool().Get(max(n, leastBuffer)) }
 
 // write sends a message and waits until the transport has taken it, which
 // keeps the buffer until it is written. The error is gRPC's.

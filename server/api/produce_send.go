@@ -34,7 +34,7 @@ func (p *produceStream) send() {
 		}
 		for r := list.head; r != nil; {
 			next := r.next
-			b := p.out.buffer(answerBytes)
+			b := p.out.buffer(0)
 			*b = r.appendAnswer((*b)[:0])
 			if err := p.out.write(b); err != nil {
 				p.cancel(err)
@@ -45,10 +45,6 @@ func (p *produceStream) send() {
 		}
 	}
 }
-
-// answerBytes is room for an answer of everyday; above gRPC's threshold for
-// pooling.
-const answerBytes = 1280
 
 // sent notes that the transport has taken an answer.
 func (p *produceStream) sent(r *produceRequest) {

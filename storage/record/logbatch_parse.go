@@ -25,7 +25,7 @@ func ParseLogBatch(b []byte) (h Header, batch []byte, size int, err error) {
 		readFixed(&h, m)
 		return h, m[start:], size, checkHeader(&h)
 	}
-	w, err := walkLogBatch(&h, m, len(m))
+	h, w, err := walkAnyLayout(m, len(m))
 	if err != nil {
 		return Header{}, nil, 0, err
 	}
@@ -46,7 +46,7 @@ func PeekLogBatch(b []byte) (h Header, size int, err error) {
 		readFixed(&h, m)
 		return h, size, checkHeader(&h)
 	}
-	if _, err = walkLogBatch(&h, m, size-content); err != nil {
+	if h, _, err = walkAnyLayout(m, size-content); err != nil {
 		if errors.Is(err, ErrShort) {
 			return Header{}, size, err
 		}
@@ -73,7 +73,7 @@ func VerifyCRC(b []byte) error {
 	if start, ok := fixedLayout(m, len(m)); ok {
 		readFixed(&h, m)
 		inBatch = batchFrame{start: start, end: len(m), crcTag: posCRC}
-	} else if inBatch, err = walkLogBatch(&h, m, len(m)); err != nil {
+	} else if h, inBatch, err = walkAnyLayout(m, len(m)); err != nil {
 		return err
 	}
 	crc := crc32.Update(0, castagnoli, m[inBatch.start:inBatch.end])
@@ -91,6 +91,16 @@ func VerifyCRC(b []byte) error {
 		return &CorruptBatchError{BaseOffset: h.BaseOffset, Stored: h.CRC, Computed: crc}
 	}
 	return nil
+}
+
+// walkAnyLayout is walkLogBatch with a header of its own.
+//
+// WHY: what is given to walkLogBatch is allocated; so only batches of another
+// layout than ours cost that.
+func walkAnyLayout(m []byte, length int) (Header, batchFrame, error) {
+	var h Header
+	w, err := walkLogBatch(&h, m, length)
+	return h, w, err
 }
 
 // fieldFrame reads tag and length of a `batches` field: where its content
