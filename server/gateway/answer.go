@@ -57,7 +57,7 @@ func reasonOf(st *status.Status) string {
 			return info.GetReason()
 		}
 	}
-	switch st.Code() {
+	switch st.Code() { //nolint:exhaustive // the rest is called by its code
 	case codes.InvalidArgument:
 		return rpc.ReasonName(pb.ErrorReason_ERROR_REASON_MALFORMED_REQUEST)
 	case codes.Internal, codes.Unknown:

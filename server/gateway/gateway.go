@@ -123,9 +123,11 @@ func (g *Gateway) Run(ctx context.Context, lis net.Listener, stop time.Duration)
 	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stop)
 	defer cancel()
 	if srv.Shutdown(sctx) != nil {
-		srv.Close() // ends what did not end in time; its error is that of the listener closed above
+		_ = srv.Close() // ends what did not end in time; its error is that of the listener closed above
 	}
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("gateway: %w", err)
+	}
 	return nil
 }
 

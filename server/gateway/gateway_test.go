@@ -105,9 +105,11 @@ func start(t *testing.T, s *services, change func(*gateway.Options)) string {
 	front := httptest.NewServer(g)
 	t.Cleanup(func() {
 		front.Close()
-		conn.Close()
+		_ = conn.Close()
 		srv.Stop()
-		<-served
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 	})
 	return front.URL
 }
@@ -156,7 +158,7 @@ func do(t *testing.T, method, url, body string) answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -228,7 +230,7 @@ func TestReadFlushesEachRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	dec := json.NewDecoder(resp.Body)
 	var line map[string]any
 	if err := dec.Decode(&line); err != nil {
@@ -390,7 +392,7 @@ func TestRunStopsInBoundedTime(t *testing.T) {
 	lis := bufconn.Listen(1 << 16)
 	srv := grpc.NewServer()
 	pb.RegisterBrokerServiceServer(srv, s)
-	go srv.Serve(lis)
+	go func() { _ = srv.Serve(lis) }()
 	defer srv.Stop()
 	conn, err := grpc.NewClient("passthrough:///broker",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -398,7 +400,7 @@ func TestRunStopsInBoundedTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	g, err := gateway.New(gateway.Options{Conn: conn, Ready: func() error { return nil }})
 	if err != nil {
 		t.Fatal(err)
@@ -422,6 +424,6 @@ func TestRunStopsInBoundedTime(t *testing.T) {
 	if _, err := io.Copy(io.Discard, resp.Body); err == nil {
 		t.Error("the followed read ended as if it were complete")
 	}
-	resp.Body.Close()
+	_ = resp.Body.Close()
 	http.DefaultClient.CloseIdleConnections()
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -27,7 +28,7 @@ func connectRaw(t *testing.T, o Options, hello string) (s *Server, served <-chan
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { client.Close() })
+	t.Cleanup(func() { _ = client.Close() })
 	if _, err := io.WriteString(client, hello); err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +64,6 @@ func TestStopDoesNotWaitForHandshakes(t *testing.T) {
 
 // isReset tells whether err is how a connection ends that was cut.
 func isReset(err error) bool {
-	_, ok := err.(*net.OpError)
+	_, ok := errors.AsType[*net.OpError](err)
 	return ok
 }

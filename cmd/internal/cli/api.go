@@ -27,7 +27,7 @@ func (p *Program) reflect(ctx context.Context, f func(*reflection.Server) error)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer closeQuietly(conn)
 	s, err := reflection.Open(ctx, conn)
 	if err != nil {
 		return err

@@ -106,7 +106,7 @@ func (p *Program) consume(ctx context.Context, o millstream.ReaderOptions, form 
 	if err != nil {
 		return err
 	}
-	defer client.Close() // only reads: its error tells nothing
+	defer client.Close()
 	reader, err := client.NewReader(ctx, o)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"net"
 	"strconv"
@@ -62,6 +63,10 @@ func (p *Program) checkAddr(c *cobra.Command) error {
 	return nil
 }
 
+// closeQuietly closes what was only read from, or has sent all: the error
+// tells nothing that is not known.
+func closeQuietly(c io.Closer) { _ = c.Close() }
+
 // target is the broker for gRPC. passthrough: the dialer looks names up, and no
 // resolver is started.
 func (p *Program) target() string { return "passthrough:///" + p.addr }
@@ -108,7 +113,7 @@ func call[C, Req, Resp any](p *Program, c *cobra.Command, client func(grpc.Clien
 		var none Resp
 		return none, err
 	}
-	defer conn.Close()
+	defer closeQuietly(conn)
 	ctx, cancel := context.WithTimeout(c.Context(), callTimeout)
 	defer cancel()
 	return method(client(conn), ctx, req)

@@ -55,7 +55,7 @@ func (p *Program) report(err error) {
 	if p.colour(p.Err) {
 		label = "\x1b[31merror:\x1b[0m"
 	}
-	fmt.Fprintln(p.Err, label, oneLine(p.explain(err)))
+	p.done("%s %s", label, oneLine(p.explain(err)))
 }
 
 // colour tells whether w is a terminal that may be coloured.
@@ -102,8 +102,9 @@ func (p *Program) explain(err error) string {
 		return fmt.Sprintf("%s did not answer in time", p.addr)
 	case codes.Canceled:
 		return "interrupted"
+	default:
+		return fmt.Sprintf("%s (%s)", st.Message(), st.Code())
 	}
-	return fmt.Sprintf("%s (%s)", st.Message(), st.Code())
 }
 
 // unreachable tells whether err may come from a connection that never was.
@@ -159,7 +160,7 @@ func describe(e *pb.RequestError) string {
 func advice(e *pb.RequestError) string {
 	topic := e.GetResource().GetName()
 	isTopic := e.GetResource().GetType() == "topic" && topic != ""
-	switch e.GetReason() {
+	switch e.GetReason() { //nolint:exhaustive // for the rest there is nothing to advise
 	case pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION:
 		if isTopic {
 			return fmt.Sprintf("create it with: millstream topic create %s", topic)

@@ -128,7 +128,7 @@ const dumpRow = "%-10s %-10s %-8s %-6s %-14s %-14s %-12s %-9s %-10s %s\n"
 func (p *Program) dump(paths []string, f dumpFlags) error {
 	out := bufio.NewWriterSize(p.Out, 64<<10)
 	if !f.records && (p.output == "" || p.output == "table") {
-		fmt.Fprintf(out, dumpRow, "BASE", "END", "RECORDS", "EPOCH", "APPENDED-MS", "MAX-TIME-MS", "COMPRESSION", "BYTES", "POSITION", "FILE")
+		_, _ = fmt.Fprintf(out, dumpRow, "BASE", "END", "RECORDS", "EPOCH", "APPENDED-MS", "MAX-TIME-MS", "COMPRESSION", "BYTES", "POSITION", "FILE")
 	}
 	var errs []error
 	for _, path := range paths {
@@ -206,7 +206,7 @@ func (p *Program) copySegment(path, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer in.Close() // only read
+	defer closeQuietly(in)
 	out := p.Out
 	if to != "-" {
 		file, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)

@@ -94,6 +94,7 @@ func (p *Program) offsets(c *cobra.Command, topic string, only *uint32, at posit
 			offset = at.n
 		case placeBeforeEnd:
 			offset = max(0, offset-at.n)
+		case placeEarliest, placeLatest, placeTime: // as found
 		}
 		out = append(out, partitionOffset{o.GetPartition(), offset})
 	}

@@ -48,7 +48,7 @@ func (p *Program) show(c *cobra.Command, view any, tables ...*table) error {
 		out := bufio.NewWriter(p.Out)
 		for i, t := range tables {
 			if i > 0 {
-				out.WriteString("\n") // the error comes with Flush
+				_ = out.WriteByte('\n') // the error comes with Flush
 			}
 			if err := t.write(out); err != nil {
 				return err
@@ -96,5 +96,6 @@ func marshalJSON(v any, indent string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// done reports on standard error that something was done.
-func (p *Program) done(format string, args ...any) { fmt.Fprintf(p.Err, format+"\n", args...) }
+// done reports on standard error that something was done. Who closed that
+// does not want to know.
+func (p *Program) done(format string, args ...any) { _, _ = fmt.Fprintf(p.Err, format+"\n", args...) }

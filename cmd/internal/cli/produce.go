@@ -70,7 +70,7 @@ func (p *Program) produce(ctx context.Context, o millstream.ProducerOptions, par
 	if err != nil {
 		return err
 	}
-	defer client.Close() // nothing is on its way any more; its error tells nothing
+	defer client.Close()
 	run := &production{partition: partition, shape: shape, start: time.Now()}
 	o.OnBatch = run.settled
 	if run.producer, err = client.NewProducer(ctx, o); err != nil {
@@ -194,9 +194,9 @@ func (p *Program) progress(line func() string) (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				fmt.Fprintf(p.Err, "\r\x1b[K%s", line())
+				_, _ = fmt.Fprintf(p.Err, "\r\x1b[K%s", line())
 			case <-quit:
-				fmt.Fprint(p.Err, "\r\x1b[K")
+				_, _ = fmt.Fprint(p.Err, "\r\x1b[K")
 				return
 			}
 		}

@@ -196,10 +196,10 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	resp, err := http.DefaultClient.Do(req)
 	ts.Check(err)
-	defer resp.Body.Close()
+	defer closeQuietly(resp.Body)
 	text, err := io.ReadAll(resp.Body)
 	ts.Check(err)
-	fmt.Fprintf(ts.Stdout(), "%d %s\n%s", resp.StatusCode, resp.Header.Get("Content-Type"), text)
+	_, _ = fmt.Fprintf(ts.Stdout(), "%d %s\n%s", resp.StatusCode, resp.Header.Get("Content-Type"), text)
 	if (resp.StatusCode >= 400) != neg {
 		ts.Fatalf("%s %s: %d %s", args[0], args[1], resp.StatusCode, text)
 	}
@@ -208,7 +208,7 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 func busy(ts *testscript.TestScript, neg bool, args []string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
-	ts.Defer(func() { l.Close() })
+	ts.Defer(func() { closeQuietly(l) })
 	ts.Setenv("BUSY", l.Addr().String())
 }
 

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 
+	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"github.com/millstream-io/millstream/cmd/internal/dev"
@@ -37,7 +37,7 @@ object that says which.`,
 				return err
 			}
 			return dev.RunDev(c.Context(), cfg, dev.Options{
-				Version: p.Version, Logger: p.serverLogger(cfg.Telemetry.LogLevel, cfg.LogFormat),
+				Version: p.Version, Logger: p.serverLogger(cfg.LogLevel, cfg.LogFormat),
 				OnReady: func(b dev.Banner) { p.ready(c, b, readyFile) },
 			})
 		},
@@ -68,19 +68,11 @@ func (p *Program) ready(c *cobra.Command, b dev.Banner, readyFile string) {
 	}
 	text, err := marshalJSON(v, "")
 	if err == nil {
-		err = writeWhole(readyFile, text)
+		err = renameio.WriteFile(readyFile, text, 0o644) // it appears with all its bytes
 	}
 	if err != nil {
 		p.done("--ready-file: %v", err)
 	}
-}
-
-// writeWhole makes a file appear with all its bytes.
-func writeWhole(name string, b []byte) error {
-	if err := os.WriteFile(name+".new", b, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(name+".new", name)
 }
 
 func (p *Program) brokerCommand() *cobra.Command {

@@ -99,7 +99,7 @@ func RunBroker(ctx context.Context, cfg config.Config, o Options) (err error) {
 		if err != nil {
 			return err
 		}
-		defer conn.Close() // nothing is on its way when the broker has ended
+		defer func() { _ = conn.Close() }() // nothing is on its way when the broker has ended
 		clients = append(clients, controllerv1.NewControllerServiceClient(conn))
 	}
 	role, err := newBrokerRole(cfg, o.Version, lis, clients, o.Logger, telemetry.NewRegistry())

@@ -76,7 +76,7 @@ func dial(t *testing.T, addr string) *grpc.ClientConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
 
@@ -99,7 +99,7 @@ func TestDevServesUntilItIsStopped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp.Body.Close()
+	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		t.Errorf("readyz: %s", resp.Status)
 	}
@@ -242,7 +242,7 @@ func TestBrokerThatFindsNoControllerStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := nobody.Addr().String()
-	nobody.Close()
+	_ = nobody.Close()
 	c := config.Default()
 	c.DataDir, c.GRPCAddr, c.HTTPAddr, c.Controllers = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", []string{addr}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

@@ -79,9 +79,11 @@ func open(t *testing.T) *reflection.Server {
 	}
 	t.Cleanup(func() {
 		s.Close()
-		conn.Close()
+		_ = conn.Close()
 		srv.Stop(context.Background())
-		<-served
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 	})
 	return s
 }
