@@ -51,7 +51,6 @@ func (l *Loop) reign(ctx context.Context, changed <-chan struct{}) error {
 	if err != nil {
 		return fmt.Errorf("win the election: %w", err)
 	}
-	term := w.Active().Term
 	a := &active{Loop: l, w: w, scan: true, incarnations: map[int32]incarnation{}}
 	// All that was written before the election is in the image from here on.
 	if err := l.o.Image.Wait(ctx, w.Active().Revision); err != nil {
@@ -60,22 +59,16 @@ func (l *Loop) reign(ctx context.Context, changed <-chan struct{}) error {
 	if err := a.takeOver(ctx); err != nil {
 		return err
 	}
-	l.o.Logger.InfoContext(ctx, "controller is active", slog.Uint64("term", term), slog.Int64("revision", w.Active().Revision))
+	l.o.Logger.InfoContext(ctx, "controller is active", slog.Uint64("term", w.Active().Term), slog.Int64("revision", w.Active().Revision))
 	l.reigning.Store(true)
 	defer l.reigning.Store(false)
 	l.readyOnce.Do(func() { close(l.ready) })
-	return a.serve(ctx, term, changed)
+	return a.serve(ctx, changed)
 }
 
 func (l *Loop) campaign(ctx context.Context) (*store.Writer, error) {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
-	// WHY: the term is that of the last entry applied, which just after an
-	// election is still the one before; a confirmed read waits for the first
-	// entry of the new one.
-	if _, err := l.o.KV.Range(ctx, store.Range{Prefix: store.ElectionKey.String(), Limit: 1}); err != nil {
-		return nil, err
-	}
 	term, leading := l.o.Leadership.Leadership()
 	if !leading {
 		return nil, store.ErrDeposed
@@ -122,7 +115,7 @@ func (a *active) newID() ([]byte, error) {
 }
 
 // serve carries out steps until the election is lost.
-func (a *active) serve(ctx context.Context, term uint64, changed <-chan struct{}) error {
+func (a *active) serve(ctx context.Context, changed <-chan struct{}) error {
 	tick := time.NewTicker(a.sessions.tick)
 	defer tick.Stop()
 	last := time.Now()
@@ -144,10 +137,33 @@ func (a *active) serve(ctx context.Context, term uint64, changed <-chan struct{}
 		case <-changed:
 			changed = a.o.Leadership.LeadershipChanged()
 		}
-		if now, leading := a.o.Leadership.Leadership(); !leading || now != term {
-			return fmt.Errorf("term %d of the metadata store, not %d: %w", now, term, store.ErrDeposed)
+		if err := a.keep(ctx); err != nil {
+			return err
 		}
 	}
+}
+
+// keep notices that the election is lost. When the term has moved on and this
+// controller leads still, it writes the election key anew, which fails if
+// anybody else has. That happens once just after most elections: the term is
+// that of the last entry applied, which is of the term before until the first
+// of the new one is.
+func (a *active) keep(ctx context.Context) error {
+	term, leading := a.o.Leadership.Leadership()
+	switch {
+	case !leading:
+		return fmt.Errorf("leadership lost in term %d: %w", term, store.ErrDeposed)
+	case term == a.w.Active().Term:
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+	defer cancel()
+	w, err := a.w.Renew(ctx, term)
+	if err != nil {
+		return fmt.Errorf("go on in term %d: %w", term, err)
+	}
+	a.w = w
+	return a.o.Image.Wait(ctx, w.Active().Revision)
 }
 
 // step carries out a call and answers it. What a call wrote before it was

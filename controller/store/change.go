@@ -58,13 +58,27 @@ func Decode(e Event) (Change, error) {
 	if err != nil {
 		return Change{}, &ValueError{Key: e.Key, Cause: err}
 	}
-	if b, ok := c.Value.(*controllerv1.BrokerRecord); ok && k.Kind == KindBroker && b.GetBrokerEpoch() == 0 {
-		b.BrokerEpoch = e.Revision
-	}
-	if d, ok := c.Value.(*controllerv1.DeletionRecord); ok {
-		d.Revision = e.Revision
-	}
+	fillIn(c)
 	return c, nil
+}
+
+// fillIn sets what a message says of its own revision, which who wrote it did
+// not know.
+func fillIn(c Change) {
+	switch m := c.Value.(type) {
+	case *controllerv1.BrokerRecord:
+		if c.Key.Kind == KindBroker && m.GetBrokerEpoch() == 0 {
+			m.BrokerEpoch = c.Revision
+		}
+	case *controllerv1.DeletionRecord:
+		m.Revision = c.Revision
+	case *controllerv1.CreateTopicResponse:
+		m.Revision = c.Revision
+	case *controllerv1.UpdateTopicConfigResponse:
+		m.Revision = c.Revision
+	case *controllerv1.DeleteTopicResponse:
+		m.Revision = c.Revision
+	}
 }
 
 func newValue(k Kind) proto.Message {

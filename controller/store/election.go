@@ -51,9 +51,19 @@ func Campaign(ctx context.Context, kv KV, controllerID int32, term uint64) (*Wri
 			return nil, fmt.Errorf("controller %d in term %d: %w", old.ControllerID, old.Term, ErrDeposed)
 		}
 	}
-	me := Active{ControllerID: controllerID, Term: term}
+	return elect(ctx, kv, old.Revision, Active{ControllerID: controllerID, Term: term})
+}
+
+// Renew writes the election key anew for another term in which this controller
+// leads. It fails with ErrDeposed when anybody has been elected since.
+func (w *Writer) Renew(ctx context.Context, term uint64) (*Writer, error) {
+	return elect(ctx, w.kv, w.active.Revision, Active{ControllerID: w.active.ControllerID, Term: term})
+}
+
+func elect(ctx context.Context, kv KV, last int64, me Active) (*Writer, error) {
+	key := ElectionKey.String()
 	rev, held, err := kv.Txn(ctx, Txn{
-		Compares: []Compare{{Key: key, Revision: old.Revision}},
+		Compares: []Compare{{Key: key, Revision: last}},
 		Ops:      []Op{{Kind: OpPut, Key: key, Value: me.bytes()}},
 	})
 	if err != nil {

@@ -195,7 +195,7 @@ func parseFields(k Key, rest string) (Key, bool) {
 func parseBroker(id *int32, s string) bool {
 	n, err := strconv.ParseInt(s, 10, 32)
 	*id = int32(n)
-	return err == nil
+	return err == nil && n >= 0
 }
 
 func parseID(id []byte, s string) bool {
