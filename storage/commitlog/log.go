@@ -162,3 +162,19 @@ func (l *Log) point() segment.Point {
 	}
 	return l.before
 }
+
+// FirstBase is the base offset of the first segment; 0 if there is none.
+func (l *Log) FirstBase() record.Offset {
+	if v := l.view.Load(); len(v.segments) > 0 {
+		return v.segments[0].Base()
+	}
+	return 0
+}
+
+// LastBase is the base offset of the last segment; 0 if there is none.
+func (l *Log) LastBase() record.Offset {
+	if s := l.view.Load().last(); s != nil {
+		return s.Base()
+	}
+	return 0
+}

@@ -108,6 +108,9 @@ func (l *Log) OffsetForTime(ms int64, limit record.Offset) (record.Offset, bool,
 // is not current any more.
 func (l *Log) searchTime(v *view, ms int64, end record.Offset) (off record.Offset, found bool, err error, again bool) { //nolint:revive // again is no result of the search.
 	start := l.Start()
+	if first := v.find(start); first == nil && start < end {
+		return 0, false, l.missing(start), l.view.Load() != v
+	}
 	for _, s := range v.segments {
 		if s.End() <= start || s.Base() >= end {
 			continue

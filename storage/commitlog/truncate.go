@@ -10,7 +10,7 @@ import (
 // see the new end at once; those that are reading what is removed finish
 // first (rule S4).
 //
-// The error is an *OffsetOutOfRangeError if off is not in [Start, End]; a
+// The error is an *OffsetOutOfRangeError if the new end is not in [Start, End]; a
 // *segment.CorruptError if the log is damaged before off; else as Append's.
 //
 // REQUIRES: one writer. Nothing below the high watermark is removed.
@@ -37,6 +37,10 @@ func (l *Log) TruncateTo(off record.Offset) (record.Offset, error) {
 	at, err := l.pointAt(v, n, off)
 	if err != nil {
 		return l.End(), l.truncationFailed(err)
+	}
+	if at.Offset < l.Start() {
+		// The log start is inside the batch that would have to go.
+		return l.End(), &OffsetOutOfRangeError{Requested: off, Start: l.Start(), End: l.End()}
 	}
 	if err := l.retreat(cut.Base(), at, v); err != nil {
 		return l.End(), l.fail(err)

@@ -62,7 +62,7 @@ func (s *Segment) sealedIndex(h *handle) (*Index, error) {
 	}
 	x, err := readIndex(s.o, s.base, IndexSuffix, s.path(IndexSuffix))
 	if err == nil && (x.End.Offset != s.End() || x.End.Position != s.Size()) {
-		err = &CorruptError{File: s.path(LogSuffix), Position: s.Size(), Offset: s.End(), Cause: ErrIndex}
+		err = ErrIndex // Or the log does not fit the index; reading it will tell.
 	}
 	switch {
 	case err == nil:
@@ -74,7 +74,9 @@ func (s *Segment) sealedIndex(h *handle) (*Index, error) {
 		return nil, err
 	}
 	h.index.CompareAndSwap(nil, x)
-	s.summary.CompareAndSwap(nil, &x.End)
+	if x.damage == nil {
+		s.summary.CompareAndSwap(nil, &x.End)
+	}
 	return x, nil
 }
 

@@ -16,6 +16,7 @@ type Entry struct {
 	Epoch       record.LeaderEpoch
 	AppendMs    int64
 	MaxMs       int64
+	Attributes  record.Attributes
 	RecordBatch []byte // the producer's bytes
 }
 
@@ -49,6 +50,7 @@ func (m *Model) Append(epoch record.LeaderEpoch, batches ...*commitlog.Batch) {
 		e := Entry{
 			Base: m.End(), End: m.End() + record.Offset(b.Summary.Records), Epoch: epoch,
 			AppendMs: b.AppendTimeMs, MaxMs: b.AppendTimeMs, RecordBatch: b.Pieces.AppendTo(nil),
+			Attributes: b.Attributes.WithCompression(b.Summary.Compression),
 		}
 		if b.Summary.HasTimestamp && !b.Attributes.Has(record.AppendTime) {
 			e.MaxMs = b.Summary.MaxTimestampMs
@@ -222,7 +224,7 @@ func (m *Model) checkTime(l *commitlog.Log, ms int64) error {
 func (m *Model) OffsetForTime(ms int64) (record.Offset, bool, error) {
 	var it record.Iterator
 	for _, e := range m.Entries {
-		h := record.Header{BaseOffset: e.Base, AppendTimeMs: e.AppendMs}
+		h := record.Header{BaseOffset: e.Base, AppendTimeMs: e.AppendMs, Attributes: e.Attributes}
 		if e.MaxMs < ms {
 			continue
 		}
