@@ -243,7 +243,9 @@ func BenchmarkWake(b *testing.B) {
 	}
 	b.StopTimer()
 	cancel()
-	<-ended
+	if err := <-ended; err == nil {
+		b.Error("a cancelled stream ended well")
+	}
 }
 
 type completions chan *partition.Request

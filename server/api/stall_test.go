@@ -83,11 +83,11 @@ func (s *slowStream[Req, Resp]) Send(m *Resp) error { return s.SendMsg(m) }
 
 // serveSlow runs a handler against a client that takes an answer each
 // interval, so many in all, and returns when and with what the handler ended.
-func serveSlow(t *testing.T, ctx context.Context, takes chan struct{}, answers int, interval time.Duration, handle func() error) (time.Duration, error) { //nolint:revive // t first, as always
+func serveSlow(t *testing.T, ctx context.Context, takes chan struct{}, answers int, interval time.Duration, handle func() error) (time.Duration, error) {
 	t.Helper()
 	go func() {
 		for range answers {
-			time.Sleep(interval)
+			<-time.After(interval)
 			select {
 			case takes <- struct{}{}:
 			case <-ctx.Done():

@@ -119,9 +119,6 @@ func (o Options) transportOptions() []grpc.ServerOption {
 		grpc.ConnectionTimeout(handshakeTimeout),
 		grpc.StaticStreamWindowSize(streamWindowBytes),
 		grpc.StaticConnWindowSize(connWindowBytes),
-		// Shared buffers are held only while they are in use: connections that
-		// do nothing hold none.
-		grpc.SharedWriteBuffer(true),
 		grpc.WriteBufferSize(socketBufferBytes),
 		grpc.ReadBufferSize(socketBufferBytes),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),

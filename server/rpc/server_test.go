@@ -264,7 +264,7 @@ func TestReflectionIsServedInBothVersions(t *testing.T) {
 	if _, err := v1.Recv(); !errors.Is(err, io.EOF) {
 		t.Errorf("got %v", err)
 	}
-	alpha, err := grpc_reflection_v1alpha.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context()) //nolint:staticcheck // old clients ask for it
+	alpha, err := grpc_reflection_v1alpha.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

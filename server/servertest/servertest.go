@@ -16,10 +16,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
-	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
-	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/controller/controllertest"
 	"github.com/millstream-io/millstream/controller/node"
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/api"
 	"github.com/millstream-io/millstream/server/broker"
 	"github.com/millstream-io/millstream/server/metadata"
