@@ -19,7 +19,7 @@ func unconnected(b *testing.B, partitions uint32) *Producer {
 	o := ProducerOptions{Topic: "t"}.withDefaults()
 	p := &Producer{opts: o, topic: &pb.Topic{}, count: partitions, maxRecord: maxBatchBytes, wake: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(b.Context())
-	p.buffer.init(new(transport.Pool), &p.opts, partitions, p.wake, 0)
+	p.init(new(transport.Pool), &p.opts, partitions, p.wake, 0)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -108,15 +108,14 @@ func New(o Options) (*Client, error) {
 // Close closes the connection and ends every producer and reader that is
 // still open; records that were not acknowledged fail. Close producers first
 // to have theirs sent.
-func (c *Client) Close() (err error) {
+func (c *Client) Close() {
 	c.closed.Do(func() {
 		c.cancel()
 		c.open.Wait()
-		if err = c.conn.Close(); err != nil {
-			err = fmt.Errorf("millstream: closing: %w", err)
+		if err := c.conn.Close(); err != nil {
+			c.logger.Warn("closing the connection", "err", err)
 		}
 	})
-	return err
 }
 
 // Topics returns the generated stub that administers topics. [ErrorOf] reads

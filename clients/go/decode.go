@@ -164,7 +164,7 @@ func (c *cursor) parseHeader(b []byte, r *FetchedRecord) bool {
 			return false
 		}
 		if kind == protowire.BytesType {
-			switch v, _ := protowire.ConsumeBytes(b[n : n+m]); num {
+			switch v, _ := protowire.ConsumeBytes(b[n : n+m]); int32(num) {
 			case 1:
 				h.Key = c.names.intern(v)
 			case 2:

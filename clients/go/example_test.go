@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"os"
 	"time"
 
 	millstream "github.com/millstream-io/millstream/clients/go"
@@ -17,13 +17,13 @@ func ExampleClient_Topics() {
 	ctx := context.Background()
 	client, err := millstream.New(millstream.Options{Addr: "127.0.0.1:9650"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 	_, err = client.Topics().CreateTopic(ctx, &pb.CreateTopicRequest{Topic: "orders", PartitionCount: 3})
 	if said, ok := errors.AsType[*millstream.Error](millstream.ErrorOf("create topic", "orders", err)); ok {
 		if said.Reason != pb.ErrorReason_ERROR_REASON_TOPIC_EXISTS {
-			log.Fatal(said)
+			panic(said)
 		}
 	}
 }
@@ -33,7 +33,7 @@ func ExampleProducer_Append() {
 	ctx := context.Background()
 	client, err := millstream.New(millstream.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 	producer, err := client.NewProducer(ctx, millstream.ProducerOptions{
@@ -42,17 +42,17 @@ func ExampleProducer_Append() {
 		Linger:      5 * time.Millisecond,
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for i := range 1000 {
 		record := millstream.Record{Key: fmt.Appendf(nil, "customer-%d", i%10), Value: []byte(`{"amount": 3}`)}
 		if _, err := producer.Append(ctx, record); err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 	}
 	var lost *millstream.UnacknowledgedError
 	if err := producer.Close(ctx); errors.As(err, &lost) {
-		log.Fatalf("%d of 1000 records: %v", lost.Records, lost.First)
+		fmt.Fprintf(os.Stderr, "%d of 1000 records: %v", lost.Records, lost.First)
 	}
 }
 
@@ -61,22 +61,22 @@ func ExampleProducer_AppendSync() {
 	ctx := context.Background()
 	client, err := millstream.New(millstream.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 	producer, err := client.NewProducer(ctx, millstream.ProducerOptions{Topic: "orders"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	place, err := producer.AppendSync(ctx, millstream.Record{Value: []byte("hello")})
 	var unknown *millstream.UnknownOutcomeError
 	switch {
 	case err == nil:
-		fmt.Println(place.Partition, place.Offset)
+		fmt.Fprintln(os.Stderr, place.Partition, place.Offset)
 	case errors.As(err, &unknown):
-		log.Print("it may have been written: sending it again may write it twice")
+		fmt.Fprintln(os.Stderr, "it may have been written: sending it again may write it twice")
 	default:
-		log.Print("it was not written: ", err)
+		fmt.Fprintln(os.Stderr, "it was not written:", err)
 	}
 }
 
@@ -86,10 +86,10 @@ func ExampleProducerOptions_onBatch() {
 		Topic: "orders",
 		OnBatch: func(b millstream.BatchResult) {
 			if b.Err != nil {
-				log.Printf("%d records: %v", b.Records, b.Err)
+				fmt.Fprintf(os.Stderr, "%d records: %v\n", b.Records, b.Err)
 				return
 			}
-			log.Printf("partition %d: offsets [%d, %d)", b.Partition, b.Offset, b.Offset+int64(b.Records))
+			fmt.Fprintf(os.Stderr, "partition %d: offsets [%d, %d)\n", b.Partition, b.Offset, b.Offset+int64(b.Records))
 		},
 	}
 	_ = options
@@ -100,7 +100,7 @@ func ExampleReader_Next() {
 	ctx := context.Background()
 	client, err := millstream.New(millstream.Options{})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 	reader, err := client.NewReader(ctx, millstream.ReaderOptions{
@@ -110,7 +110,7 @@ func ExampleReader_Next() {
 		UntilEnd:  true,
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer reader.Close()
 	for {
@@ -121,15 +121,15 @@ func ExampleReader_Next() {
 		var said *millstream.Error
 		switch {
 		case errors.As(err, &said) && said.OffsetRange != nil:
-			log.Printf("partition %d begins at %d now", said.Partition, said.OffsetRange.GetStart())
+			fmt.Fprintf(os.Stderr, "partition %d begins at %d now\n", said.Partition, said.OffsetRange.GetStart())
 			continue // with the other partitions
 		case err != nil:
-			log.Fatal(err)
+			panic(err)
 		}
-		fmt.Println(record.Partition, record.Offset, string(record.Value))
+		fmt.Fprintln(os.Stderr, record.Partition, record.Offset, string(record.Value))
 	}
 	position, _ := reader.Position(0)
 	if offset, leaderEpoch, ok := position.Offset(); ok {
-		fmt.Println("go on with millstream.AtOffset", offset, leaderEpoch)
+		fmt.Fprintln(os.Stderr, "go on with millstream.AtOffset", offset, leaderEpoch)
 	}
 }

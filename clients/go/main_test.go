@@ -23,11 +23,7 @@ func newClient(t testing.TB, s *faketest.Server) *millstream.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Errorf("closing the client: %v", err)
-		}
-	})
+	t.Cleanup(c.Close)
 	return c
 }
 
@@ -48,6 +44,7 @@ func newReader(t testing.TB, s *faketest.Server, o millstream.ReaderOptions) *mi
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(r.Close)
 	return r
 }
 

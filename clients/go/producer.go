@@ -167,7 +167,7 @@ func (c *Client) NewProducer(ctx context.Context, o ProducerOptions) (*Producer,
 		wake:      make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	p.ctx, p.cancel = context.WithCancel(c.ctx)
-	p.buffer.init(c.pool, &p.opts, p.count, p.wake, rand.N(p.count))
+	p.init(c.pool, &p.opts, p.count, p.wake, rand.N(p.count))
 	c.open.Go(p.run)
 	return p, nil
 }

@@ -241,10 +241,9 @@ func (r *Reader) Position(partition uint32) (position Position, highWatermark in
 }
 
 // Close ends the reader.
-func (r *Reader) Close() error {
+func (r *Reader) Close() {
 	r.cancel()
 	<-r.done
-	return nil
 }
 
 // advance goes to the next batch, of this frame or of the next that comes.

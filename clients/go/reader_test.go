@@ -81,7 +81,6 @@ func TestReaderGivesEverythingOfARecord(t *testing.T) {
 		len(g.Headers) != 2 || g.Headers[0].Key != "a" || string(g.Headers[0].Value) != "1" || g.Headers[1].Value != nil {
 		t.Errorf("record 2 is %+v", g)
 	}
-	r.Close()
 }
 
 func TestAppendTimeOverrulesTheTimesOfRecords(t *testing.T) {
@@ -92,7 +91,6 @@ func TestAppendTimeOverrulesTheTimesOfRecords(t *testing.T) {
 	if err != nil || record.Time.UnixMilli() != 1_700_000_000_000 {
 		t.Errorf("%v, %v", record, err)
 	}
-	r.Close()
 }
 
 func TestReaderBeginsWhereItIsTold(t *testing.T) {
@@ -115,7 +113,6 @@ func TestReaderBeginsWhereItIsTold(t *testing.T) {
 			if p, hw := r.Position(0); p != millstream.AtOffset(100, 7) && p != millstream.AtOffset(100, millstream.NoEpoch) || hw != 100 {
 				t.Errorf("position is %v of %d", p, hw)
 			}
-			r.Close()
 		})
 	}
 }
@@ -140,7 +137,6 @@ func TestPartitionsAreReadInTheirOrder(t *testing.T) {
 	if next[0] != 500 || next[2] != 500 {
 		t.Errorf("read until %v", next)
 	}
-	r.Close()
 }
 
 func TestReaderFollows(t *testing.T) {
@@ -190,7 +186,6 @@ func TestReaderGoesOnAfterCutsDrainsAndRestarts(t *testing.T) {
 			if next[0] != 500 || next[1] != 500 {
 				t.Errorf("read until %v", next)
 			}
-			r.Close()
 		})
 	}
 }
@@ -210,7 +205,6 @@ func TestResumingNamesTheEpochOfTheLastRecord(t *testing.T) {
 	}
 	fill(s.Log("t", 0), 30, 40)
 	wantNext(t, r, 30, 40)
-	r.Close()
 }
 
 func TestUntilEndMeansTheEndAtTheStartAlsoAfterACut(t *testing.T) {
@@ -227,7 +221,6 @@ func TestUntilEndMeansTheEndAtTheStartAlsoAfterACut(t *testing.T) {
 	r := newReader(t, s, millstream.ReaderOptions{UntilEnd: true})
 	wantNext(t, r, 0, 100)
 	wantEnd(t, r)
-	r.Close()
 }
 
 func TestAPartitionThatIsRefusedForNowIsTriedAgain(t *testing.T) {
@@ -252,7 +245,6 @@ func TestAPartitionThatIsRefusedForNowIsTriedAgain(t *testing.T) {
 	if n != 20 {
 		t.Errorf("%d records", n)
 	}
-	r.Close()
 }
 
 func TestAPartitionThatFailsIsToldAndTheOthersGoOn(t *testing.T) {
@@ -282,7 +274,6 @@ func TestAPartitionThatFailsIsToldAndTheOthersGoOn(t *testing.T) {
 	if p, _ := r.Position(0); p != millstream.AtOffset(99, 1) {
 		t.Errorf("position of the failed partition is %v", p)
 	}
-	r.Close()
 }
 
 func TestDivergenceIsNotRetried(t *testing.T) {
@@ -295,7 +286,6 @@ func TestDivergenceIsNotRetried(t *testing.T) {
 	if _, err := r.Next(inTime(t)); !errors.As(err, &said) || said.Divergence.GetSafeOffset() != 4 {
 		t.Errorf("%v", err)
 	}
-	r.Close()
 }
 
 func TestDamageIsAnErrorOfItsPartitionNeverARecord(t *testing.T) {
@@ -363,7 +353,6 @@ func TestDamageIsAnErrorOfItsPartitionNeverARecord(t *testing.T) {
 			if next[0] != 50 || next[1] != 100 {
 				t.Errorf("read until %v", next)
 			}
-			r.Close()
 		})
 	}
 }
@@ -384,7 +373,6 @@ func TestControlBatchesMoveThePositionOnly(t *testing.T) {
 	if want := []string{"0=a", "2=b"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	r.Close()
 }
 
 func TestCreditIsAnAbsoluteTotalThatGrowsAsRecordsAreRead(t *testing.T) {
@@ -416,7 +404,6 @@ func TestCreditIsAnAbsoluteTotalThatGrowsAsRecordsAreRead(t *testing.T) {
 	if g := granted.Load(); g < 40<<20 || g > 50<<20 {
 		t.Errorf("granted %d in all", g)
 	}
-	r.Close()
 }
 
 func TestReaderGivesUpAfterRetryFor(t *testing.T) {
@@ -427,7 +414,6 @@ func TestReaderGivesUpAfterRetryFor(t *testing.T) {
 	if _, err := r.Next(inTime(t)); !errors.As(err, &gaveUp) {
 		t.Errorf("%v", err)
 	}
-	r.Close()
 }
 
 func TestAReaderThatIsRefusedForGoodEnds(t *testing.T) {
@@ -438,7 +424,6 @@ func TestAReaderThatIsRefusedForGoodEnds(t *testing.T) {
 	if _, err := r.Next(inTime(t)); !errors.As(err, &said) || said.Code != codes.PermissionDenied {
 		t.Errorf("%v", err)
 	}
-	r.Close()
 }
 
 func TestOptionsOfAReaderAreChecked(t *testing.T) {

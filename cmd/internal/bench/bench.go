@@ -199,12 +199,12 @@ func (o *Options) validate() error {
 }
 
 // prepare creates the topic if it does not exist.
-func (o *Options) prepare(ctx context.Context) (err error) {
+func (o *Options) prepare(ctx context.Context) error {
 	c, err := o.Dial()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
+	defer c.Close()
 	_, err = c.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: o.Topic})
 	err = millstream.ErrorOf("describe", o.Topic, err)
 	if said, ok := errors.AsType[*millstream.Error](err); ok && said.Code == codes.NotFound {

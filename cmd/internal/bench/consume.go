@@ -32,7 +32,7 @@ func consume(ctx context.Context, o *Options) (r Result, first, err error) {
 	clients := make([]*millstream.Client, 0, o.Connections)
 	defer func() {
 		for _, c := range clients {
-			err = errors.Join(err, c.Close())
+			c.Close()
 		}
 	}()
 	for range o.Connections {
@@ -94,7 +94,7 @@ func read(ctx context.Context, c *millstream.Client, o millstream.ReaderOptions,
 	if err != nil {
 		return reading{err: err}
 	}
-	defer func() { done.err = errors.Join(done.err, r.Close()) }()
+	defer r.Close()
 	mine := int64(0)
 	for i := 0; ; i++ {
 		if mine == 0 {

@@ -33,7 +33,7 @@ func latency(ctx context.Context, o *Options) (r Result, first, err error) {
 	if err != nil {
 		return r, nil, err
 	}
-	defer func() { err = errors.Join(err, reads.Close()) }()
+	defer reads.Close()
 	tail, err := openTail(ctx, reads, o.Topic)
 	if err != nil {
 		return r, nil, err
@@ -56,7 +56,7 @@ func latency(ctx context.Context, o *Options) (r Result, first, err error) {
 	if err := closeAll(); err != nil {
 		return r, nil, err
 	}
-	readErr := await(done, progress, t.failed.Load(), run, stop)
+	readErr := await(done, progress, t.failed.Load(), stop)
 	r = Result{Records: run.got, Errors: o.Records - run.got, Latency: run.hist.latency()}
 	r.finish(o, run.last)
 	switch {
@@ -121,7 +121,7 @@ func (r *tailing) hand(ctx context.Context, p *millstream.Producer, o *Options) 
 
 // read takes records until all have come.
 func (r *tailing) read(ctx context.Context, progress chan<- struct{}) error {
-	defer r.reader.Close() //nolint:errcheck // never fails.
+	defer r.reader.Close()
 	for r.got < r.want {
 		record, err := r.reader.Next(ctx)
 		if err != nil {
@@ -144,7 +144,7 @@ func (r *tailing) read(ctx context.Context, progress chan<- struct{}) error {
 }
 
 // await waits for the reader, as long as records come; not for what failed.
-func await(done <-chan error, progress <-chan struct{}, failed int64, r *tailing, stop context.CancelCauseFunc) error {
+func await(done <-chan error, progress <-chan struct{}, failed int64, stop context.CancelCauseFunc) error {
 	limit := time.NewTimer(lateBy)
 	defer limit.Stop()
 	if failed > 0 {

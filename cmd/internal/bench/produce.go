@@ -135,7 +135,7 @@ func openProducers(ctx context.Context, o *Options, told func(millstream.BatchRe
 			}
 		}
 		for _, c := range clients {
-			errs = append(errs, c.Close())
+			c.Close()
 		}
 		return errors.Join(errs...)
 	}

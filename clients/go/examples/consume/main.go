@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"os"
 	"os/signal"
 
@@ -17,12 +16,15 @@ import (
 
 func main() {
 	if len(os.Args) != 2 {
-		log.Fatal("usage: consume TOPIC")
+		fmt.Fprintln(os.Stderr, "usage: consume TOPIC")
+		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, os.Args[1]); err != nil && !errors.Is(err, context.Canceled) {
-		log.Fatal(err)
+	err := run(ctx, os.Args[1])
+	stop()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 
@@ -42,7 +44,11 @@ func run(ctx context.Context, topic string) error {
 			return err
 		}
 		// The bytes are valid until the next record: Clone what is kept.
-		fmt.Printf("%d/%d %s %q: %s\n", record.Partition, record.Offset, record.Time.Format("15:04:05.000"), record.Key, record.Value)
+		_, err := fmt.Fprintf(os.Stdout, "%d/%d %s %q: %s\n",
+			record.Partition, record.Offset, record.Time.Format("15:04:05.000"), record.Key, record.Value)
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

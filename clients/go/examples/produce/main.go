@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log"
 	"os"
 
 	millstream "github.com/millstream-io/millstream/clients/go"
@@ -17,10 +16,12 @@ import (
 
 func main() {
 	if len(os.Args) != 2 {
-		log.Fatal("usage: produce TOPIC")
+		fmt.Fprintln(os.Stderr, "usage: produce TOPIC")
+		os.Exit(2)
 	}
 	if err := run(context.Background(), os.Args[1]); err != nil {
-		log.Fatal(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 }
 
@@ -47,12 +48,12 @@ func run(ctx context.Context, topic string) error {
 	if err := producer.Close(ctx); err != nil {
 		return err
 	}
-	if count > 0 {
-		place, err := last.Wait(ctx)
-		if err != nil {
-			return err
-		}
-		fmt.Printf("%d records; the last is in partition %d at offset %d\n", count, place.Partition, place.Offset)
+	if count == 0 {
+		return nil
 	}
-	return nil
+	place, err := last.Wait(ctx)
+	if err == nil {
+		_, err = fmt.Fprintf(os.Stdout, "%d records; the last is in partition %d at offset %d\n", count, place.Partition, place.Offset)
+	}
+	return err
 }

@@ -65,7 +65,7 @@ func (s *Server) Fetch(stream grpc.BidiStreamingServer[pb.FetchRequest, pb.Fetch
 	return nil
 }
 
-// ErrEnd, from OnFrame, ends a stream well.
+// ErrEnd ends a stream well, when OnFrame returns it.
 var ErrEnd = errors.New("end the stream")
 
 func (f *fetching) grant(q *pb.FetchRequest) {

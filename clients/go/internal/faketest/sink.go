@@ -33,7 +33,7 @@ func NewSink(t testing.TB, frame []byte) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer(grpc.ForceServerCodecV2(transport.Codec{}), experimental.BufferPool(&s.pool), grpc.SharedWriteBuffer(true),
+	server := grpc.NewServer(grpc.ForceServerCodecV2(transport.Codec{}), experimental.BufferPool(&s.pool),
 		grpc.InitialWindowSize(8<<20), grpc.InitialConnWindowSize(16<<20), grpc.WriteBufferSize(256<<10), grpc.ReadBufferSize(256<<10))
 	pb.RegisterTopicServiceServer(server, s)
 	stream := func(name string, f func(grpc.ServerStream) error) grpc.StreamDesc {
