@@ -33,6 +33,24 @@ func (b onePartition) PartitionOf(*metadata.Topic, uint32) (*partition.Partition
 	return b.p, nil
 }
 
+// oneTopic returns metadata that has the topic "t" with one partition.
+func oneTopic(t testing.TB) *metadata.Mirror {
+	t.Helper()
+	m := metadata.New(metadata.Options{})
+	id := make([]byte, 16)
+	err := m.Apply(&controllerv1.WatchMetadataResponse{
+		SnapshotBegin: true, SnapshotEnd: true, Revision: 1, ClusterGeneration: 1,
+		Changes: []*controllerv1.MetadataChange{
+			{Change: &controllerv1.MetadataChange_Topic{Topic: &controllerv1.TopicRecord{TopicId: id, Topic: "t", PartitionCount: 1, ReplicationFactor: 1}}},
+			{Change: &controllerv1.MetadataChange_Partition{Partition: &controllerv1.PartitionRecord{TopicId: id, Leader: 1, LeaderEpoch: 1, Replicas: []int32{1}, DirectoryIds: [][]byte{id}}}},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
 // newBenchService returns a service over one partition on a real disk, at
 // MEMORY.
 func newBenchService(b *testing.B) *BrokerService {
@@ -44,21 +62,9 @@ func newBenchService(b *testing.B) *BrokerService {
 	log.SetConfig(commitlog.Config{SegmentBytes: 64 << 20, RetentionBytes: 1 << 30})
 	p := partition.New(partition.Options{Log: log, Self: 1, Flusher: eager{}, Settings: partition.Settings{MaxAheadMs: 1000}, Logger: slog.New(slog.DiscardHandler)})
 	p.Lead(replica.Assignment{Epoch: 1, Replicas: []replica.ID{1}, InSync: []replica.ID{1}, MinInSync: 1, Durability: replica.Memory})
-	m := metadata.New(metadata.Options{})
-	id := make([]byte, 16)
-	err = m.Apply(&controllerv1.WatchMetadataResponse{
-		SnapshotBegin: true, SnapshotEnd: true, Revision: 1, ClusterGeneration: 1,
-		Changes: []*controllerv1.MetadataChange{
-			{Change: &controllerv1.MetadataChange_Topic{Topic: &controllerv1.TopicRecord{TopicId: id, Topic: "t", PartitionCount: 1, ReplicationFactor: 1}}},
-			{Change: &controllerv1.MetadataChange_Partition{Partition: &controllerv1.PartitionRecord{TopicId: id, Leader: 1, LeaderEpoch: 1, Replicas: []int32{1}, DirectoryIds: [][]byte{id}}}},
-		},
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
 	s, err := newBrokerService(Options{
 		Broker:   onePartition{noBroker: noBroker{broker.NewBudget(256 << 20)}, p: p},
-		Metadata: m, Limits: Limits{}.withDefaults(), Logger: slog.New(slog.DiscardHandler),
+		Metadata: oneTopic(b), Limits: Limits{}.withDefaults(), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		b.Fatal(err)

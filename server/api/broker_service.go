@@ -70,7 +70,7 @@ func newBrokerService(o Options) (*BrokerService, error) {
 		budget: o.Broker.Budget(), draining: make(chan struct{}),
 	}
 	var err error
-	s.metrics, err = newBrokerMetrics(o.Registerer, s.budget)
+	s.metrics, err = newBrokerMetrics(o.Registerer)
 	return s, err
 }
 

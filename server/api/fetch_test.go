@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -566,4 +569,81 @@ func TestFetchSurvivesARestart(t *testing.T) {
 	if r := f.next(); r.GetError() != nil || r.GetFirstOffset() != 3 {
 		t.Errorf("got %v", r)
 	}
+}
+
+func TestClientThatNeverReadsLosesItsStreamAndNothingElse(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{Limits: api.Limits{StallTimeout: 50 * time.Millisecond}})
+	s.CreateTopic("t", 1)
+	value := strings.Repeat("x", 900_000)
+	for range 10 {
+		fill(t, s.Broker, "t", 0, value)
+	}
+	conn := s.Dial(grpc.WithStaticStreamWindowSize(64 << 10))
+	idle := openFetcher(t, pb.NewBrokerServiceClient(conn))
+	idle.subscribe(&pb.FetchSubscription{Topic: "t"})
+	// Another stream of the same connection reads all of it meanwhile, again and
+	// again, until the idle one is ended.
+	for ended := false; !ended; {
+		f := openFetcher(t, pb.NewBrokerServiceClient(conn))
+		f.subscribe(&pb.FetchSubscription{Topic: "t", UntilEnd: true})
+		for finished := false; !finished; {
+			finished = f.next().GetCaughtUp().GetFinished()
+		}
+		gathered, err := s.Metrics.Registerer.(prometheus.Gatherer).Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range gathered {
+			ended = ended || m.GetName() == "millstream_streams_stalled_total" && m.GetMetric()[0].GetCounter().GetValue() == 1
+		}
+	}
+	var err error
+	for err == nil {
+		_, err = idle.st.Recv() // what was on its way
+	}
+	wantStatus(t, err, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_READER_TOO_SLOW)
+}
+
+func TestManySubscriptionsComeAndGo(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{})
+	s.CreateTopic("t", 4, "durability", "memory")
+	f := openFetcher(t, s.Broker)
+	ctx, cancel := context.WithCancel(t.Context())
+	var clients sync.WaitGroup
+	clients.Go(func() { // records all the time
+		p := openProducer(t, s.Broker)
+		for ctx.Err() == nil {
+			if r := p.ask(&pb.ProduceRequest{Topic: "t", Batch: keyed("a", "b", "c", "d", "e")}); r.GetError() != nil {
+				t.Error(r.GetError())
+				return
+			}
+		}
+		p.end(0)
+	})
+	clients.Go(func() { // subscriptions that come and go
+		defer cancel()
+		for round := range uint64(200) {
+			r := &pb.FetchRequest{Credit: new((round + 1) << 12)}
+			for i := range uint64(20) {
+				id := (round*7+i*3)%50 + 1
+				r.Unsubscribe = append(r.Unsubscribe, id)
+				r.Subscribe = append(r.Subscribe, &pb.FetchSubscription{SubscriptionId: id, Topic: "t", Partition: uint32(id % 4)})
+			}
+			if f.st.Send(r) != nil {
+				return
+			}
+		}
+		_ = f.st.Send(&pb.FetchRequest{Credit: new(uint64(1 << 40)), Subscribe: []*pb.FetchSubscription{{SubscriptionId: 99, Topic: "t", UntilEnd: true}}})
+	})
+	for {
+		r := f.next()
+		if e := r.GetError(); e != nil && r.GetSubscriptionId() != 0 {
+			t.Fatalf("got %v", r)
+		}
+		values(t, r)
+		if r.GetSubscriptionId() == 99 && r.GetCaughtUp().GetFinished() {
+			break
+		}
+	}
+	clients.Wait()
 }

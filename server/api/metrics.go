@@ -4,7 +4,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
-	"github.com/millstream-io/millstream/server/broker"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/telemetry"
@@ -29,7 +28,7 @@ type brokerMetrics struct {
 	stalled prometheus.Counter
 }
 
-func newBrokerMetrics(reg prometheus.Registerer, budget *broker.Budget) (*brokerMetrics, error) {
+func newBrokerMetrics(reg prometheus.Registerer) (*brokerMetrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -55,11 +54,8 @@ func newBrokerMetrics(reg prometheus.Registerer, budget *broker.Budget) (*broker
 
 		stalled: counter("millstream_streams_stalled_total", "Streams that were ended because the client did not read."),
 	}
-	used := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "millstream_produce_inflight_bytes", Help: "Bytes of requests that are not acknowledged yet.",
-	}, func() float64 { return float64(budget.Used()) })
 	return m, telemetry.Register(reg, m.produceStreams, m.produceRequests, m.produceRecords, m.produceBytes, m.produceErrors,
-		m.fetchStreams, m.fetchSubscriptions, m.fetchFrames, m.fetchRecords, m.fetchBytes, m.fetchErrors, m.stalled, used)
+		m.fetchStreams, m.fetchSubscriptions, m.fetchFrames, m.fetchRecords, m.fetchBytes, m.fetchErrors, m.stalled)
 }
 
 // produced counts what became of a unit.

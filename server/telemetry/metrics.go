@@ -89,10 +89,13 @@ func (c *Catalogue) Metrics() ([]Metric, error) {
 			defer close(descs)
 			col.Describe(descs)
 		}()
+		types := typesOf(col)
 		var errs []error
 		for d := range descs {
 			m, err := parseDesc(d.String())
-			m.Type = typeOf(col)
+			if m.Type = types[d.String()]; m.Type == "" {
+				m.Type = typeByName(col, m.Name)
+			}
 			byName[m.Name] = m
 			errs = append(errs, err)
 		}
@@ -147,30 +150,21 @@ func parseDesc(s string) (Metric, error) {
 	return m, nil
 }
 
-// typeOf returns the type of a collector's metrics: a vector tells by its own
-// type, anything else by its first metric.
-func typeOf(c prometheus.Collector) string {
-	switch c.(type) {
-	case *prometheus.CounterVec:
-		return "counter"
-	case *prometheus.GaugeVec:
-		return "gauge"
-	case *prometheus.HistogramVec:
-		return "histogram"
-	case *prometheus.SummaryVec:
-		return "summary"
-	}
+// typesOf returns the types of a collector's metrics by their descriptions, as
+// far as they have values.
+func typesOf(c prometheus.Collector) map[string]string {
 	metrics := make(chan prometheus.Metric)
 	go func() {
 		defer close(metrics)
 		c.Collect(metrics)
 	}()
-	kind := "untyped"
+	types := make(map[string]string)
 	for m := range metrics {
 		var d dto.Metric
 		if err := m.Write(&d); err != nil {
 			continue
 		}
+		kind := "untyped"
 		switch {
 		case d.Counter != nil:
 			kind = "counter"
@@ -181,6 +175,26 @@ func typeOf(c prometheus.Collector) string {
 		case d.Summary != nil:
 			kind = "summary"
 		}
+		types[m.Desc().String()] = kind
 	}
-	return kind
+	return types
+}
+
+// typeByName returns the type of a metric without values: that of its vector,
+// or what its name promises.
+func typeByName(c prometheus.Collector, name string) string {
+	switch c.(type) {
+	case *prometheus.HistogramVec:
+		return "histogram"
+	case *prometheus.SummaryVec:
+		return "summary"
+	case *prometheus.CounterVec:
+		return "counter"
+	case *prometheus.GaugeVec:
+		return "gauge"
+	}
+	if strings.HasSuffix(name, "_total") {
+		return "counter"
+	}
+	return "gauge"
 }

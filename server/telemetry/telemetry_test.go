@@ -126,6 +126,7 @@ func TestCatalogueListsMetricsWithoutValues(t *testing.T) {
 		prometheus.NewCounterVec(prometheus.CounterOpts{Name: "b_total", Help: `Counted, "quoted" | piped.`, ConstLabels: prometheus.Labels{"server": "x,y"}}, []string{"code", "a"}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "a_bytes", Help: "A gauge."}, func() float64 { return 1 }),
 		prometheus.NewHistogram(prometheus.HistogramOpts{Name: "c_seconds", Help: "A histogram."}),
+		mixed{},
 	)
 	ms, err := c.Metrics()
 	if err != nil {
@@ -134,10 +135,25 @@ func TestCatalogueListsMetricsWithoutValues(t *testing.T) {
 	const want = "| metric | type | labels | meaning |\n|---|---|---|---|\n" +
 		"| `a_bytes` | gauge |  | A gauge. |\n" +
 		"| `b_total` | counter | `a`, `code`, `server` | Counted, \"quoted\" \\| piped. |\n" +
-		"| `c_seconds` | histogram |  | A histogram. |\n"
+		"| `c_seconds` | histogram |  | A histogram. |\n" +
+		"| `d_one` | gauge |  | One. |\n" +
+		"| `d_two_total` | counter |  | Two. |\n"
 	if got := Markdown(ms); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+}
+
+// mixed is a collector of metrics of two types, one of them without a value.
+type mixed struct{}
+
+var (
+	descOne = prometheus.NewDesc("d_one", "One.", nil, nil)
+	descTwo = prometheus.NewDesc("d_two_total", "Two.", nil, nil)
+)
+
+func (mixed) Describe(c chan<- *prometheus.Desc) { c <- descOne; c <- descTwo }
+func (mixed) Collect(c chan<- prometheus.Metric) {
+	c <- prometheus.MustNewConstMetric(descOne, prometheus.GaugeValue, 1)
 }
 
 func TestRegisterIsAllOrNothing(t *testing.T) {
