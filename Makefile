@@ -81,6 +81,11 @@ CYCLES ?= 300
 crash: build ## Kill -9 a loaded server CYCLES times and look for every acknowledged record.
 	$(GO) run ./cmd/crash -millstream bin/millstream -cycles $(CYCLES)
 
+SCALE ?=
+.PHONY: scale
+scale: build ## Measure what cost grows with: partitions, size of the log, idle partitions, cold readers.
+	$(GO) run ./cmd/scale -millstream bin/millstream $(SCALE)
+
 .PHONY: bench
 bench: ## Run the Go benchmarks (no server needed).
 	$(GO) test -run '^$$' -bench . -benchmem ./storage/... ./server/... ./clients/go/...
