@@ -10,8 +10,9 @@ import (
 )
 
 // noise is what etcd says at WARN or ERROR when nothing is wrong: on every
-// stop that its listeners closed, and that it could not say its name in
-// time, on every start that it has no HTTP port of its own, on the first that there is no schema yet.
+// stop that its listeners closed, and that it could not say its name in time;
+// on every start that it has no HTTP port of its own; on the first that there
+// is no schema yet.
 var noise = map[string]bool{
 	"setting up serving from embedded etcd failed.":                                        true,
 	"Running http and grpc server on single port. This is not recommended for production.": true,
@@ -77,12 +78,11 @@ func (c *slogCore) Write(e zapcore.Entry, fs []zapcore.Field) error {
 	for _, f := range slices.Concat(c.fields, fs) {
 		f.AddTo(enc)
 	}
-	attrs := make([]slog.Attr, 0, len(enc.Fields))
+	r := slog.NewRecord(e.Time, level, e.Message, 0)
 	for _, k := range slices.Sorted(maps.Keys(enc.Fields)) {
-		attrs = append(attrs, slog.Any(k, enc.Fields[k]))
+		r.AddAttrs(slog.Any(k, enc.Fields[k]))
 	}
-	c.logger.LogAttrs(ctx, level, e.Message, attrs...)
-	return nil
+	return c.logger.Handler().Handle(ctx, r)
 }
 
 // Sync is part of zapcore.Core.
