@@ -145,18 +145,19 @@ func (f *fetchStream) take(m *pb.FetchRequest) {
 	for _, id := range m.GetUnsubscribe() {
 		f.unsubscribe(id)
 	}
+	// Before the subscriptions of the same request, whose frames it bounds.
+	if m.Credit != nil {
+		f.mu.Lock()
+		f.credit.grant(m.GetCredit())
+		f.feed()
+		f.mu.Unlock()
+	}
 	if n, most := len(m.GetSubscribe()), f.s.limits.Subscriptions; n > most {
 		f.refuse(wire.FetchResponse{Error: tooManySubscriptions(most, n).RequestError()})
 	} else {
 		for i, want := range m.GetSubscribe() {
 			f.subscribe(i, want)
 		}
-	}
-	if m.Credit != nil {
-		f.mu.Lock()
-		f.credit.grant(m.GetCredit())
-		f.feed()
-		f.mu.Unlock()
 	}
 	wake(f.work)
 }

@@ -572,7 +572,7 @@ func TestFetchSurvivesARestart(t *testing.T) {
 }
 
 func TestClientThatNeverReadsLosesItsStreamAndNothingElse(t *testing.T) {
-	s := servertest.Start(t, servertest.Options{Limits: api.Limits{StallTimeout: 50 * time.Millisecond}})
+	s := servertest.Start(t, servertest.Options{Limits: api.Limits{StallTimeout: 500 * time.Millisecond}})
 	s.CreateTopic("t", 1)
 	value := strings.Repeat("x", 900_000)
 	for range 10 {

@@ -167,6 +167,7 @@ func TestRequestsInFlightAreBoundedByTheirBytes(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.Wait()
+				synctest.Wait() // the partition gives bytes back after the answer
 				if _, answered := client.counts(); answered != 100 || s.budget.Used() != 0 {
 					t.Errorf("%d answers, %d bytes still in flight", answered, s.budget.Used())
 				}
