@@ -8,6 +8,8 @@ package controllertest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"testing"
@@ -20,6 +22,9 @@ import (
 
 	"github.com/millstream-io/millstream/controller/node"
 )
+
+// patience bounds every wait: starting and stopping take milliseconds.
+const patience = 30 * time.Second
 
 // Controller is a running controller.
 type Controller struct {
@@ -67,7 +72,9 @@ func Start(t testing.TB, change ...func(*node.Options)) *Controller {
 	case err := <-c.ended:
 		c.done = true
 		cancel()
-		t.Fatalf("the controller ended: %v", err)
+		t.Fatalf("the controller ended: %v", errors.Join(err, conn.Close()))
+	case <-time.After(patience):
+		t.Fatal("the controller does not get ready")
 	}
 	return c
 }
@@ -77,20 +84,25 @@ func In(dir string) func(*node.Options) {
 	return func(o *node.Options) { o.DataDir = dir }
 }
 
-// Stop stops the controller and waits for its end. Calling it again does
-// nothing.
+// Stop stops the controller, waits for its end and closes Conn. Calling it
+// again does nothing.
 func (c *Controller) Stop(t testing.TB) {
 	t.Helper()
 	if c.done {
 		return
 	}
 	c.done = true
+	c.stop()
+	select {
+	case err := <-c.ended:
+		if err != nil {
+			t.Errorf("the controller ended: %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("the controller does not stop")
+	}
 	if err := c.Conn.Close(); err != nil {
 		t.Error(err)
-	}
-	c.stop()
-	if err := <-c.ended; err != nil {
-		t.Errorf("the controller ended: %v", err)
 	}
 }
 
@@ -119,7 +131,7 @@ func NewBroker(client controllerv1.ControllerServiceClient, id int32) *Broker {
 func (b *Broker) Register(ctx context.Context, change ...func(*controllerv1.RegisterBrokerRequest)) (*controllerv1.RegisterBrokerResponse, error) {
 	r := &controllerv1.RegisterBrokerRequest{
 		BrokerId: b.ID, DirectoryId: b.Directory, PreviousBrokerEpoch: b.Epoch, Address: "127.0.0.1:1", SameBoot: true,
-		FeatureLevelMin: 1, FeatureLevelMax: 1, IncarnationId: []byte{byte(incarnations.Add(1))},
+		FeatureLevelMin: 1, FeatureLevelMax: 1, IncarnationId: fmt.Append(nil, incarnations.Add(1)),
 	}
 	for _, f := range change {
 		f(r)
