@@ -19,45 +19,87 @@ type connection struct {
 	net.Conn
 	of    *connections
 	spoke atomic.Bool
+	free  func() // gives its slot back
+	once  sync.Once
 }
 
 // Read reads.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
+	c.heard(n)
+	return n, err
+}
+
+// heard notes that n bytes came.
+func (c *connection) heard(n int) {
 	if n > 0 && !c.spoke.Load() {
 		c.spoke.Store(true)
 	}
-	return n, err
 }
 
 // Close closes the connection.
 func (c *connection) Close() error {
-	c.of.mu.Lock()
-	delete(c.of.open, c)
-	c.of.mu.Unlock()
+	c.once.Do(func() {
+		c.of.mu.Lock()
+		delete(c.of.open, c)
+		c.of.mu.Unlock()
+		c.free()
+	})
 	return c.Conn.Close()
 }
 
-// listener remembers what it accepts.
+// listener remembers what it accepts, and accepts no more than its slots.
 type listener struct {
 	net.Listener
-	of *connections
+	of     *connections
+	slots  chan struct{} // one is sent for each open connection; nil: no limit
+	closed chan struct{} // closed by Close
+	once   sync.Once
+}
+
+func newListener(l net.Listener, of *connections, most int) *listener {
+	ours := &listener{Listener: l, of: of, closed: make(chan struct{})}
+	if most > 0 {
+		ours.slots = make(chan struct{}, most)
+	}
+	return ours
 }
 
 // Accept waits for the next connection.
 func (l *listener) Accept() (net.Conn, error) {
+	if l.slots != nil {
+		select {
+		case l.slots <- struct{}{}:
+		case <-l.closed:
+			return nil, net.ErrClosed
+		}
+	}
 	conn, err := l.Listener.Accept()
 	if err != nil {
+		l.free()
 		return nil, err
 	}
-	c := &connection{Conn: conn, of: l.of}
+	c := &connection{Conn: conn, of: l.of, free: l.free}
 	l.of.mu.Lock()
-	defer l.of.mu.Unlock()
 	if l.of.open == nil {
 		l.of.open = make(map[*connection]struct{})
 	}
 	l.of.open[c] = struct{}{}
-	return c, nil
+	l.of.mu.Unlock()
+	return frugal(c), nil
+}
+
+// Close stops accepting.
+func (l *listener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+// free gives a slot back.
+func (l *listener) free() {
+	if l.slots != nil {
+		<-l.slots
+	}
 }
 
 // cutSilent closes the connections whose clients have said nothing: there is

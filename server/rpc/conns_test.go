@@ -6,8 +6,14 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"runtime"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // connectRaw serves TCP and connects a client that sends hello and no more.
@@ -66,4 +72,82 @@ func TestStopDoesNotWaitForHandshakes(t *testing.T) {
 func isReset(err error) bool {
 	_, ok := errors.AsType[*net.OpError](err)
 	return ok
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	s, served, first := connectRaw(t, Options{MaxConnections: 1, StopTimeout: time.Millisecond}, "PRI * HTTP/2.0\r\n")
+	second, err := net.Dial("tcp", first.RemoteAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = second.Close() }()
+	if _, err := io.WriteString(second, "not HTTP/2, so that it is cut off as soon as it is heard\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the second connection was heard though only one is allowed: %v", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, second); err != nil && !isReset(err) {
+		t.Errorf("the second connection was not heard: %v", err)
+	}
+	s.Stop(context.Background())
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+// An idle connection holds no read buffer: what gRPC holds for one is a
+// quarter of a megabyte, and there may be 10,000.
+func TestIdleConnectionsCostLittle(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("measured on Linux only")
+	}
+	const idle = 200
+	s, err := NewServer(Options{Name: "test", Logger: slog.New(slog.DiscardHandler), StopTimeout: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	before := heap()
+	for range idle {
+		conn, err := grpc.NewClient(l.Addr().String(), append(ClientOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_, err = grpc_health_v1.NewHealthClient(conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if each := (heap() - before) / idle; each > 100<<10 { // both ends of it
+		t.Errorf("an idle connection holds %d bytes", each)
+	}
+	s.Stop(context.Background())
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+func heap() int64 {
+	for range 3 { // what is in pools goes with the second
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }

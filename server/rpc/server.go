@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	channelz "google.golang.org/grpc/channelz/service"
 	"google.golang.org/grpc/health"
@@ -90,11 +89,7 @@ func (s *Server) OnDrain(f func()) {
 // fails. It closes the listener. It may be called for several listeners at a
 // time.
 func (s *Server) Serve(l net.Listener) error {
-	if s.opts.MaxConnections > 0 {
-		l = netutil.LimitListener(l, s.opts.MaxConnections)
-	}
-	l = &listener{Listener: l, of: &s.conns}
-	if err := s.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.grpc.Serve(newListener(l, &s.conns, s.opts.MaxConnections)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil
