@@ -265,13 +265,15 @@ func TestReadRefusesBadInput(t *testing.T) {
 	}
 }
 
-func TestDeepJSONIsShownAsText(t *testing.T) {
+func TestUnwieldyJSONIsShownAsText(t *testing.T) {
 	s := servertest.Start(t, servertest.Options{})
 	s.CreateTopic("t", 1)
 	deep, shallow := strings.Repeat("[", 40)+strings.Repeat("]", 40), strings.Repeat("[", 20)+strings.Repeat("]", 20)
+	large := "[" + strings.Repeat("1,", 400_000) + "1]" // as messages more than a client takes
 	fill(t, s.Broker, "t", 0, deep, shallow)
+	fill(t, s.Broker, "t", 0, large)
 	all := readAll(t, s.Broker, &pb.ReadRequest{Topic: "t", Form: pb.ReadForm_READ_FORM_JSON})
-	if all[0].GetText() != deep || all[1].GetJson() == nil {
-		t.Errorf("got %v", all)
+	if all[0].GetText() != deep || all[1].GetJson() == nil || all[2].GetText() != large {
+		t.Error("too deep or too large a value is not shown as text, or a small one is")
 	}
 }

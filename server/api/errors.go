@@ -197,6 +197,9 @@ func partitionFault(err error) *rpc.Fault {
 		f.Divergence = &pb.Divergence{LeaderEpoch: int32(e.Epoch), SafeOffset: int64(e.SafeOffset)}
 		return f
 	}
+	if e, ok := errors.AsType[*partition.EndUnknownError](err); ok {
+		return retryLater(pb.ErrorReason_ERROR_REASON_OFFSET_NOT_AVAILABLE, e.Error())
+	}
 	if isType[*partition.QuarantinedError](err) {
 		return corrupt("damage was found in the log of the partition: it takes no writes until an operator acts")
 	}

@@ -18,19 +18,19 @@ func (s *TopicService) GetTopic(ctx context.Context, r *pb.GetTopicRequest) (*pb
 		if err := ctx.Err(); err != nil {
 			return nil, context.Cause(ctx)
 		}
-		out.Partitions[i] = s.describePartition(m, t, p)
+		out.Partitions[i] = s.describePartition(ctx, m, t, p)
 	}
 	return out, nil
 }
 
-func (s *TopicService) describePartition(m *metadata.Snapshot, t *metadata.Topic, p *metadata.Partition) *pb.Partition {
+func (s *TopicService) describePartition(ctx context.Context, m *metadata.Snapshot, t *metadata.Topic, p *metadata.Partition) *pb.Partition {
 	out := &pb.Partition{
 		Partition: p.ID, Leader: leaderOf(m, p), Replicas: p.Replicas, InSyncReplicas: p.ISR,
 	}
 	if p.Leader != metadata.NoLeader && p.Leader != s.broker.ID() {
 		return out // its leader knows its ends
 	}
-	at, err := s.broker.PartitionOf(t, p.ID)
+	at, err := readable(ctx, s.broker, t, p.ID)
 	if err != nil {
 		out.OfflineReason = err.Error()
 		if f := FaultOf(err); f != nil {

@@ -53,7 +53,7 @@ func (s *TopicService) findOffset(ctx context.Context, r *pb.ListOffsetsRequest,
 		out.Error = f.RequestError()
 		return out
 	}
-	p, err := s.broker.PartitionOf(t, id)
+	p, err := readable(ctx, s.broker, t, id)
 	if err != nil {
 		return failed(err)
 	}

@@ -2,14 +2,30 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/metadata"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/storage/commitlog"
 	"github.com/millstream-io/millstream/storage/record"
 )
+
+// endWait bounds how long a call waits for a young leadership to know its end.
+const endWait = 5 * time.Second
+
+// readable returns a partition that knows its end.
+func readable(ctx context.Context, b Broker, t *metadata.Topic, id uint32) (*partition.Partition, error) {
+	p, err := b.PartitionOf(t, id)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, endWait)
+	defer cancel()
+	return p, p.AwaitEnd(ctx)
+}
 
 // positionOf returns the offset that a position stands for in a partition.
 func positionOf(ctx context.Context, p *partition.Partition, at *pb.FetchPosition) (record.Offset, error) {

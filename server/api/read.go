@@ -53,7 +53,7 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
-	part, err := s.broker.PartitionOf(topic, r.GetPartition())
+	part, err := readable(ctx, s.broker, topic, r.GetPartition())
 	if err != nil {
 		return err
 	}
@@ -258,6 +258,10 @@ func fill(m *pb.ReadResponse, r *record.Record, form pb.ReadForm) {
 // languages refuse more than 100 within one another.
 const maxJSONDepth = 30
 
+// maxJSONBytes bounds the messages of a value shown as JSON, which may be six
+// times as large as its text, so that clients can receive them.
+const maxJSONBytes = 2 << 20
+
 // fillJSON sets the value if it is JSON.
 func fillJSON(m *pb.ReadResponse, b []byte) bool {
 	var v any
@@ -265,7 +269,7 @@ func fillJSON(m *pb.ReadResponse, b []byte) bool {
 		return false
 	}
 	value, err := structpb.NewValue(v)
-	if err != nil {
+	if err != nil || proto.Size(value) > maxJSONBytes {
 		return false
 	}
 	m.ValueForm = &pb.ReadResponse_Json{Json: value}

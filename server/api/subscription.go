@@ -180,7 +180,7 @@ func (s *subscription) begin(ctx context.Context, want *pb.FetchSubscription) er
 	if err := checkTopicID(s.topic, want.GetTopicId()); err != nil {
 		return err
 	}
-	if s.part, err = broker.broker.PartitionOf(s.topic, want.GetPartition()); err != nil {
+	if s.part, err = readable(ctx, broker.broker, s.topic, want.GetPartition()); err != nil {
 		return err
 	}
 	if s.next, err = positionOf(ctx, s.part, want.GetPosition()); err != nil {

@@ -50,13 +50,13 @@ func (s *TopicService) topicOf(ctx context.Context, name string, revision int64)
 	return nil, nil, noTopic(name)
 }
 
-// partitionOf returns a partition of a topic.
+// partitionOf returns a partition of a topic that knows its end.
 func (s *TopicService) partitionOf(ctx context.Context, name string, id uint32, revision int64) (*partition.Partition, error) {
 	_, t, err := s.topicOf(ctx, name, revision)
 	if err != nil {
 		return nil, err
 	}
-	return s.broker.PartitionOf(t, id)
+	return readable(ctx, s.broker, t, id)
 }
 
 // describe returns a topic as clients see it.

@@ -24,8 +24,9 @@ type localLog struct {
 	b   *Broker
 	key logKey
 
-	want   atomic.Pointer[wanted]              // never nil
-	opened atomic.Pointer[partition.Partition] // nil: not open yet; closed ones stay
+	want    atomic.Pointer[wanted]              // never nil
+	carried atomic.Pointer[wanted]              // what was carried out last on the open log
+	opened  atomic.Pointer[partition.Partition] // nil: not open yet; closed ones stay
 
 	mu      sync.Mutex // guards what follows; nothing else is done under it
 	opening *opening   // nil: nobody opens it
@@ -57,8 +58,20 @@ type opening struct {
 	err  error
 }
 
-// partition returns the open partition, and opens it if needed.
+// partition returns the open partition, on which what the metadata says has
+// been carried out, and opens it if needed.
 func (l *localLog) partition() (*partition.Partition, error) {
+	p, err := l.open()
+	if err == nil && l.carried.Load() != l.want.Load() {
+		// Somebody stored it and is about to. WHY not leave it to them: whoever
+		// asks now would find a partition that does not lead yet.
+		l.align()
+	}
+	return p, err
+}
+
+// open returns the open partition, and opens it if needed.
+func (l *localLog) open() (*partition.Partition, error) {
 	if p := l.opened.Load(); p != nil {
 		return p, nil
 	}
@@ -80,7 +93,7 @@ func (l *localLog) partition() (*partition.Partition, error) {
 	l.opening = o
 	l.mu.Unlock()
 
-	o.p, o.err = l.open()
+	o.p, o.err = l.openLog()
 
 	l.mu.Lock()
 	l.opening = nil
@@ -98,8 +111,8 @@ func (l *localLog) partition() (*partition.Partition, error) {
 	return o.p, o.err
 }
 
-// open opens the log and begins to lead it, if that is wanted.
-func (l *localLog) open() (*partition.Partition, error) {
+// openLog opens the log and begins to lead it, if that is wanted.
+func (l *localLog) openLog() (*partition.Partition, error) {
 	b, w := l.b, l.want.Load()
 	inc := b.identity.Load()
 	if err := b.Failure(); err != nil {
@@ -170,6 +183,7 @@ func (l *localLog) align() {
 		p.SetSettings(settings(&w.topic.Config))
 		p.SetLogConfig(logConfig(&w.topic.Config))
 		carryOut(p, w, replica.ID(l.b.opts.ID))
+		l.carried.Store(w)
 		if l.want.Load() == w {
 			return
 		}

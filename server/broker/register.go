@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -112,6 +113,11 @@ func (b *Broker) heartbeats(ctx context.Context, reg registration) error {
 		pause := reg.interval
 		switch {
 		case err == nil:
+			if !resp.GetFenced() && !b.unfenced.Load() {
+				// What the controller let it lead is in the revision of its answer:
+				// before it has that, it would turn away its first clients.
+				b.awaitRevision(ctx, reg, resp.GetRevision())
+			}
 			b.unfenced.Store(!resp.GetFenced())
 			if resp.GetFenced() && b.serving.Load() && b.failure.Load() == nil {
 				pause = leastPause // the next answer makes the broker ready
@@ -136,6 +142,16 @@ func (b *Broker) heartbeats(ctx context.Context, reg registration) error {
 		case <-t.C:
 		}
 		t.Stop()
+	}
+}
+
+// awaitRevision waits until the metadata has reached a revision, for no longer
+// than the next heartbeat is due.
+func (b *Broker) awaitRevision(ctx context.Context, reg registration, revision int64) {
+	ctx, cancel := context.WithTimeout(ctx, reg.interval)
+	defer cancel()
+	if _, err := b.mirror.Wait(ctx, revision); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		b.logger.Debug("metadata not awaited", "revision", revision, "err", err)
 	}
 }
 

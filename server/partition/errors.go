@@ -93,5 +93,17 @@ func (e *DivergedError) Error() string {
 	return fmt.Sprintf("position is of another history of the log: safe from offset %d of epoch %d", e.SafeOffset, e.Epoch)
 }
 
+// EndUnknownError says that the readable end is not known yet: the leadership
+// is young, and what it found in the log is not committed again.
+type EndUnknownError struct {
+	// Readable is the readable end by now; Elected is what it will be at least.
+	Readable, Elected record.Offset
+}
+
+// Error says it for people.
+func (e *EndUnknownError) Error() string {
+	return fmt.Sprintf("the end is not known yet: readable to %d, and %d was there when the leadership began", e.Readable, e.Elected)
+}
+
 // unknown returns the ErrUnknownOutcome that a cause leads to.
 func unknown(cause error) error { return fmt.Errorf("%w: %w", ErrUnknownOutcome, cause) }

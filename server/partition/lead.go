@@ -27,6 +27,7 @@ func (p *Partition) Lead(a replica.Assignment) bool {
 			return
 		}
 		led = true
+		p.elected.Store(int64(p.log.End()))
 		p.mail.mu.Lock()
 		p.change(func(s *status) bool {
 			s.leading, s.leader, s.epoch, s.inSync, s.notLeader = true, p.self, a.Epoch, o.core.InSync(), nil

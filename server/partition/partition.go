@@ -37,7 +37,10 @@ type Partition struct {
 	// log and the log's end is published.
 	readable atomic.Int64
 	status   atomic.Pointer[status]
-	waiters  waiters
+	// elected is the end of the log when this leadership began: what may have
+	// been readable before it. Stored before the status that leads.
+	elected atomic.Int64
+	waiters waiters
 
 	owner owner
 }
