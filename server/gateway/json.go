@@ -42,6 +42,9 @@ func (j *jsonForm) Marshal(v any) ([]byte, error) {
 	if err := json.Compact(&out, b); err != nil {
 		return nil, err
 	}
+	if _, whole := v.(proto.Message); whole {
+		out.WriteByte('\n') // an answer of its own ends its line, as those of a stream do
+	}
 	return out.Bytes(), nil
 }
 
@@ -52,7 +55,7 @@ func (j *jsonForm) NewEncoder(w io.Writer) runtime.Encoder {
 		if err != nil {
 			return err
 		}
-		_, err = w.Write(append(b, '\n'))
+		_, err = w.Write(append(bytes.TrimSuffix(b, []byte{'\n'}), '\n'))
 		return err
 	})
 }

@@ -73,20 +73,23 @@ func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), 
 
 // explain says what went wrong, why in the API's words, and what to do.
 func (p *Program) explain(err error) string {
+	if lost, ok := errors.AsType[*millstream.UnacknowledgedError](err); ok {
+		return fmt.Sprintf("%d records were not acknowledged; the first: %s", lost.Records, p.explain(lost.First))
+	}
+	if unknown, ok := errors.AsType[*millstream.UnknownOutcomeError](err); ok {
+		return unknown.Error() + "; " + advice(&pb.RequestError{Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME})
+	}
+	if gave, ok := errors.AsType[*millstream.GaveUpError](err); ok {
+		return "gave up, nothing of it was written: " + p.explain(gave.Cause)
+	}
 	if cause := p.dialed.failure(); cause != nil && unreachable(err) {
 		if op, ok := errors.AsType[*net.OpError](cause); ok && op.Err != nil {
 			cause = op.Err // without the address, which is said already
 		}
 		return fmt.Sprintf("cannot reach %s: %v; start a server with 'millstream dev', or name one with --addr", p.addr, cause)
 	}
-	if lost, ok := errors.AsType[*millstream.UnacknowledgedError](err); ok {
-		return fmt.Sprintf("%d records were not acknowledged; the first: %s", lost.Records, p.explain(lost.First))
-	}
 	if re := requestErrorOf(err); re != nil {
 		return describe(re)
-	}
-	if unknown, ok := errors.AsType[*millstream.UnknownOutcomeError](err); ok {
-		return unknown.Error() + "; " + advice(&pb.RequestError{Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME})
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, errInterrupted) {
 		return "interrupted"

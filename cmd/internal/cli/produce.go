@@ -172,12 +172,11 @@ func (r *production) line() string {
 
 func (r *production) summary() string {
 	n, took := r.acknowledged.Load(), time.Since(r.start)
-	s := fmt.Sprintf("%d records acknowledged in %s (%.0f records/s, %.1f MB/s)", n, took.Round(time.Millisecond),
-		float64(n)/took.Seconds(), float64(r.bytes.Load())/1e6/took.Seconds())
 	if f := r.failed.Load(); f > 0 {
-		s += fmt.Sprintf(", %d failed", f)
+		return fmt.Sprintf("%d records acknowledged in %s, %d failed", n, took.Round(time.Millisecond), f)
 	}
-	return s
+	return fmt.Sprintf("%d records acknowledged in %s (%.0f records/s, %.1f MB/s)", n, took.Round(time.Millisecond),
+		float64(n)/took.Seconds(), float64(r.bytes.Load())/1e6/took.Seconds())
 }
 
 // progress shows a line on a terminal twice a second until the returned

@@ -20,6 +20,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv("TEST_AS_MILLSTREAM") != "" { // see TestQuickstart
+		os.Exit(Main("v0.0.0-test"))
+	}
 	testscript.Main(m, map[string]func(){
 		"millstream": func() { os.Exit(Main("v0.0.0-test")) },
 	})
