@@ -85,10 +85,9 @@ type pipeline struct {
 	requests int
 	stays    bool
 
-	mu       sync.Mutex
-	taken    int
-	answers  []*pb.ProduceResponse
-	finished bool
+	mu      sync.Mutex
+	taken   int
+	answers []*pb.ProduceResponse
 }
 
 func (p *pipeline) Context() context.Context { return p.ctx }
