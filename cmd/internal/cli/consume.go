@@ -114,7 +114,7 @@ func (p *Program) consume(ctx context.Context, o millstream.ReaderOptions, form 
 	defer reader.Close()
 	out := newLiveWriter(p.Out, func(err error) { cancel(err) })
 	stop := watchHangup(p.Out, func(err error) { cancel(err) })
-	err = printRecords(ctx, reader, out, form, limit)
+	err = p.printRecords(ctx, reader, out, form, limit)
 	stop()
 	if cerr := out.Close(); cerr != nil {
 		return cerr
@@ -125,22 +125,39 @@ func (p *Program) consume(ctx context.Context, o millstream.ReaderOptions, form 
 	return err
 }
 
-func printRecords(ctx context.Context, reader *millstream.Reader, out io.Writer, form recordForm, limit int64) error {
+// printRecords prints at most limit records. A partition that cannot be read is
+// reported, and the others go on.
+func (p *Program) printRecords(ctx context.Context, reader *millstream.Reader, out io.Writer, form recordForm, limit int64) error {
 	var line []byte
-	for n := int64(0); limit < 0 || n < limit; n++ {
+	var lost error
+	for n := int64(0); limit < 0 || n < limit; {
 		r, err := reader.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF):
+			return lost
+		case ofPartition(err):
+			p.report(err)
+			lost = errReported
+			continue
+		case err != nil:
 			return err
 		}
 		line = form.append(line[:0], r)
 		if _, err := out.Write(line); err != nil {
 			return err
 		}
+		n++
 	}
-	return nil
+	return lost
+}
+
+// ofPartition tells whether an error of a reader is about one partition.
+func ofPartition(err error) bool {
+	if e, ok := errors.AsType[*millstream.Error](err); ok {
+		return e.Partition >= 0
+	}
+	_, damaged := errors.AsType[*millstream.DamagedError](err)
+	return damaged
 }
 
 // liveDelay is how long written bytes may wait for others: short enough to be

@@ -49,8 +49,14 @@ func (e *hintError) Error() string { return e.err.Error() + "; " + e.hint }
 // Unwrap returns the error.
 func (e *hintError) Unwrap() error { return e.err }
 
+// errReported says that a command failed and has said why.
+var errReported = errors.New("reported already")
+
 // report prints an error as one line on standard error.
 func (p *Program) report(err error) {
+	if errors.Is(err, errReported) {
+		return
+	}
 	label := "error:"
 	if p.colour(p.Err) {
 		label = "\x1b[31merror:\x1b[0m"
@@ -132,6 +138,9 @@ func requestErrorOf(err error) *pb.RequestError {
 // clientError is what the Go client made its error of.
 func clientError(e *millstream.Error) *pb.RequestError {
 	re := &pb.RequestError{Code: uint32(e.Code), Reason: e.Reason, Message: e.Message, Retryable: e.Retryable}
+	if e.Partition >= 0 && e.Topic != "" {
+		re.Message = fmt.Sprintf("%s/%d: %s", e.Topic, e.Partition, e.Message)
+	}
 	switch {
 	case e.Field != nil:
 		re.Detail = &pb.RequestError_Field{Field: e.Field}

@@ -100,7 +100,7 @@ func TestQuickstart(t *testing.T) {
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that its trap runs
 	cmd.WaitDelay = patience
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"),
+	cmd.Env = append(os.Environ(), quickExit, "PATH="+filepath.Join(dir, "bin")+":"+os.Getenv("PATH"),
 		"MILLSTREAM_ADDR="+grpc, "MILLSTREAM_GRPC_ADDR="+grpc, "MILLSTREAM_HTTP_ADDR="+http)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

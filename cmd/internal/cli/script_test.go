@@ -49,7 +49,7 @@ func TestScripts(t *testing.T) {
 		Dir:                "testdata/script",
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
-			env.Vars = append(env.Vars, "TMPDIR="+filepath.Join(env.WorkDir, ".tmp"))
+			env.Vars = append(env.Vars, "TMPDIR="+filepath.Join(env.WorkDir, ".tmp"), quickExit)
 			env.Values[process("dev")] = &background{}
 			env.Values[process("follow")] = &background{}
 			return os.MkdirAll(filepath.Join(env.WorkDir, ".tmp"), 0o755)
@@ -60,6 +60,9 @@ func TestScripts(t *testing.T) {
 		},
 	})
 }
+
+// quickExit keeps the race detector from waiting a second at each exit.
+const quickExit = "GORACE=atexit_sleep_ms=0"
 
 // patience bounds every wait of a script.
 const patience = 30 * time.Second
@@ -112,7 +115,7 @@ func start(ts *testscript.TestScript, key process, both bool, args ...string) *b
 		path = filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], "millstream")
 	}
 	b.cmd, b.out, b.exited = exec.Command(path, args...), newOutput(), make(chan struct{})
-	b.cmd.Dir = ts.MkAbs(".")
+	b.cmd.Dir, b.cmd.Env = ts.MkAbs("."), []string{quickExit}
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "MILLSTREAM_ADDR"} {
 		b.cmd.Env = append(b.cmd.Env, name+"="+ts.Getenv(name))
 	}
