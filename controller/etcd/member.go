@@ -36,6 +36,9 @@ const (
 	walSegmentBytes = 8 << 20
 	// quotaBytes bounds the store; 10,000 partitions take about 5 MiB.
 	quotaBytes = 2 << 30
+	// slowRead is when etcd warns of a read: not of one that merely waited for
+	// the first election, as every start's does.
+	slowRead = time.Second
 	// history is for how long old revisions are kept.
 	history = time.Hour
 	// aloneURL stands for the address of a member that has no peers. Nobody
@@ -136,6 +139,7 @@ func (o Options) config() (*embed.Config, error) {
 	}
 	cfg.TickMs, cfg.ElectionMs = uint(tick.Milliseconds()), uint(10*tick.Milliseconds())
 	cfg.QuotaBackendBytes = quotaBytes
+	cfg.WarningApplyDuration = slowRead
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = "periodic", history.String()
 	cfg.InitialClusterToken = "millstream"
 	peers := o.Peers
