@@ -14,7 +14,10 @@ import (
 	"github.com/millstream-io/millstream/cmd/internal/crash"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+// run returns the exit status.
+func run() int {
 	o := crash.Options{Out: os.Stdout}
 	flag.StringVar(&o.Binary, "millstream", "bin/millstream", "the binary to run")
 	flag.IntVar(&o.Cycles, "cycles", 300, "how often to kill the server")
@@ -32,7 +35,7 @@ func main() {
 	}
 	fmt.Printf("%d passed, %d failed\n", passed, failed)
 	if failed > 0 {
-		stop()
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }

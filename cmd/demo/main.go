@@ -13,14 +13,17 @@ import (
 	"github.com/millstream-io/millstream/cmd/internal/demo"
 )
 
-func main() {
+func main() { os.Exit(run()) }
+
+// run returns the exit status.
+func run() int {
 	binary := flag.String("millstream", "bin/millstream", "the binary to run")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := demo.Run(ctx, *binary, os.Stdout); err != nil {
-		stop()
 		fmt.Fprintln(os.Stderr, "demo:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }

@@ -54,7 +54,7 @@ func TestTheEndIsAwaitedAfterARestart(t *testing.T) {
 func TestTheEndOfWhatIsNotLedIsNotAwaited(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.openOn(e.fs)
-		wantError[*NotLeaderError](t, e.p.AwaitEnd(t.Context()))
+		mustBe[*NotLeaderError](t, e.p.AwaitEnd(t.Context()))
 		if !e.p.Lead(alone(1, replica.Disk)) {
 			t.Fatal("does not lead")
 		}

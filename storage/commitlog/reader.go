@@ -106,7 +106,7 @@ func (l *Log) OffsetForTime(ms int64, limit record.Offset) (record.Offset, bool,
 
 // searchTime looks through the segments of a view. again means that the view
 // is not current any more.
-func (l *Log) searchTime(v *view, ms int64, end record.Offset) (off record.Offset, found bool, err error, again bool) { //nolint:revive // again is no result of the search.
+func (l *Log) searchTime(v *view, ms int64, end record.Offset) (off record.Offset, found bool, err error, again bool) {
 	start := l.Start()
 	if first := v.find(start); first == nil && start < end {
 		return 0, false, l.missing(start), l.view.Load() != v

@@ -43,7 +43,7 @@ func Run(ctx context.Context, binary string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // it is in the temporary directory
 	t := &tour{binary: binary, out: out}
 	start := time.Now()
 	if t.server, err = devserver.Start(ctx, binary, dir); err != nil {
@@ -65,7 +65,7 @@ func Run(ctx context.Context, binary string, out io.Writer) error {
 	return nil
 }
 
-func (t *tour) say(format string, args ...any) { fmt.Fprintf(t.out, format+"\n", args...) }
+func (t *tour) say(format string, args ...any) { _, _ = fmt.Fprintf(t.out, format+"\n", args...) }
 
 func since(start time.Time) time.Duration { return time.Since(start).Round(time.Millisecond) }
 
@@ -152,7 +152,7 @@ func (t *tour) rest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // it was read
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
 		return err

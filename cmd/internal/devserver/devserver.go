@@ -63,8 +63,8 @@ func freeAddr() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	addr := l.Addr().String()
+	return addr, l.Close()
 }
 
 // waitReady asks /readyz until it answers 200, for at most 30 s.
@@ -86,7 +86,7 @@ func (s *Server) waitReady(ctx context.Context) error {
 		}
 		select {
 		case <-s.exited:
-			return fmt.Errorf("the server stopped before it was ready (%v):\n%s", s.err, s.output.String())
+			return fmt.Errorf("the server stopped before it was ready (%w):\n%s", s.exitError(), s.output.String())
 		case <-ctx.Done():
 			return fmt.Errorf("the server did not become ready: %w", ctx.Err())
 		case <-tick.C:
@@ -116,6 +116,14 @@ func (s *Server) Stop() error {
 func (s *Server) Kill() {
 	_ = s.cmd.Process.Kill() // it may be gone already
 	<-s.exited
+}
+
+// exitError says how the process ended. REQUIRES: it has.
+func (s *Server) exitError() error {
+	if s.err == nil {
+		return errors.New("exit status 0")
+	}
+	return s.err
 }
 
 // Output returns what the server has printed. REQUIRES: it has ended.

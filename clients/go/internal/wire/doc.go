@@ -43,7 +43,7 @@ func (e *CorruptBatchError) Error() string {
 // field is one field of a message. Of varint and bytes, and of fixed widths,
 // the one is set that the wire type says.
 type field struct {
-	number   protowire.Number
+	number   int32 // not a protowire.Number, whose constants are no cases of a switch
 	kind     protowire.Type
 	number64 uint64
 	bytes    []byte
@@ -57,7 +57,7 @@ func next(b []byte) (f field, ok bool) {
 	if n < 0 {
 		return field{}, false
 	}
-	f = field{number: num, kind: kind}
+	f = field{number: int32(num), kind: kind}
 	m := 0
 	switch kind {
 	case protowire.VarintType:
