@@ -186,7 +186,7 @@ func (l *Log) loadCheckpoint() (facts, bool, error) {
 	defer slots.Close() //nolint:errcheck // Nothing was written.
 	payload, err := slots.Load()
 	if err != nil {
-		return facts{}, false, nil //nolint:nilerror // None, or none that is good.
+		return facts{}, false, nil // None, or none that is good.
 	}
 	f, ok := parseFacts(payload)
 	return f, ok, nil
