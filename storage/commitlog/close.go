@@ -41,7 +41,7 @@ func (l *Log) Close() error {
 		return nil
 	}
 	if err := l.enter(); err != nil {
-		return nil //nolint:nilerror // Closed meanwhile.
+		return nil // Closed meanwhile.
 	}
 	defer l.leave()
 	var err error

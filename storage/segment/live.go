@@ -121,7 +121,7 @@ func (s *Segment) readPartial(to Point) (*Index, error) {
 	head, size, err := record.PeekLogBatch(b[:n])
 	if err != nil || int64(x.last.position)+int64(size) != x.End.Position ||
 		head.End() != x.End.Offset || head.CRC != x.last.crc {
-		return nil, nil //nolint:nilerror,nilnil // It is of another log: none is an answer.
+		return nil, nil // It is of another log: none is an answer.
 	}
 	return x, nil
 }
