@@ -9,7 +9,9 @@ package servertest
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,7 +63,7 @@ type Server struct {
 	t          testing.TB
 	o          Options
 	controller *controllertest.Controller
-	listener   *rpc.InProcess
+	listener   atomic.Pointer[rpc.InProcess] // replaced by Restart
 	stop       func()
 	epoch      int64 // of the last incarnation of the broker
 }
@@ -120,14 +122,15 @@ func (s *Server) start(reg prometheus.Registerer) {
 	s.check(err)
 	services.Register(server)
 	server.OnDrain(services.Drain)
-	s.listener = rpc.ListenInProcess()
+	listener := rpc.ListenInProcess()
+	s.listener.Store(listener)
 	s.Conn = s.Dial()
 
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 3) // one from each goroutine
 	go func() { ended <- ignore(s.Metadata.Run(ctx), context.Canceled) }()
 	go func() { ended <- b.Run(ctx) }()
-	go func() { ended <- server.Serve(s.listener) }()
+	go func() { ended <- server.Serve(listener) }()
 	s.stop = sync.OnceFunc(func() {
 		server.Stop(context.Background())
 		_ = s.Conn.Close()
@@ -166,10 +169,18 @@ func (s *Server) await(ended chan error) {
 // Dial returns another connection; it is closed with the test.
 func (s *Server) Dial(opts ...grpc.DialOption) *grpc.ClientConn {
 	s.t.Helper()
-	conn, err := s.listener.Dial(opts...)
+	conn, err := s.listener.Load().Dial(opts...)
 	s.check(err)
 	s.t.Cleanup(func() { _ = conn.Close() })
 	return conn
+}
+
+// Dialer lets a client of its own making connect, whatever its address, also
+// after a Restart.
+func (s *Server) Dialer() grpc.DialOption {
+	return grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		return s.listener.Load().DialContext(ctx)
+	})
 }
 
 // CreateTopic creates a topic with settings given as name, value, name, value.
