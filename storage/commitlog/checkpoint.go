@@ -116,49 +116,81 @@ func (l *Log) storeCheckpoint() error {
 	if l.active == nil && len(l.view.Load().segments) == 0 {
 		return nil // There is nothing to say yet, and no directory entry to say it in.
 	}
-	if l.slots == nil {
-		slots, err := checkpoint.OpenSlots(l.o.FS, l.path(checkpointFile))
-		if err != nil {
+	slots := l.slots.Load()
+	if slots == nil {
+		var err error
+		if slots, err = checkpoint.OpenSlots(l.o.FS, l.path(checkpointFile)); err != nil {
 			return writeError("open checkpoint", err)
 		}
-		l.slots = slots
+		l.slots.Store(slots)
 	}
 	f := l.facts()
 	l.stored = f.append(l.stored[:0])
-	if err := l.slots.Store(l.stored); err != nil {
+	if err := slots.Store(l.stored); err != nil {
 		return writeError("store checkpoint", err)
 	}
 	l.unsaid.Store(true)
 	return nil
 }
 
-// slotCopies is how often a fact is stored that older slots must not
-// contradict: once for each of checkpoint.Slots.
-const slotCopies = 3
-
 // storeEverywhere stores the checkpoint so that no older one is left, not even
 // behind a damaged slot. DURABLE.
 func (l *Log) storeEverywhere() error {
-	for range slotCopies {
+	for range checkpoint.SlotCount {
 		if err := l.storeCheckpoint(); err != nil {
 			return err
 		}
-		if err := l.slots.Sync(); err != nil {
-			return l.fail(&segment.SyncError{File: l.path(checkpointFile), Err: err})
+		if err := l.syncSlots(l.slots.Load()); err != nil {
+			return l.checkpointUnsynced(err)
 		}
 	}
 	l.unsaid.Store(false)
 	return nil
 }
 
+// syncSlots syncs the checkpoint file, and its name if nobody did. It waits
+// for another who does.
+func (l *Log) syncSlots(slots interface{ Sync() error }) error {
+	l.slotSync <- struct{}{}
+	defer func() { <-l.slotSync }()
+	if err := slots.Sync(); err != nil || l.named.Load() {
+		return err
+	}
+	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+		return err
+	}
+	l.named.Store(true)
+	return nil
+}
+
+func (l *Log) checkpointUnsynced(err error) error {
+	return l.fail(&segment.SyncError{File: l.path(checkpointFile), Err: err})
+}
+
+// closeSlots closes the checkpoint file. What was stored is in it;
+// SyncCheckpoint makes it durable all the same.
+func (l *Log) closeSlots() error {
+	if slots := l.slots.Swap(nil); slots != nil {
+		return slots.Close()
+	}
+	return nil
+}
+
 // SyncCheckpoint makes the stored checkpoint durable. Its caller does so about
 // every second. It may be called beside everything.
 func (l *Log) SyncCheckpoint() error {
-	if l.closed.Load() || !l.unsaid.Swap(false) {
+	if l.closed.Load() || l.failed.Load() != nil || !l.unsaid.Swap(false) {
 		return nil
 	}
-	// WHY: by a descriptor of its own, for the writer's is not to be shared,
-	// and a sync through any of them is a sync of the file.
+	if slots := l.slots.Load(); slots != nil {
+		if err := l.syncSlots(slots); err == nil {
+			return nil
+		} else if !errors.Is(err, os.ErrClosed) {
+			return l.checkpointUnsynced(err)
+		}
+	}
+	// The log is idle, so the file is not open. A sync through any descriptor
+	// is a sync of the file.
 	f, err := l.o.FS.OpenFile(l.path(checkpointFile), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -167,8 +199,8 @@ func (l *Log) SyncCheckpoint() error {
 		l.unsaid.Store(true)
 		return writeError("sync checkpoint", err)
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return l.fail(&segment.SyncError{File: l.path(checkpointFile), Err: err})
+	if err := errors.Join(l.syncSlots(f), f.Close()); err != nil {
+		return l.checkpointUnsynced(err)
 	}
 	return nil
 }
@@ -186,7 +218,7 @@ func (l *Log) loadCheckpoint() (facts, bool, error) {
 	defer slots.Close() //nolint:errcheck // Nothing was written.
 	payload, err := slots.Load()
 	if err != nil {
-		return facts{}, false, nil // None, or none that is good.
+		return facts{}, false, nil //nolint:nilerror // None, or none that is good.
 	}
 	f, ok := parseFacts(payload)
 	return f, ok, nil

@@ -18,10 +18,7 @@ func (l *Log) Idle() bool {
 }
 
 func (l *Log) rest() bool {
-	if l.slots != nil {
-		_ = l.slots.Close() // What was stored is in the file; SyncCheckpoint syncs it.
-		l.slots = nil
-	}
+	_ = l.closeSlots() // Nothing depends on it.
 	if l.active != nil {
 		l.active.Rewind()
 	}
@@ -58,10 +55,7 @@ func (l *Log) Close() error {
 		err = errors.Join(err, l.SyncCheckpoint())
 	}
 	l.closed.Store(true)
-	if l.slots != nil {
-		err = errors.Join(err, l.slots.Close())
-		l.slots = nil
-	}
+	err = errors.Join(err, l.closeSlots())
 	for _, s := range l.view.Load().segments {
 		s.Retire()
 	}

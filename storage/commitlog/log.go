@@ -42,9 +42,14 @@ type Log struct {
 	// nextStart is the log start that checkpoints say: start, or what start
 	// will be once that is durable.
 	nextStart record.Offset
-	slots     *checkpoint.Slots
-	stored    []byte      // scratch: the checkpoint
-	unsaid    atomic.Bool // the checkpoint was stored since it was synced
+	stored    []byte // scratch: the checkpoint
+
+	// slots is the open checkpoint file; nil: it is not open. The writer opens
+	// and closes it. slotSync holds a token while someone syncs it.
+	slots    atomic.Pointer[checkpoint.Slots]
+	slotSync chan struct{}
+	unsaid   atomic.Bool // the checkpoint was stored since it was synced
+	named    atomic.Bool // the name of the checkpoint file is durable
 }
 
 // view is what the log consists of. It is never changed.

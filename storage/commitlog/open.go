@@ -50,7 +50,7 @@ type Recovery struct {
 // that the disk cannot be read, or not be written to where it must be.
 func Open(o Options) (*Log, Recovery, error) {
 	o = o.withDefaults()
-	l := &Log{o: o}
+	l := &Log{o: o, slotSync: make(chan struct{}, 1)}
 	l.config.Store(&o.Config)
 	l.shared = segment.Options{
 		FS: o.FS, Dir: o.Dir, Files: o.Files,

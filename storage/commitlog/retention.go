@@ -98,7 +98,7 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 		return 0, nil
 	}
 	l.nextStart = off
-	if err := l.storeStart(); err != nil {
+	if err := l.storeEverywhere(); err != nil {
 		l.nextStart = l.Start()
 		return 0, err
 	}
@@ -125,16 +125,4 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 		l.o.Observer.Removed(n, bytes)
 	}
 	return n, nil
-}
-
-// storeStart makes the log start durable, even where no checkpoint was stored
-// yet.
-func (l *Log) storeStart() error {
-	if err := l.storeEverywhere(); err != nil {
-		return err
-	}
-	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
-		return l.metadataFailed("store log start", err)
-	}
-	return nil
 }
