@@ -224,3 +224,26 @@ func TestNothingIsAllocated(t *testing.T) {
 		}
 	}
 }
+
+func TestReadingALogBatchAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	h, batch, whole := sampleLogBatch()
+	dst := make([]byte, 0, MaxHeaderSize)
+	crc := UpdateCRC(0, batch)
+	if n := testing.AllocsPerRun(50, func() {
+		dst = AppendLogBatchHeader(dst[:0], &h, len(batch), crc)
+		if _, _, _, err := ParseLogBatch(whole); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := PeekLogBatch(whole); err != nil {
+			t.Fatal(err)
+		}
+		if err := VerifyCRC(whole); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
