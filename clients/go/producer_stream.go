@@ -178,6 +178,7 @@ func (p *Producer) request(b *batch, restart bool) *transport.Outgoing {
 	h := wire.ProduceHeader{
 		CorrelationID: b.id, Topic: p.opts.Topic, TopicID: p.topic.GetTopicId(), Partition: b.lane.partition,
 		Acks: int32(p.opts.Acks), BatchCRC: b.crc, Restart: restart,
+		MinRevision: p.topic.GetRevision(), // a broker that restarts may not know the topic yet
 	}
 	header := h.AppendTo(make([]byte, 0, h.Size()), len(b.bytes))
 	return &transport.Outgoing{Bytes: mem.BufferSlice{mem.SliceBuffer(header), b.message()}}

@@ -75,7 +75,7 @@ func TestBatchesCarryTheirChecksumAndTheTopicsIdentity(t *testing.T) {
 	if q.GetBatchCrc32C() != crc32.Checksum(batch, crc32.MakeTable(crc32.Castagnoli)) {
 		t.Error("the CRC is not that of the batch")
 	}
-	if string(q.GetTopicId()) != "0123456789abcdef" || q.GetAcks() != pb.Acks_ACKS_NONE || q.GetRestart() || q.GetTransactionalId() != "" {
+	if string(q.GetTopicId()) != "0123456789abcdef" || q.GetMinRevision() != 42 || q.GetAcks() != pb.Acks_ACKS_NONE || q.GetRestart() || q.GetTransactionalId() != "" {
 		t.Errorf("request is %v", q)
 	}
 	if err := p.Close(inTime(t)); err != nil {

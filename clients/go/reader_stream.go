@@ -109,7 +109,7 @@ func (r *Reader) serve(s *fetchStream) (received bool, err error) {
 func (r *Reader) ask(s *fetchStream) {
 	granted := int64(-1)
 	for r.subs.remaining() > 0 {
-		m, wait := r.subs.due(&r.opts, r.topic.GetTopicId())
+		m, wait := r.subs.due(&r.opts, r.topic)
 		freed := r.freed.Load()
 		if total := max(s.base+freed, 0); len(m.Subscribe)+len(m.Unsubscribe) > 0 || total > granted {
 			r.asked.Store(freed)

@@ -194,7 +194,13 @@ func TestResumingNamesTheEpochOfTheLastRecord(t *testing.T) {
 	s := faketest.New(t, "t", 1, nil)
 	fill(s.Log("t", 0), 0, 30)
 	positions := make(chan *pb.FetchPosition, 2)
-	s.OnFetch = func(sub *pb.FetchSubscription) *pb.RequestError { positions <- sub.GetPosition(); return nil }
+	s.OnFetch = func(sub *pb.FetchSubscription) *pb.RequestError {
+		if string(sub.GetTopicId()) != "0123456789abcdef" || sub.GetMinRevision() != 42 {
+			t.Errorf("subscribed with %v", sub)
+		}
+		positions <- sub.GetPosition()
+		return nil
+	}
 	r := newReader(t, s, millstream.ReaderOptions{})
 	wantNext(t, r, 0, 30)
 	<-positions

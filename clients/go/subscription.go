@@ -101,7 +101,7 @@ func (q *subscriptions) end(partition uint32) {
 
 // due returns what is to be asked for now, without credit, and how long it is
 // until more is; 0: there is none.
-func (q *subscriptions) due(o *ReaderOptions, topicID []byte) (m *pb.FetchRequest, wait time.Duration) {
+func (q *subscriptions) due(o *ReaderOptions, topic *pb.Topic) (m *pb.FetchRequest, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var now time.Time
@@ -129,8 +129,9 @@ func (q *subscriptions) due(o *ReaderOptions, topicID []byte) (m *pb.FetchReques
 		}
 		q.byID[s.id] = s
 		m.Subscribe = append(m.Subscribe, &pb.FetchSubscription{
-			SubscriptionId: s.id, Topic: o.Topic, TopicId: topicID, Partition: s.partition, Position: s.position().message(),
+			SubscriptionId: s.id, Topic: o.Topic, TopicId: topic.GetTopicId(), Partition: s.partition, Position: s.position().message(),
 			UntilEnd: o.UntilEnd, MaxFrameBytes: uint32(o.FrameBytes),
+			MinRevision: topic.GetRevision(), // a broker that restarts may not know the topic yet
 		})
 	}
 	return m, wait

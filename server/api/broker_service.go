@@ -125,6 +125,9 @@ func (s *BrokerService) snapshot(ctx context.Context, revision int64) (*metadata
 }
 
 func waitRevision(ctx context.Context, m *metadata.Mirror, revision int64, l Limits) (*metadata.Snapshot, error) {
+	// Before its first snapshot a broker knows of nothing, not even that a topic
+	// does not exist.
+	revision = max(revision, 1)
 	if s := m.Current(); s.Revision >= revision {
 		return s, nil
 	}

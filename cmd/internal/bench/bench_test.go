@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,14 +67,17 @@ func TestWorkIsSharedOut(t *testing.T) {
 			t.Errorf("3 shares of %d are %d", n, sum)
 		}
 	}
-	var left atomic.Int64
-	left.Store(1000)
-	sum := int64(0)
-	for n := take(&left); n > 0; n = take(&left) {
-		sum += n
+}
+
+func TestReadersStopWhenTheyHaveReadEnoughTogether(t *testing.T) {
+	alone, shared := quota{want: 3}, quota{want: 3, shared: true}
+	for own := int64(1); own <= 3; own++ {
+		if alone.reached(own) != (own == 3) || shared.reached(1) != (own == 3) {
+			t.Errorf("record %d: stopped too early or too late", own)
+		}
 	}
-	if sum != 1000 || left.Load() != 0 {
-		t.Errorf("took %d, left %d", sum, left.Load())
+	if !shared.reached(1) {
+		t.Error("a reader that was not the last does not stop")
 	}
 }
 

@@ -13,9 +13,6 @@ import (
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
-// claim is how many records a reader takes from the common count at once.
-const claim = 256
-
 // sampleReads is how many calls of Next share one measured wait; it is prime,
 // so that it does not beat with the size of batches.
 const sampleReads = 61
@@ -49,8 +46,7 @@ func consume(ctx context.Context, o *Options) (r Result, first, err error) {
 	readers := min(o.Connections, int(topic.GetTopic().GetPartitionCount()))
 	hist := newHistogram()
 	reads := make([]reading, readers)
-	var left atomic.Int64
-	left.Store(o.Records)
+	enough := quota{want: o.Records, shared: readers > 1}
 	start := time.Now()
 	var wg sync.WaitGroup
 	for i := range reads {
@@ -58,7 +54,7 @@ func consume(ctx context.Context, o *Options) (r Result, first, err error) {
 		for p := uint32(i); p < topic.GetTopic().GetPartitionCount(); p += uint32(readers) {
 			opts.Partitions = append(opts.Partitions, p)
 		}
-		wg.Go(func() { reads[i] = read(ctx, clients[i], opts, &left, hist) })
+		wg.Go(func() { reads[i] = read(ctx, clients[i], opts, &enough, hist) })
 	}
 	wg.Wait()
 	took := time.Since(start)
@@ -89,26 +85,19 @@ type reading struct {
 }
 
 // read reads until there is nothing left to read.
-func read(ctx context.Context, c *millstream.Client, o millstream.ReaderOptions, left *atomic.Int64, hist *histogram) (done reading) {
+func read(ctx context.Context, c *millstream.Client, o millstream.ReaderOptions, enough *quota, hist *histogram) (done reading) {
 	r, err := c.NewReader(ctx, o)
 	if err != nil {
 		return reading{err: err}
 	}
 	defer r.Close()
-	mine := int64(0)
-	for i := 0; ; i++ {
-		if mine == 0 {
-			if mine = take(left); mine == 0 {
-				return done
-			}
-		}
+	for i := int64(0); ; i++ {
 		var at time.Time
 		if i%sampleReads == 0 {
 			at = time.Now()
 		}
 		record, err := r.Next(ctx)
 		if err != nil {
-			left.Add(mine)
 			if !errors.Is(err, io.EOF) {
 				done.err = err
 			}
@@ -117,21 +106,26 @@ func read(ctx context.Context, c *millstream.Client, o millstream.ReaderOptions,
 		if i%sampleReads == 0 {
 			hist.add(time.Since(at))
 		}
-		mine--
 		done.records++
 		done.bytes += int64(len(record.Value))
+		if enough.reached(i + 1) {
+			return done
+		}
 	}
 }
 
-// take takes records from the common count: up to claim of them.
-func take(left *atomic.Int64) int64 {
-	for {
-		n := left.Load()
-		if n <= 0 {
-			return 0
-		}
-		if take := min(n, claim); left.CompareAndSwap(n, n-take) {
-			return take
-		}
+// quota is how many records are to be read by all readers together.
+type quota struct {
+	want   int64
+	shared bool // by several readers; one alone counts for itself
+	read   atomic.Int64
+}
+
+// reached counts a record, the own-th of a reader, and reports whether it was
+// one of the last.
+func (q *quota) reached(own int64) bool {
+	if !q.shared {
+		return own >= q.want
 	}
+	return q.read.Add(1) >= q.want
 }

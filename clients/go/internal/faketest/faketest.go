@@ -98,7 +98,7 @@ func New(t *testing.T, topic string, partitions int, config map[string]string) *
 	t.Helper()
 	s := &Server{topics: make(map[string]*Topic)}
 	made := &Topic{Topic: &pb.Topic{
-		Topic: topic, TopicId: []byte("0123456789abcdef"), PartitionCount: uint32(partitions), Config: config,
+		Topic: topic, TopicId: []byte("0123456789abcdef"), Revision: 42, PartitionCount: uint32(partitions), Config: config,
 	}}
 	for range partitions {
 		made.Partitions = append(made.Partitions, &Log{changed: make(chan struct{})})

@@ -14,6 +14,7 @@ const (
 	requestBatchCRC      = 6
 	requestRestart       = 7
 	requestTopicID       = 8
+	requestMinRevision   = 15
 )
 
 // ProduceHeader is everything of a ProduceRequest but its batch.
@@ -26,6 +27,8 @@ type ProduceHeader struct {
 	// BatchCRC is the CRC-32C of the batch's bytes.
 	BatchCRC uint32
 	Restart  bool
+	// MinRevision is the least metadata revision that the client has seen.
+	MinRevision int64
 }
 
 // AppendTo appends the bytes of a ProduceRequest that precede a batch of
@@ -52,12 +55,16 @@ func (h *ProduceHeader) AppendTo(dst []byte, batchLen int) []byte {
 		dst = protowire.AppendTag(dst, requestTopicID, protowire.BytesType)
 		dst = protowire.AppendBytes(dst, h.TopicID)
 	}
+	if h.MinRevision > 0 {
+		dst = protowire.AppendTag(dst, requestMinRevision, protowire.VarintType)
+		dst = protowire.AppendVarint(dst, uint64(h.MinRevision))
+	}
 	dst = protowire.AppendTag(dst, requestBatch, protowire.BytesType)
 	return protowire.AppendVarint(dst, uint64(batchLen))
 }
 
 // Size returns a bound of what AppendTo appends.
-func (h *ProduceHeader) Size() int { return 64 + len(h.Topic) + len(h.TopicID) }
+func (h *ProduceHeader) Size() int { return 80 + len(h.Topic) + len(h.TopicID) }
 
 // Field numbers of ProduceResponse and Ack.
 const (

@@ -18,7 +18,7 @@ func TestProduceHeaderAndBatchAreAProduceRequest(t *testing.T) {
 	}
 	h := ProduceHeader{
 		CorrelationID: 1 << 40, Topic: "orders", TopicID: []byte("0123456789abcdef"), Partition: 300,
-		Acks: int32(pb.Acks_ACKS_LEADER), BatchCRC: crc32.Checksum(batch, Castagnoli), Restart: true,
+		Acks: int32(pb.Acks_ACKS_LEADER), BatchCRC: crc32.Checksum(batch, Castagnoli), Restart: true, MinRevision: 1 << 50,
 	}
 	message := append(h.AppendTo(nil, len(batch)), batch...)
 	if n := len(message) - len(batch); n > h.Size() {
@@ -29,7 +29,7 @@ func TestProduceHeaderAndBatchAreAProduceRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &pb.ProduceRequest{
-		CorrelationId: h.CorrelationID, Topic: h.Topic, TopicId: h.TopicID, Partition: proto.Uint32(300), Restart: true,
+		CorrelationId: h.CorrelationID, Topic: h.Topic, TopicId: h.TopicID, Partition: proto.Uint32(300), Restart: true, MinRevision: 1 << 50,
 		Acks: pb.Acks_ACKS_LEADER, BatchCrc32C: proto.Uint32(h.BatchCRC),
 		Batch: &pb.RecordBatch{Records: []*pb.Record{{Key: []byte("k"), Value: []byte("v")}}},
 	}
