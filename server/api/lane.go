@@ -17,10 +17,12 @@ type lane struct {
 	refusing bool // the last request that receive refused or that no `restart` followed
 	at       *partition.Partition
 	atSnap   *metadata.Snapshot // for which `at` was found
+	topicID  [16]byte           // of the topic in which it was found
 
-	// order is the partition's side of refusing: what fails there fails what is
-	// queued behind it.
-	order partition.Lane
+	// order is the side of `last` of refusing: what fails there fails what is
+	// queued behind it. nil: no partition was found yet.
+	order *partition.Lane
+	last  *partition.Partition
 
 	// Guarded by produceStream.mu.
 	head, tail *unit // not answered, in the order of the stream
@@ -141,5 +143,5 @@ func (s *laneSet) forget() {
 // REQUIRES: produceStream.mu is held: the partition's last Complete was under
 // it, so its side of the lane may be looked at.
 func (l *lane) forgettable() bool {
-	return !l.refusing && l.head == nil && l.inside == 0 && !l.order.Failed()
+	return !l.refusing && l.head == nil && l.inside == 0 && (l.order == nil || !l.order.Failed())
 }

@@ -21,7 +21,6 @@ type intake struct {
 	lanes     laneSet
 	validator record.Validator
 	splitter  wire.Splitter
-	spread    uint32 // rises with each request whose records are spread
 	// nameless is the lane of topics that cannot exist: they never refuse.
 	nameless lane
 }
@@ -106,6 +105,7 @@ func (p *produceStream) plan(r *produceRequest, l *lane, invalid error) {
 		refuse(f)
 		return
 	}
+	r.topic = topic.ID
 	sum, f := p.validate(q, topic)
 	if f != nil {
 		refuse(f)
@@ -177,12 +177,12 @@ func (p *produceStream) submit(u *unit) {
 		if u.Restart = r.wire.Restart; u.Acks != partition.AcksNone {
 			// WHY not with ACKS_NONE: the client does not hear of what fails later, so
 			// it would not know to restart.
-			u.Lane = &l.order
+			u.ordered = true
 		}
-		err := p.append(l, &u.Request)
+		err := p.append(l, u)
 		if errors.Is(err, partition.ErrClosed) {
 			l.at = nil // closed since, perhaps for another one
-			err = p.append(l, &u.Request)
+			err = p.append(l, u)
 		}
 		if err == nil {
 			return
@@ -193,12 +193,15 @@ func (p *produceStream) submit(u *unit) {
 	p.completed(u)
 }
 
-func (p *produceStream) append(l *lane, r *partition.Request) error {
-	at, err := p.route(l)
+func (p *produceStream) append(l *lane, u *unit) error {
+	at, err := p.route(l, u.req.topic)
 	if err != nil {
 		return err
 	}
-	return at.Append(p.ctx, r)
+	if u.ordered {
+		u.Lane = l.order
+	}
+	return at.Append(p.ctx, &u.Request)
 }
 
 // submitUnacknowledged is submit for requests with ACKS_NONE, which are
@@ -221,10 +224,12 @@ func (p *produceStream) submitUnacknowledged(r *produceRequest) {
 	wake(p.answered)
 }
 
-// route returns the partition of a lane.
-func (p *produceStream) route(l *lane) (*partition.Partition, error) {
+// route returns the partition of a lane, in the topic that the request was
+// checked against: another one of that name has other limits, and was not
+// meant (rule K6).
+func (p *produceStream) route(l *lane, id [16]byte) (*partition.Partition, error) {
 	s := p.s.metadata.Current()
-	if l.at != nil && l.atSnap == s {
+	if l.at != nil && l.atSnap == s && l.topicID == id {
 		return l.at, nil
 	}
 	l.at = nil
@@ -232,11 +237,18 @@ func (p *produceStream) route(l *lane) (*partition.Partition, error) {
 	if topic == nil {
 		return nil, noTopic(l.topic.name)
 	}
+	if topic.ID != id {
+		return nil, otherTopic(topic.Name)
+	}
 	at, err := p.s.broker.PartitionOf(topic, l.partition)
 	if err != nil {
 		return nil, err
 	}
-	l.at, l.atSnap = at, s
+	if at != l.last {
+		// The partition before may have requests of the old order still.
+		l.last, l.order = at, new(partition.Lane)
+	}
+	l.at, l.atSnap, l.topicID = at, s, id
 	return at, nil
 }
 

@@ -19,8 +19,7 @@ func (p *produceStream) divide(r *produceRequest, l *lane, topic *metadata.Topic
 		return f
 	}
 	n := uint32(len(topic.Partitions))
-	keyless := record.PartitionID(p.in.spread % n)
-	p.in.spread++
+	keyless := record.PartitionID(p.s.spread.Add(1) % n)
 	split := &p.in.splitter
 	defer split.Release()
 	if err := split.Split(r.wire.Batch, n, keyless); err != nil {

@@ -34,7 +34,8 @@ type produceRequest struct {
 
 	frame frame
 	wire  wire.ProduceRequest
-	bytes int // taken from the budgets
+	topic [16]byte // identity of the topic that it was checked against
+	bytes int      // taken from the budgets
 
 	// units are the appends that the request became: one but for a split. The
 	// first is &first; the others are kept for the next split.
@@ -65,6 +66,8 @@ type unit struct {
 	// records are the indexes of a part's records in the request's batch.
 	records []uint32
 
+	// ordered says that a failure refuses what comes behind it in the lane.
+	ordered bool
 	// fault is why it was refused. It is set before known.
 	fault *rpc.Fault
 	// Guarded by produceStream.mu once the unit is in its lane.
@@ -124,10 +127,14 @@ func (p *produceStream) newRequest() *produceRequest {
 	return r
 }
 
-// recycle puts a request on the free list.
+// recycle puts a request on the free list. What it borrowed is let go: a
+// client may send a message in crumbs, each of them a piece.
 //
 // REQUIRES: mu is held.
-func (p *produceStream) recycle(r *produceRequest) { r.next, p.free = p.free, r }
+func (p *produceStream) recycle(r *produceRequest) {
+	r.wire.Release()
+	r.next, p.free = p.free, r
+}
 
 // release gives back the bytes of a request that is in no lane.
 func (p *produceStream) release(r *produceRequest) {

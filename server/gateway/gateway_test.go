@@ -275,6 +275,8 @@ func TestErrorsCarryReasonAndDetails(t *testing.T) {
 		{"unknown topic", "POST", "/v1/topics/no/records", `{}`, 404, "UNKNOWN_TOPIC_OR_PARTITION", `"no"`},
 		{"unknown topic, read", "GET", "/v1/topics/no/partitions/0/records", "", 404, "UNKNOWN_TOPIC_OR_PARTITION", `"no"`},
 		{"not JSON", "POST", "/v1/topics/t/records", `{`, 400, "MALFORMED_REQUEST", ""},
+		{"two values", "POST", "/v1/topics/t/records", `{} {}`, 400, "MALFORMED_REQUEST", "more follows"},
+		{"rubbish behind the value", "POST", "/v1/topics/t/records", `{} rubbish`, 400, "MALFORMED_REQUEST", "more follows"},
 		{"unknown field", "POST", "/v1/topics/t/records", `{"recrods":[]}`, 400, "MALFORMED_REQUEST", "recrods"},
 		{"unknown parameter", "GET", "/v1/topics/t/partitions/0/records?ofset=3", "", 400, "MALFORMED_REQUEST", "ofset"},
 		{"bad partition", "GET", "/v1/topics/t/partitions/x/records", "", 400, "MALFORMED_REQUEST", "partition"},

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -92,6 +93,9 @@ func (g *Gateway) admitBody(w *writer, r *http.Request) (release func(), st *sta
 		err = checkDepth(body, g.o.Limits.JSONDepth)
 	}
 	if err == nil {
+		err = checkSingle(body)
+	}
+	if err == nil {
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 		return release, nil, 0
 	}
@@ -107,6 +111,23 @@ func (g *Gateway) admitBody(w *writer, r *http.Request) (release func(), st *sta
 		return nil, f.GRPCStatus(), http.StatusBadRequest
 	}
 	return nil, malformed("request body: " + err.Error()), http.StatusBadRequest
+}
+
+var errTrailing = errors.New("more follows the JSON value")
+
+// checkSingle refuses what follows the first JSON value: the decoder would not
+// look at it, and a client would think that it was carried out. Whether the
+// value is good is for the decoder to say.
+func checkSingle(b []byte) error {
+	if json.Valid(b) {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	var first json.RawMessage
+	if d.Decode(&first) == nil && len(bytes.TrimSpace(b[d.InputOffset():])) > 0 {
+		return errTrailing
+	}
+	return nil
 }
 
 // depthError says that a body nests too deep.

@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -342,6 +343,10 @@ func TestTimestampsTooFarAhead(t *testing.T) {
 		if far := wantError[*TimestampError](t, err); far.MaxAheadMs != 3_600_000 || far.TimestampMs-far.NowMs != 3_601_000 {
 			t.Fatalf("%+v", far)
 		}
+		// As far in the past as there is: the difference must not wrap.
+		past := batch("b", 1)
+		past.Summary.HasTimestamp, past.Summary.MaxTimestampMs = true, math.MinInt64
+		e.acked(past)
 		// With append times the producer's do not matter.
 		e.p.SetSettings(Settings{AppendTime: true, MaxAheadMs: 1})
 		e.acked(r)

@@ -222,7 +222,8 @@ func (p *Partition) checkTime(r *Request) error {
 		return nil
 	}
 	now := p.now().UnixMilli()
-	if ahead := r.Summary.MaxTimestampMs - now; ahead > s.MaxAheadMs {
+	// WHY the sign: the difference to one far in the past would wrap.
+	if at := r.Summary.MaxTimestampMs; at > 0 && at-now > s.MaxAheadMs {
 		return &TimestampError{TimestampMs: r.Summary.MaxTimestampMs, NowMs: now, MaxAheadMs: s.MaxAheadMs}
 	}
 	return nil

@@ -117,7 +117,9 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 func (s *Segment) rollback(h *handle, cause error) error {
 	err := h.file.Truncate(s.at.Position)
 	if err == nil {
-		err = h.sync()
+		if err := h.sync(); err != nil {
+			return &SyncError{File: s.path(LogSuffix), Err: err} // final for the directory (rule S6)
+		}
 	}
 	if err != nil {
 		return &RollbackError{File: s.path(LogSuffix), Position: s.at.Position, Write: cause, Rollback: err}

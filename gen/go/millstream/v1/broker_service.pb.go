@@ -985,7 +985,7 @@ type FetchSubscription struct {
 	UntilEnd bool `protobuf:"varint,6,opt,name=until_end,json=untilEnd,proto3" json:"until_end,omitempty"`
 	// In which form to deliver.
 	Form FetchForm `protobuf:"varint,7,opt,name=form,proto3,enum=millstream.v1.FetchForm" json:"form,omitempty"`
-	// Most bytes of records in a frame: 0 is 1 MiB, at least 4 KiB, at most
+	// Most bytes of records in a frame: 0 is 512 KiB, at least 4 KiB, at most
 	// 3 MiB. A frame holds at least one batch (one record in RECORDS form).
 	MaxFrameBytes uint32 `protobuf:"varint,8,opt,name=max_frame_bytes,json=maxFrameBytes,proto3" json:"max_frame_bytes,omitempty"`
 	// The least metadata revision that the client has seen.
