@@ -20,6 +20,7 @@ import (
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/rpc"
 
+	"github.com/millstream-io/millstream/controller/etcd"
 	"github.com/millstream-io/millstream/controller/node"
 )
 
@@ -35,6 +36,7 @@ type Controller struct {
 	// Dir is its directory, for starting it again.
 	Dir string
 
+	node  *node.Node
 	stop  context.CancelFunc
 	ended chan error
 	done  bool
@@ -44,6 +46,40 @@ type Controller struct {
 // Stop. It returns when calls are answered. Replication factor 1 and a session
 // of 10 s unless changed.
 func Start(t testing.TB, change ...func(*node.Options)) *Controller {
+	t.Helper()
+	c := begin(t, change)
+	c.await(t)
+	return c
+}
+
+// quorumTick is the tick of controllers that elect among each other: with the
+// 10 ms of dev a busy machine deposes them all the time.
+const quorumTick = 50 * time.Millisecond
+
+// StartQuorum runs that many controllers of one cluster, as Start does, each
+// with its place in the slice as its identity. REQUIRES: the working directory
+// is the test's own, as after t.Chdir(t.TempDir()): they find each other by
+// sockets in it, whose paths may not be long.
+func StartQuorum(t testing.TB, n int, change ...func(*node.Options)) []*Controller {
+	t.Helper()
+	peers := make([]etcd.Peer, n)
+	for i := range peers {
+		peers[i] = etcd.Peer{ID: int32(i), URL: fmt.Sprintf("unix://c%d:1", i)}
+	}
+	cs := make([]*Controller, n)
+	for i := range cs {
+		cs[i] = begin(t, append([]func(*node.Options){func(o *node.Options) {
+			o.ID, o.Peers, o.ListenPeers, o.Tick = int32(i), peers, peers[i].URL, quorumTick
+		}}, change...))
+	}
+	for _, c := range cs {
+		c.await(t)
+	}
+	return cs
+}
+
+// begin runs a controller and does not wait for it.
+func begin(t testing.TB, change []func(*node.Options)) *Controller {
 	t.Helper()
 	l := rpc.ListenInProcess()
 	o := node.Options{
@@ -63,20 +99,25 @@ func Start(t testing.TB, change ...func(*node.Options)) *Controller {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Controller{
-		Client: controllerv1.NewControllerServiceClient(conn), Conn: conn, Dir: o.DataDir, stop: cancel, ended: make(chan error, 1),
+		Client: controllerv1.NewControllerServiceClient(conn), Conn: conn, Dir: o.DataDir, node: n, stop: cancel, ended: make(chan error, 1),
 	}
 	go func() { c.ended <- n.Run(ctx) }()
 	t.Cleanup(func() { c.Stop(t) })
+	return c
+}
+
+// await returns when calls are answered.
+func (c *Controller) await(t testing.TB) {
+	t.Helper()
 	select {
-	case <-n.Ready():
+	case <-c.node.Ready():
 	case err := <-c.ended:
 		c.done = true
-		cancel()
-		t.Fatalf("the controller ended: %v", errors.Join(err, conn.Close()))
+		c.stop()
+		t.Fatalf("the controller ended: %v", errors.Join(err, c.Conn.Close()))
 	case <-time.After(patience):
 		t.Fatal("the controller does not get ready")
 	}
-	return c
 }
 
 // In makes Start use a directory.

@@ -1,0 +1,82 @@
+package node_test
+
+import (
+	"context"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/rpc"
+
+	"github.com/millstream-io/millstream/controller/controllertest"
+)
+
+// beat sends a broker's heartbeat to one controller after the other until the
+// active one takes it, and returns which that is.
+func beat(ctx context.Context, t *testing.T, cs []*controllertest.Controller, r *controllerv1.HeartbeatRequest) (int, *controllerv1.HeartbeatResponse) {
+	t.Helper()
+	for i := 0; ; i++ {
+		resp, err := cs[i%len(cs)].Client.Heartbeat(ctx, r)
+		switch {
+		case err == nil:
+			return i % len(cs), resp
+		case ctx.Err() != nil || status.Code(err) != codes.Unavailable:
+			t.Fatalf("controller %d answers a heartbeat with %v", i%len(cs), err)
+		case rpc.RequestErrorOf(err).GetReason() != pb.ErrorReason_ERROR_REASON_CONTROLLER_UNAVAILABLE:
+			t.Fatalf("controller %d is not active and says %v", i%len(cs), err)
+		}
+	}
+}
+
+// Three controllers: one is active, all are watched, and when the active one
+// goes another takes over what it began, brokers in their epochs included.
+func TestAnotherControllerTakesOver(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ctx := bounded(t)
+	cs := controllertest.StartQuorum(t, 3)
+	active := -1
+	for i, c := range cs {
+		// Asked of all: one does it, the others say who would.
+		_, err := c.Client.CreateTopic(ctx, &controllerv1.CreateTopicRequest{Topic: "early", ValidateOnly: true})
+		switch status.Code(err) {
+		case codes.FailedPrecondition: // there are no brokers yet
+			active = i
+		case codes.Unavailable:
+		default:
+			t.Fatalf("controller %d says %v", i, err)
+		}
+	}
+	if active < 0 {
+		t.Fatal("no controller is active")
+	}
+	b := controllertest.StartBroker(t, cs[active].Client, 1)
+	made := create(ctx, t, cs[active], "made", 300)
+	others := append(append([]*controllertest.Controller(nil), cs[:active]...), cs[active+1:]...)
+	views := []*view{watch(ctx, t, others[0], nil), watch(ctx, t, others[1], nil)}
+	for _, v := range views {
+		v.until(t, made.GetRevision())
+		if n := len(v.partitions[string(made.GetTopic().GetTopicId())]); n != 300 {
+			t.Errorf("a controller that is not active tells of %d partitions", n)
+		}
+	}
+	cs[active].Stop(t)
+
+	next, resp := beat(ctx, t, others, &controllerv1.HeartbeatRequest{BrokerId: 1, BrokerEpoch: b.Epoch, Revision: b.Epoch, Ready: true})
+	if resp.GetFenced() {
+		t.Error("the broker is fenced because a controller went")
+	}
+	again := create(ctx, t, others[next], "made", 300)
+	if again.GetRevision() != made.GetRevision() {
+		t.Errorf("the same request is answered with revision %d, not %d", again.GetRevision(), made.GetRevision())
+	}
+	more := create(ctx, t, others[next], "more", 1)
+	for _, v := range views {
+		v.until(t, more.GetRevision())
+		if v.snapshots != 1 || len(v.topics) != 2 {
+			t.Errorf("a watch has %d topics after %d snapshots", len(v.topics), v.snapshots)
+		}
+	}
+}
