@@ -176,11 +176,14 @@ func (l *Log) closeSlots() error {
 	return nil
 }
 
-// SyncCheckpoint makes the stored checkpoint durable. Its caller does so about
-// every second. It may be called beside everything.
+// SyncCheckpoint makes the stored checkpoint durable, and what belongs to it.
+// Its caller does so about every second. It may be called beside everything.
 func (l *Log) SyncCheckpoint() error {
-	if l.closed.Load() || l.failed.Load() != nil || !l.unsaid.Swap(false) {
+	if l.closed.Load() || l.failed.Load() != nil {
 		return nil
+	}
+	if err := l.syncEpochs(); err != nil || !l.unsaid.Swap(false) {
+		return err
 	}
 	if slots := l.slots.Load(); slots != nil {
 		if err := l.syncSlots(slots); err == nil {

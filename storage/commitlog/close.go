@@ -29,6 +29,10 @@ func (l *Log) rest() bool {
 	return rested
 }
 
+// keepAtClose is how many bytes of a segment must be without a kept index for
+// Close to write one: so much is read at most, by who needs it.
+const keepAtClose = 1 << 20
+
 // Close syncs the log, stores and syncs its checkpoint, and closes its files,
 // so that the next Open need not read any of it. Readers get ErrClosed. The
 // log is closed even if that fails. A log that has failed is closed without
@@ -48,7 +52,7 @@ func (l *Log) Close() error {
 			err = l.storeCheckpoint()
 		}
 		if l.active != nil {
-			_ = l.active.Keep() // A cache.
+			_ = l.active.Keep(keepAtClose) // A cache.
 		}
 	}
 	if l.failed.Load() == nil {

@@ -298,6 +298,9 @@ func afterKill(disk *memfs.FS, u *user, e *expected) error {
 	if r.Damaged != nil {
 		return fmt.Errorf("damaged: %w", r.Damaged)
 	}
+	if e.written > 0 && (!r.SameBoot || r.DurableEnd < e.written) {
+		return fmt.Errorf("in the same boot all that was acknowledged (%d) is durable: %+v", e.written, r)
+	}
 	return goOn(disk, l, u, e, e.written)
 }
 

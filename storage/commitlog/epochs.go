@@ -2,7 +2,9 @@ package commitlog
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sort"
 
@@ -12,8 +14,8 @@ import (
 )
 
 // epochsFile is the history of leader epochs: a cache of what the log says,
-// replaced without a sync when an epoch begins. After a crash it is believed
-// only if it agrees with the checkpoint (see recoverEpochs).
+// replaced when an epoch begins, and synced with the checkpoint. After a crash
+// it is believed only if it agrees with the checkpoint (see recoverEpochs).
 const epochsFile = "epochs"
 
 func (v *view) lastEpoch() record.LeaderEpoch {
@@ -116,7 +118,26 @@ func (l *Log) storeEpochs(epochs []segment.EpochStart) {
 	}
 	if err := checkpoint.Write(l.o.FS, filepath.Join(l.o.Dir, epochsFile), b, false); err != nil {
 		l.logger.Debug("leader epochs not stored", "err", err)
+		return
 	}
+	l.epochsUnsynced.Store(true)
+}
+
+// syncEpochs makes the stored history durable, with its name. It may be called
+// beside storeEpochs.
+func (l *Log) syncEpochs() error {
+	if !l.epochsUnsynced.Swap(false) {
+		return nil
+	}
+	f, err := l.o.FS.OpenFile(l.path(epochsFile), os.O_RDWR, 0)
+	if err != nil {
+		l.epochsUnsynced.Store(true)
+		return writeError("sync leader epochs", err)
+	}
+	if err := errors.Join(f.Sync(), f.Close(), l.o.FS.SyncDir(l.o.Dir)); err != nil {
+		return l.fail(&segment.SyncError{File: l.path(epochsFile), Err: err})
+	}
+	return nil
 }
 
 // parseEpochs reads what storeEpochs wrote. ENSURES: epochs and offsets rise.

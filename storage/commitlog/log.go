@@ -50,6 +50,8 @@ type Log struct {
 	slotSync chan struct{}
 	unsaid   atomic.Bool // the checkpoint was stored since it was synced
 	named    atomic.Bool // the name of the checkpoint file is durable
+
+	epochsUnsynced atomic.Bool // the history of epochs was stored since it was synced
 }
 
 // view is what the log consists of. It is never changed.

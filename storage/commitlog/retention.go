@@ -97,6 +97,13 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 	if off <= l.Start() {
 		return 0, nil
 	}
+	if off > l.SyncedEnd() {
+		// Else a power loss could leave a log that ends before it starts, and
+		// the start would have to go back.
+		if _, err := l.Sync(); err != nil {
+			return 0, err
+		}
+	}
 	l.nextStart = off
 	if err := l.storeEverywhere(); err != nil {
 		l.nextStart = l.Start()

@@ -1,6 +1,12 @@
 package commitlog
 
-import "github.com/millstream-io/millstream/storage/record"
+import (
+	"cmp"
+	"errors"
+
+	"github.com/millstream-io/millstream/storage/record"
+	"github.com/millstream-io/millstream/storage/segment"
+)
 
 // Sync makes all durable that was appended before the call, and returns the
 // end of what is durable now. It may be called beside Append, by several at
@@ -26,8 +32,15 @@ func (l *Log) Sync() (record.Offset, error) {
 			// The log was truncated or retained meanwhile: look again.
 			continue
 		}
-		err := s.Sync()
+		var err error
+		if !s.Sealed() { // Else it was rolled meanwhile, and synced for that.
+			err = s.Sync()
+		}
 		s.Unpin()
+		var unsynced *segment.SyncError
+		if err != nil && s.Retired() && !errors.As(err, &unsynced) {
+			continue // Its file is gone.
+		}
 		if err != nil {
 			return l.SyncedEnd(), l.writeFailed("sync", err)
 		}
@@ -52,7 +65,10 @@ func (l *Log) synced(m mark, cut uint64) bool {
 	return true
 }
 
-// later reports whether a is behind b, or at its end in the next segment.
+// later reports whether a is behind b: at a greater offset, or at the same one
+// but at the begin of the next segment, or of the first one that there is.
 func later(a, b *mark) bool {
-	return a.at.Offset > b.at.Offset || (a.at.Offset == b.at.Offset && a.base > b.base)
+	return cmp.Or(
+		cmp.Compare(a.at.Offset, b.at.Offset), cmp.Compare(a.base, b.base), cmp.Compare(a.at.Position, b.at.Position),
+	) > 0
 }

@@ -105,9 +105,7 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 	// later one.
 	s.end.Store(int64(s.at.Offset))
 	s.size.Store(s.at.Position)
-	if s.at.Position-s.kept >= keepInterval {
-		_ = s.Keep() // A cache; Keep says why a failure does not matter.
-	}
+	_ = s.Keep(keepInterval) // A cache; Keep says why a failure does not matter.
 	return nil
 }
 
@@ -157,7 +155,7 @@ func (s *Segment) Rewind() {
 	if x == nil || x.count.Load() <= restEntries {
 		return
 	}
-	if s.Keep() == nil && s.kept == s.at.Position {
+	if s.Keep(0) == nil && s.kept == s.at.Position {
 		s.live.Store(newLiveIndex(s.at))
 	}
 }

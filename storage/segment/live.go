@@ -148,13 +148,13 @@ func (s *Segment) extend(x *Index, to int64) (*Index, error) {
 }
 
 // Keep writes the index as far as it is known to the writer, so that it need
-// not be read again. It is only a cache, so it is not synced, and a failure
-// costs only time.
+// not be read again, if at least so many bytes were appended since it did. It
+// is only a cache, so it is not synced, and a failure costs only time.
 //
 // REQUIRES: called by the writer.
-func (s *Segment) Keep() error {
+func (s *Segment) Keep(bytes int64) error {
 	x := s.live.Load()
-	if x == nil || s.at.Position == s.kept {
+	if x == nil || s.at.Position-s.kept < max(1, bytes) {
 		return nil
 	}
 	whole := &Index{End: s.at, last: s.last}
