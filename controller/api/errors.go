@@ -131,6 +131,10 @@ func ofController(err error) *rpc.Fault {
 			Code: codes.ResourceExhausted, Reason: pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, Message: store.ErrFull.Error(),
 			Limit: &pb.LimitViolation{Limit: "bytes of the metadata store"},
 		}
+	case errors.Is(err, store.ErrDiskFull):
+		return &rpc.Fault{
+			Code: codes.ResourceExhausted, Reason: pb.ErrorReason_ERROR_REASON_DISK_FULL, Message: store.ErrDiskFull.Error(), Retryable: true,
+		}
 	case errors.Is(err, errTooManyWatchers):
 		return &rpc.Fault{
 			Code: codes.ResourceExhausted, Reason: pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, Message: err.Error(),

@@ -32,6 +32,7 @@ func TestErrorsOfTheControllerAreMapped(t *testing.T) {
 		{fmt.Errorf("%w: %w", &reconcile.NotActiveError{Active: -1}, context.DeadlineExceeded), codes.Unavailable, pb.ErrorReason_ERROR_REASON_CONTROLLER_UNAVAILABLE, true},
 		{context.DeadlineExceeded, codes.Unknown, pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME, false},
 		{store.ErrFull, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, false},
+		{store.ErrDiskFull, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_DISK_FULL, true},
 		{errTooManyWatchers, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, false},
 		{errDraining, codes.Unavailable, pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, true},
 	} {

@@ -28,6 +28,8 @@ import (
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
 	"go.etcd.io/etcd/server/v3/storage/wal"
 	"go.uber.org/zap"
+
+	"github.com/millstream-io/millstream/controller/store"
 )
 
 const (
@@ -36,6 +38,14 @@ const (
 	walSegmentBytes = 8 << 20
 	// quotaBytes bounds the store; 10,000 partitions take about 5 MiB.
 	quotaBytes = 2 << 30
+	// roomBytes is how much of the quota may be used before nothing new is
+	// taken: what keeps a cluster going needs the rest.
+	roomBytes = quotaBytes / 10 * 7
+	// reservedBytes of disk are taken for the store when it is opened, so that
+	// what must be written can be on a disk that others have filled: etcd ends
+	// the process when it cannot. Nothing new is taken when that much is not
+	// free besides.
+	reservedBytes = 8 << 20
 	// slowRead is when etcd warns of a read: not of one that merely waited for
 	// the first election, as every start's does.
 	slowRead = time.Second
@@ -95,6 +105,7 @@ func (o Options) validate() error {
 type Member struct {
 	etcd   *embed.Etcd
 	client *clientv3.Client
+	dir    string
 	lock   *os.File
 	closed sync.Once
 }
@@ -124,7 +135,10 @@ func Open(o Options) (*Member, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the metadata store in %s: %w", o.Dir, err), lock.Close())
 	}
-	return &Member{etcd: e, client: v3client.New(e.Server), lock: lock}, nil
+	if err := reserve(filepath.Join(cfg.Dir, "member", "snap", "db"), reservedBytes); err != nil {
+		o.Logger.Warn("no disk space is reserved for the metadata store", slog.Any("err", err))
+	}
+	return &Member{etcd: e, client: v3client.New(e.Server), dir: o.Dir, lock: lock}, nil
 }
 
 func (o Options) config() (*embed.Config, error) {
@@ -191,6 +205,22 @@ func (m *Member) Failed() <-chan struct{} { return m.etcd.Server.StopNotify() }
 
 // StoredBytes returns the size of the store on disk, in bytes.
 func (m *Member) StoredBytes() int64 { return m.etcd.Server.Backend().Size() }
+
+// Room returns nil if there is room for new things to keep. It fails with
+// store.ErrFull or store.ErrDiskFull.
+func (m *Member) Room() error {
+	if n := m.StoredBytes(); n > roomBytes {
+		return fmt.Errorf("%w: it has %d bytes of %d", store.ErrFull, n, quotaBytes)
+	}
+	free, err := freeBytes(m.dir)
+	if err != nil {
+		return err
+	}
+	if free < reservedBytes {
+		return fmt.Errorf("%w: %d bytes are free", store.ErrDiskFull, free)
+	}
+	return nil
+}
 
 // Close stops the member and waits until its goroutines have ended. With
 // peers it hands leadership over first. Watches end with an error.

@@ -142,7 +142,7 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 	img := image.New(member, n.o.Logger)
 	loop := reconcile.New(reconcile.Options{
 		ControllerID: n.o.ID, KV: member, Leadership: member, Image: img, SessionTimeout: n.o.SessionTimeout,
-		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Now: n.o.Now, Random: n.o.Random,
+		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Room: member.Room, Now: n.o.Now, Random: n.o.Random,
 		Logger: n.o.Logger,
 	})
 	service := api.New(api.Options{Loop: loop, Image: img, KV: member, Logger: n.o.Logger})

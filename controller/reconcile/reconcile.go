@@ -78,6 +78,8 @@ type Options struct {
 	ReplicationFactor int
 	// MaxPartitions is the most of a cluster.
 	MaxPartitions int
+	// Room fails when the store should take nothing new; nil: never.
+	Room func() error
 	// Now is the time of day, for records; nil: time.Now.
 	Now func() time.Time
 	// Random makes identities; nil: crypto/rand.
@@ -95,6 +97,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.MaxPartitions == 0 {
 		o.MaxPartitions = DefaultMaxPartitions
+	}
+	if o.Room == nil {
+		o.Room = func() error { return nil }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

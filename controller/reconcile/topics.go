@@ -138,6 +138,9 @@ func (a *active) mayCreate(v *image.View, rec *controllerv1.TopicRecord) (store.
 	if after := v.Partitions + int(rec.GetPartitionCount()); after > a.o.MaxPartitions {
 		return store.TopicID{}, &LimitError{Limit: "partitions of the cluster", Most: int64(a.o.MaxPartitions), Actual: int64(after)}
 	}
+	if err := a.o.Room(); err != nil {
+		return store.TopicID{}, err
+	}
 	_, err := placer(v, rec)
 	return store.TopicID{}, err
 }
@@ -174,6 +177,9 @@ func (a *active) updateTopicConfig(ctx context.Context, r *controllerv1.UpdateTo
 	resp := &controllerv1.UpdateTopicConfigResponse{Topic: rec, Revision: old.Revision}
 	if maps.Equal(next, old.Record.GetConfig()) {
 		return resp, nil // which it is again when the request is repeated
+	}
+	if err := a.o.Room(); err != nil {
+		return nil, err
 	}
 	k := store.TopicKey(store.TopicID(rec.GetTopicId()))
 	e := new(store.Edit).Expect(k, old.Revision).Put(k, rec)

@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -264,4 +265,37 @@ func TestATopicIsFinishedWhenItCanBe(t *testing.T) {
 func is[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
+}
+
+// What can wait is refused while there is no room; what makes room is not.
+func TestWithoutRoomNothingNewIsTaken(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		var room atomic.Pointer[error]
+		c := active(t, kv, func(o *reconcile.Options) {
+			o.Room = func() error {
+				if err := room.Load(); err != nil {
+					return *err
+				}
+				return nil
+			}
+		})
+		c.broker(1)
+		c.create(ask("there", 2, "request 1"))
+		before := len(kv.Entries())
+		room.Store(&store.ErrDiskFull)
+		if _, err := within(c.CreateTopic, ask("new", 2, "")); !errors.Is(err, store.ErrDiskFull) {
+			t.Errorf("a topic is created: %v", err)
+		}
+		set := &controllerv1.UpdateTopicConfigRequest{Topic: "there", Set: map[string]string{"durability": "memory"}}
+		if _, err := within(c.UpdateTopicConfig, set); !errors.Is(err, store.ErrDiskFull) {
+			t.Errorf("settings are changed: %v", err)
+		}
+		if after := len(kv.Entries()); after != before {
+			t.Errorf("%d keys, not %d", after, before)
+		}
+		c.create(ask("there", 2, "request 1")) // answered before it ran out
+		if _, err := within(c.DeleteTopic, &controllerv1.DeleteTopicRequest{Topic: "there"}); err != nil {
+			t.Errorf("a topic cannot be deleted: %v", err)
+		}
+	})
 }

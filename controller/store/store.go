@@ -34,6 +34,10 @@ var ErrDeposed = errors.New("another controller is active")
 // ErrFull says that the store takes no more data. Nothing was written.
 var ErrFull = errors.New("the metadata store is full")
 
+// ErrDiskFull says that the disk below the store has too little space left for
+// what can wait. Nothing was written.
+var ErrDiskFull = errors.New("the disk of the metadata store is full")
+
 // CompactedError says that changes since a revision are no longer kept.
 type CompactedError struct {
 	// Asked is the revision that was asked for.
