@@ -14,5 +14,5 @@ func freeBytes(dir string) (uint64, error) {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	return uint64(fs.Bavail) * uint64(fs.Bsize), nil
+	return fs.Bavail * uint64(fs.Bsize), nil
 }
