@@ -22,8 +22,9 @@ const checkpointFile = "checkpoint"
 //	| version | boot id | log start | synced: base, position, | written: base,      |
 //	| 4       | 16      | 8         | offset, epoch, epoch    | position, offset    |
 //	|         |         |           | start, append time, max | 8 + 8 + 8           |
-//	|         |         |           | timestamp, first append |                     |
-//	|         |         |           | 8+8+8+4+8+8+8+8         |                     |
+//	|         |         |           | timestamp, first append,|                     |
+//	|         |         |           | last batch              |                     |
+//	|         |         |           | 8+8+8+4+8+8+8+8+8       |                     |
 //	+---------+---------+-----------+-------------------------+---------------------+
 type facts struct {
 	bootID  [16]byte
@@ -34,7 +35,7 @@ type facts struct {
 
 const (
 	factsVersion = 1
-	factsBytes   = 4 + 16 + 8 + 60 + 24
+	factsBytes   = 4 + 16 + 8 + 68 + 24
 )
 
 func (f *facts) append(dst []byte) []byte {
@@ -49,6 +50,8 @@ func (f *facts) append(dst []byte) []byte {
 	dst = le.AppendUint64(dst, uint64(at.AppendTimeMs))
 	dst = le.AppendUint64(dst, uint64(at.MaxTimestampMs))
 	dst = le.AppendUint64(dst, uint64(at.FirstAppendMs))
+	dst = le.AppendUint32(dst, at.Last.Position)
+	dst = le.AppendUint32(dst, at.Last.CRC)
 	return f.written.appendPlace(dst)
 }
 
@@ -79,7 +82,8 @@ func parseFacts(b []byte) (facts, bool) {
 	f.synced.at.AppendTimeMs = int64(le.Uint64(b[64:]))
 	f.synced.at.MaxTimestampMs = int64(le.Uint64(b[72:]))
 	f.synced.at.FirstAppendMs = int64(le.Uint64(b[80:]))
-	f.written.readPlace(b[88:])
+	f.synced.at.Last = segment.LastBatch{Position: le.Uint32(b[88:]), CRC: le.Uint32(b[92:])}
+	f.written.readPlace(b[96:])
 	ok := f.start >= 0 && f.synced.at.Epoch >= NoEpoch && f.synced.isPlace() && f.written.isPlace()
 	return f, ok
 }

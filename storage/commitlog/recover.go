@@ -110,6 +110,13 @@ func (r *recovery) scanFrom(last found) (segment.Point, error) {
 func (r *recovery) recoverLast(last found, from segment.Point) error {
 	l := r.l
 	s, tail, err := segment.OpenLast(&l.shared, last.base, from)
+	if errors.Is(err, segment.ErrNoPlace) {
+		// Someone put the two together from different times, or the log is
+		// damaged just there. The log wins, but for what the checkpoint says
+		// was durable.
+		l.logger.Warn("checkpoint does not fit the log", "err", err)
+		s, tail, err = segment.OpenLast(&l.shared, last.base, segment.Start(last.base, segment.Point{Epoch: NoEpoch}))
+	}
 	var corrupt *segment.CorruptError
 	if errors.As(err, &corrupt) {
 		return r.unopened(last, from, corrupt)

@@ -98,7 +98,6 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 	x := s.live.Load()
 	for i := range batches {
 		x.add(s.base, &s.at)
-		s.last = lastBatch{position: uint32(s.at.Position), crc: batches[i].Header.CRC}
 		s.at.advance(&batches[i].Header, batches[i].Size)
 	}
 	// The end first: who sees the size sees the end that belongs to it, or a

@@ -21,6 +21,8 @@ var (
 	ErrOffsetOrder = errors.New("offset out of order")
 	// ErrEpochOrder: a batch is of an older leader epoch than one before it.
 	ErrEpochOrder = errors.New("leader epoch falls")
+	// ErrNoPlace: no batch ends where one was said to.
+	ErrNoPlace = errors.New("no batch ends here")
 	// ErrIndex: the index does not belong to the log beside it.
 	ErrIndex = errors.New("the index does not fit the log")
 	// ErrMissing: records that must be there are in no file.

@@ -33,19 +33,10 @@ type Index struct {
 	End Point
 	// Epochs are the leader epochs of its batches and where each is first seen
 	// in this segment.
-	Epochs []EpochStart
-	// last is the last batch before End, by which a partial index shows that
-	// it belongs to the log.
-	last    lastBatch
+	Epochs  []EpochStart
 	entries []entry
 	// damage is what ended the reading of the log from which this was made.
 	damage *CorruptError
-}
-
-// lastBatch is where a batch begins, and its checksum.
-type lastBatch struct {
-	position uint32
-	crc      uint32
 }
 
 // Entries is the number of places that the index knows.
@@ -86,8 +77,8 @@ func appendIndex(dst []byte, info *record.SegmentInfo, x *Index) []byte {
 	dst = le.AppendUint32(dst, uint32(x.End.Epoch))
 	dst = le.AppendUint32(dst, uint32(len(x.Epochs)))
 	dst = le.AppendUint32(dst, uint32(len(x.entries)))
-	dst = le.AppendUint32(dst, x.last.position)
-	dst = le.AppendUint32(dst, x.last.crc)
+	dst = le.AppendUint32(dst, x.End.Last.Position)
+	dst = le.AppendUint32(dst, x.End.Last.CRC)
 	for _, e := range x.Epochs {
 		dst = le.AppendUint32(dst, uint32(e.Epoch))
 		dst = le.AppendUint32(dst, uint32(e.Offset-info.BaseOffset))
@@ -117,7 +108,8 @@ func parseIndex(b []byte, info *record.SegmentInfo) (*Index, error) {
 	x := &Index{End: Point{
 		Position: at(0), Offset: record.Offset(at(1)), AppendTimeMs: at(2), MaxTimestampMs: at(3),
 		FirstAppendMs: at(4), Epoch: record.LeaderEpoch(le.Uint32(b[68:])),
-	}, last: lastBatch{position: le.Uint32(b[80:]), crc: le.Uint32(b[84:])}}
+		Last: LastBatch{Position: le.Uint32(b[80:]), CRC: le.Uint32(b[84:])},
+	}}
 	epochs, entries := int64(le.Uint32(b[72:])), int64(le.Uint32(b[76:]))
 	rest := b[indexHeaderBytes:]
 	if epochs*epochBytes+entries*entryBytes != int64(len(rest)) {

@@ -1,8 +1,6 @@
 package segment
 
 import (
-	"errors"
-	"io"
 	"sync/atomic"
 
 	"github.com/millstream-io/millstream/storage/checkpoint"
@@ -113,15 +111,8 @@ func (s *Segment) readPartial(to Point) (*Index, error) {
 		return nil, err
 	}
 	defer h.release()
-	var b [record.MaxHeaderSize]byte
-	n, err := h.file.ReadAt(b[:], int64(x.last.position))
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	head, size, err := record.PeekLogBatch(b[:n])
-	if err != nil || int64(x.last.position)+int64(size) != x.End.Position ||
-		head.End() != x.End.Offset || head.CRC != x.last.crc {
-		return nil, nil // It is of another log: none is an answer.
+	if fits, err := x.End.fits(h.file); !fits || err != nil {
+		return nil, err // It is of another log: none is an answer.
 	}
 	return x, nil
 }
@@ -157,7 +148,7 @@ func (s *Segment) Keep(bytes int64) error {
 	if x == nil || s.at.Position-s.kept < max(1, bytes) {
 		return nil
 	}
-	whole := &Index{End: s.at, last: s.last}
+	whole := &Index{End: s.at}
 	if x.from.Position > FirstPosition {
 		prefix := x.prefix.Load()
 		if prefix == nil {

@@ -1,6 +1,8 @@
 package segment
 
 import (
+	"errors"
+	"io"
 	"math"
 
 	"github.com/millstream-io/millstream/storage/record"
@@ -26,6 +28,15 @@ type Point struct {
 	MaxTimestampMs int64
 	// FirstAppendMs is the append time of the segment's first batch.
 	FirstAppendMs int64
+	// Last is the batch before, in this segment, by which a point that was
+	// written down shows that it belongs to the log.
+	Last LastBatch
+}
+
+// LastBatch is where a batch begins, and its checksum.
+type LastBatch struct {
+	Position uint32
+	CRC      uint32
 }
 
 // Start returns the point at which a segment with the given base offset
@@ -46,6 +57,7 @@ func (p *Point) advance(h *record.Header, size int64) {
 	if p.IsEmpty() {
 		p.FirstAppendMs = h.AppendTimeMs
 	}
+	p.Last = LastBatch{Position: uint32(p.Position), CRC: h.CRC}
 	p.Position += size
 	p.Offset = h.End()
 	p.Epoch = h.LeaderEpoch
@@ -62,6 +74,22 @@ func (p *Point) accepts(h *record.Header) error {
 		return ErrEpochOrder
 	}
 	return nil
+}
+
+// fits reports whether p is a place in a log, as far as the batch before it
+// tells.
+func (p *Point) fits(f io.ReaderAt) (bool, error) {
+	if p.IsEmpty() {
+		return true, nil
+	}
+	var b [record.MaxHeaderSize]byte
+	n, err := f.ReadAt(b[:], int64(p.Last.Position))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	h, size, err := record.PeekLogBatch(b[:n])
+	return err == nil && int64(p.Last.Position)+int64(size) == p.Position && h.End() == p.Offset &&
+		h.CRC == p.Last.CRC, nil
 }
 
 // EpochStart is where a leader epoch begins in a log.

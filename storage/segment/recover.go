@@ -35,7 +35,7 @@ type Tail struct {
 //
 // The errors are those of reading, *MismatchError,
 // *record.UnsupportedVersionError, and *CorruptError if the file is not as
-// long as from.
+// long as from, or from is no place in it (ErrNoPlace).
 func OpenLast(o *Options, base record.Offset, from Point) (*Segment, Tail, error) {
 	s := newSegment(o, base)
 	s.begin(from, from, from.Position)
@@ -65,13 +65,19 @@ func (s *Segment) scanTail(h *handle, from Point) (Tail, error) {
 	if size < from.Position {
 		return Tail{}, &CorruptError{File: s.path(LogSuffix), Position: size, Offset: from.Offset, Cause: ErrShortened}
 	}
+	fits, err := from.fits(h.file)
+	if err != nil {
+		return Tail{}, err
+	}
+	if !fits {
+		return Tail{}, &CorruptError{File: s.path(LogSuffix), Position: from.Position, Offset: from.Offset, Cause: ErrNoPlace}
+	}
 	tail := Tail{Size: size, Scanned: size - from.Position}
 	x := s.live.Load()
 	scan := NewScanner(h.file, s.path(LogSuffix), from, size)
 	epoch := from.Epoch
 	for before := from; scan.Next(); before = scan.Point() {
 		x.add(s.base, &before)
-		s.last = lastBatch{position: uint32(before.Position), crc: scan.Header().CRC}
 		if e := scan.Header().LeaderEpoch; e > epoch {
 			tail.Epochs = append(tail.Epochs, EpochStart{Epoch: e, Offset: before.Offset})
 			epoch = e

@@ -73,9 +73,8 @@ type Segment struct {
 	summary atomic.Pointer[Point]     // the end of a sealed segment, once known
 
 	// The writer's, meaningful until s is sealed: where the next batch goes,
-	// the batch before that, and how far the index was kept.
+	// and how far the index was kept.
 	at   Point
-	last lastBatch
 	kept int64
 }
 
