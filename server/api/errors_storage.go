@@ -40,7 +40,7 @@ func readFault(err error) *rpc.Fault {
 		{isType[*record.CorruptInfoError], "a segment is damaged at its beginning"},
 		{isType[*checkpoint.CorruptError], "a file beside the log is damaged"},
 		{isError(record.ErrShort, record.ErrUndecodable), "a stored batch cannot be decoded"},
-		{isError(segment.ErrTruncated, segment.ErrShortened), "a segment is shorter than it should be"},
+		{isError(segment.ErrTruncated, segment.ErrShortened, segment.ErrNoPlace), "a segment is shorter than it should be"},
 		{isError(segment.ErrOffsetOrder, segment.ErrEpochOrder), "stored batches are out of order"},
 		{isError(segment.ErrIndex, segment.ErrMissing), "stored records are missing"},
 	} {

@@ -57,6 +57,7 @@ func samples() map[string]struct {
 		"segment.ErrSealed":              {segment.ErrSealed, storageReason},
 		"segment.ErrTruncated":           {segment.ErrTruncated, corruptReason},
 		"segment.ErrShortened":           {segment.ErrShortened, corruptReason},
+		"segment.ErrNoPlace":             {segment.ErrNoPlace, corruptReason},
 		"segment.ErrOffsetOrder":         {segment.ErrOffsetOrder, corruptReason},
 		"segment.ErrEpochOrder":          {segment.ErrEpochOrder, corruptReason},
 		"segment.ErrIndex":               {segment.ErrIndex, corruptReason},
