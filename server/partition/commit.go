@@ -49,10 +49,18 @@ func (p *Partition) append(q *queue) {
 		p.observer.Appended(len(o.group), records, bytes)
 		p.written(q)
 	}
-	if o.core.Advance(p.self, o.core.Epoch(), p.progress()).NeedSync {
+	p.advance()
+	p.commit(false)
+}
+
+// advance tells the core how far the log is, and syncs it if somebody waits
+// for that, or if much is only in memory: a topic at MEMORY would otherwise
+// have all of a segment to sync when it is rolled.
+func (p *Partition) advance() {
+	o := &p.owner
+	if o.core.Advance(p.self, o.core.Epoch(), p.progress()).NeedSync || p.log.SyncDue() {
 		p.sync()
 	}
-	p.commit(false)
 }
 
 func (p *Partition) progress() replica.Progress {
@@ -284,8 +292,6 @@ func (p *Partition) syncEnded(e syncEnd) {
 		p.Fail(e.err)
 		return
 	}
-	if o.core.Advance(p.self, o.core.Epoch(), p.progress()).NeedSync {
-		p.sync() // before the answers, which cost time
-	}
+	p.advance() // before the answers, which cost time
 	p.commit(true)
 }

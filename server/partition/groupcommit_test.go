@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -182,5 +183,26 @@ func TestAllWaitsForTheInSyncReplicas(t *testing.T) {
 		if short := wantError[*NotEnoughReplicasError](t, got[2].Err); short.InSync != 1 || short.Required != 2 {
 			t.Fatalf("%+v", short)
 		}
+	})
+}
+
+// At MEMORY nobody waits for a sync, but what is only in memory does not pile
+// up until a segment is full.
+func TestMuchInMemoryIsSyncedBesideTheWriter(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *env) {
+		e.lead(1, replica.Memory)
+		e.acked(batch("first", 1)) // so that the segment is there
+		h := e.hold(faultfs.Sync)
+		large := strings.Repeat("v", 1<<20-64)
+		for i := range 40 {
+			if r := e.acked(batch(large, 1)); r.Medium != MediumMemory {
+				t.Fatalf("batch %d: acknowledged as %v", i, r.Medium)
+			}
+		}
+		synctest.Wait()
+		if s := e.p.State(); h.calls() != 1 || s.HighWatermark != 41 || s.SyncedEnd >= s.End {
+			t.Fatalf("%d syncs are under way; %+v", h.calls(), s)
+		}
+		h.letGo()
 	})
 }

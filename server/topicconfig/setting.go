@@ -134,7 +134,7 @@ var settings = []setting{
 	}, 1, pib, true, func(c *Config) *int64 { return &c.RetentionBytes }),
 	integer(Entry{
 		Name: "segment.bytes", Default: strconv.Itoa(256 * mib), Unit: "bytes",
-		Meaning: "Size at which a segment is sealed and the next begins; protobuf messages end at 2 GiB.",
+		Meaning: "Size at which a segment is sealed and the next begins; while it waits for the disk it may reach four times that, and 1 GiB at most.",
 		Symptom: "Retention frees space in steps that are too coarse, or there are too many files.",
 	}, 16*kib, gib, false, func(c *Config) *int64 { return &c.SegmentBytes }),
 	integer(Entry{

@@ -176,7 +176,7 @@ func (l *Log) isDue(c *Config, g *group, size int64, records uint32, now int64) 
 	if at.IsEmpty() && len(g.placed) == 0 {
 		return false
 	}
-	if at.Position+g.bytes+size > c.SegmentBytes {
+	if after := at.Position + g.bytes + size; after > c.SegmentBytes && !l.defersRoll(c, g, after) {
 		return true
 	}
 	pending := record.Offset(records)

@@ -55,7 +55,7 @@ func Open(o Options) (*Log, Recovery, error) {
 	l.shared = segment.Options{
 		FS: o.FS, Dir: o.Dir, Files: o.Files,
 		Identity: segment.Identity{ClusterID: o.ClusterID, TopicID: o.TopicID, Partition: o.Partition},
-		MaxBytes: func() int64 { return l.config.Load().SegmentBytes },
+		MaxBytes: func() int64 { return l.config.Load().rollBytes() },
 	}
 	l.logger = o.Logger.With("topic_id", o.TopicID.String(), "partition", uint32(o.Partition))
 	r := recovery{l: l}

@@ -30,7 +30,9 @@ const (
 // Config are the settings of a log that can change while it is open.
 type Config struct {
 	// SegmentBytes is the size at which a segment is rolled, in bytes; 0 means
-	// DefaultSegmentBytes. A larger batch has a segment of its own.
+	// DefaultSegmentBytes. A larger batch has a segment of its own. While much of
+	// a segment is not on disk yet it may grow to four times that, but not
+	// beyond MaxSegmentBytes: see defersRoll.
 	SegmentBytes int64
 	// SegmentAge is the age of its first batch at which a segment is rolled,
 	// when something is appended; 0: never.

@@ -22,6 +22,57 @@ func (l *Log) writeFailed(doing string, err error) error {
 	return writeError(doing, err)
 }
 
+// The bounds of a roll that waits for the disk.
+const (
+	// rollUnsyncedBytes is how much a roll may have to sync: some 10 ms of a
+	// usual disk.
+	rollUnsyncedBytes = 4 << 20
+	// syncAheadBytes is how much may be unsynced before SyncDue says so.
+	syncAheadBytes = 32 << 20
+	// deferredSegments is how many times the segment size a segment may reach
+	// while its roll waits.
+	deferredSegments = 4
+)
+
+// rollBytes is the size at which a segment is rolled whatever that costs.
+func (c *Config) rollBytes() int64 { return min(deferredSegments*c.SegmentBytes, MaxSegmentBytes) }
+
+// defersRoll reports whether a segment that is full, and would have so many
+// bytes after the next batch, is written to all the same.
+//
+// WHY: the next segment must not exist before this one is synced (rule S2), so
+// the writer waits for that sync, and with it all who append: 256 MiB that are
+// only in memory cost half a second. So a roll waits until a sync beside the
+// writer has left little to do, but not for ever: behind a disk that never
+// catches up the writer has to wait.
+func (l *Log) defersRoll(c *Config, g *group, after int64) bool {
+	return after <= c.rollBytes() && l.UnsyncedBytes()+g.bytes > rollUnsyncedBytes
+}
+
+// UnsyncedBytes is how many bytes of the log are only in memory, as far as
+// this process knows. All of them are in the last segment.
+func (l *Log) UnsyncedBytes() int64 {
+	l.marks.Lock()
+	defer l.marks.Unlock()
+	w, s := &l.marks.written, &l.marks.synced
+	if s.at.Offset >= w.at.Offset {
+		return 0
+	}
+	if s.base != w.base { // nothing of this segment is known to be synced
+		return w.at.Position - segment.FirstPosition
+	}
+	return w.at.Position - s.at.Position
+}
+
+// SyncDue tells whether the log should be synced though nobody waits for it:
+// much of it is only in memory, or a full segment waits to be rolled.
+//
+// REQUIRES: called by the writer.
+func (l *Log) SyncDue() bool {
+	n := l.UnsyncedBytes()
+	return n >= syncAheadBytes || n > rollUnsyncedBytes && l.active != nil && l.active.At().Position > l.config.Load().SegmentBytes
+}
+
 // roll seals the active segment, if there is one, and makes the next. If it
 // fails, it can be tried again, or the log has failed.
 //
