@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 
 	"github.com/millstream-io/millstream/server/replica"
+	"github.com/millstream-io/millstream/storage/commitlog"
 	"github.com/millstream-io/millstream/storage/vfs/faultfs"
 	"github.com/millstream-io/millstream/storage/vfs/memfs"
 )
@@ -192,15 +193,16 @@ func TestMuchInMemoryIsSyncedBesideTheWriter(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.lead(1, replica.Memory)
 		e.acked(batch("first", 1)) // so that the segment is there
+		e.p.SetLogConfig(commitlog.Config{SegmentBytes: 8 << 20})
 		h := e.hold(faultfs.Sync)
 		large := strings.Repeat("v", 1<<20-64)
-		for i := range 40 {
+		for i := range 20 {
 			if r := e.acked(batch(large, 1)); r.Medium != MediumMemory {
 				t.Fatalf("batch %d: acknowledged as %v", i, r.Medium)
 			}
 		}
 		synctest.Wait()
-		if s := e.p.State(); h.calls() != 1 || s.HighWatermark != 41 || s.SyncedEnd >= s.End {
+		if s := e.p.State(); h.calls() != 1 || s.HighWatermark != 21 || s.SyncedEnd >= s.End {
 			t.Fatalf("%d syncs are under way; %+v", h.calls(), s)
 		}
 		h.letGo()

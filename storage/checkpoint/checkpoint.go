@@ -98,13 +98,7 @@ func Write(fsys vfs.FS, path string, payload []byte, durable bool) error {
 	if len(payload) > MaxPayload {
 		return &TooLargeError{Path: path, Actual: len(payload), Limit: MaxPayload}
 	}
-	b := make([]byte, headerBytes, headerBytes+len(payload))
-	copy(b, magic)
-	binary.LittleEndian.PutUint32(b[4:], version)
-	binary.LittleEndian.PutUint32(b[8:], uint32(len(payload)))
-	b = append(b, payload...)
-	binary.LittleEndian.PutUint32(b[checksumAt:], fileChecksum(b))
-
+	b := frame(payload)
 	temp := path + TempSuffix
 	if err := writeFile(fsys, temp, b, durable); err != nil {
 		_ = fsys.Remove(temp) // It is of no use; if this fails it does no harm.
@@ -122,16 +116,57 @@ func Write(fsys vfs.FS, path string, payload []byte, durable bool) error {
 	return nil
 }
 
+// Overwrite writes payload over the file at path, or makes it, with one write
+// and no sync. It is for what can be made again: a reader finds the old
+// payload, the new one, or, while it is written and after a crash, a file that
+// Read calls corrupt.
+//
+// WHY: replacing a file frees the old one's blocks, which on some disks waits
+// behind everything that is being written to them.
+func Overwrite(fsys vfs.FS, path string, payload []byte) error {
+	if len(payload) > MaxPayload {
+		return &TooLargeError{Path: path, Actual: len(payload), Limit: MaxPayload}
+	}
+	if err := writeFile(fsys, path, frame(payload), false); err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	return nil
+}
+
+// frame returns the bytes of the file that holds payload.
+func frame(payload []byte) []byte {
+	b := make([]byte, headerBytes, headerBytes+len(payload))
+	copy(b, magic)
+	binary.LittleEndian.PutUint32(b[4:], version)
+	binary.LittleEndian.PutUint32(b[8:], uint32(len(payload)))
+	b = append(b, payload...)
+	binary.LittleEndian.PutUint32(b[checksumAt:], fileChecksum(b))
+	return b
+}
+
+// writeFile gives a file the content b.
 func writeFile(fsys vfs.FS, name string, b []byte, durable bool) error {
-	f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := fsys.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
 	_, err = f.WriteAt(b, 0)
+	if err == nil {
+		err = shorten(f, int64(len(b)))
+	}
 	if err == nil && durable {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
+}
+
+// shorten cuts what a longer content has left behind.
+func shorten(f vfs.File, size int64) error {
+	had, err := f.Size()
+	if err != nil || had <= size {
+		return err
+	}
+	return f.Truncate(size)
 }
 
 // Read returns the payload of the file at path. The errors are ErrNotExist,

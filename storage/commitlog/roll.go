@@ -27,8 +27,6 @@ const (
 	// rollUnsyncedBytes is how much a roll may have to sync: some 10 ms of a
 	// usual disk.
 	rollUnsyncedBytes = 4 << 20
-	// syncAheadBytes is how much may be unsynced before SyncDue says so.
-	syncAheadBytes = 32 << 20
 	// deferredSegments is how many times the segment size a segment may reach
 	// while its roll waits.
 	deferredSegments = 4
@@ -36,6 +34,10 @@ const (
 
 // rollBytes is the size at which a segment is rolled whatever that costs.
 func (c *Config) rollBytes() int64 { return min(deferredSegments*c.SegmentBytes, MaxSegmentBytes) }
+
+// burstBytes is how much may be only in memory before SyncDue says so: half of
+// what rollBytes allows, so that the sync has as much time again.
+func (c *Config) burstBytes() int64 { return c.rollBytes() / 2 }
 
 // defersRoll reports whether a segment that is full, and would have so many
 // bytes after the next batch, is written to all the same.
@@ -52,25 +54,32 @@ func (l *Log) defersRoll(c *Config, g *group, after int64) bool {
 // UnsyncedBytes is how many bytes of the log are only in memory, as far as
 // this process knows. All of them are in the last segment.
 func (l *Log) UnsyncedBytes() int64 {
+	n, _ := l.unsynced()
+	return n
+}
+
+// unsynced returns how many bytes are only in memory, and the position in the
+// last segment up to which it is synced.
+func (l *Log) unsynced() (n, synced int64) {
 	l.marks.Lock()
 	defer l.marks.Unlock()
 	w, s := &l.marks.written, &l.marks.synced
-	if s.at.Offset >= w.at.Offset {
-		return 0
+	switch {
+	case s.at.Offset >= w.at.Offset:
+		return 0, w.at.Position
+	case s.base != w.base: // nothing of this segment is known to be synced
+		return w.at.Position - segment.FirstPosition, segment.FirstPosition
 	}
-	if s.base != w.base { // nothing of this segment is known to be synced
-		return w.at.Position - segment.FirstPosition
-	}
-	return w.at.Position - s.at.Position
+	return w.at.Position - s.at.Position, s.at.Position
 }
 
-// SyncDue tells whether the log should be synced though nobody waits for it:
-// much of it is only in memory, or a full segment waits to be rolled.
-//
-// REQUIRES: called by the writer.
+// SyncDue tells whether the log should be synced though nobody waits for it: a
+// burst has filled memory enough, or the sync after one has made a roll
+// possible but for what came meanwhile, which the next sync makes less.
 func (l *Log) SyncDue() bool {
-	n := l.UnsyncedBytes()
-	return n >= syncAheadBytes || n > rollUnsyncedBytes && l.active != nil && l.active.At().Position > l.config.Load().SegmentBytes
+	c := l.config.Load()
+	n, synced := l.unsynced()
+	return n > rollUnsyncedBytes && (n >= c.burstBytes() || synced >= c.SegmentBytes)
 }
 
 // roll seals the active segment, if there is one, and makes the next. If it

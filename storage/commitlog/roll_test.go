@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/vfs/faultfs"
 	"github.com/millstream-io/millstream/storage/vfs/memfs"
 )
 
@@ -12,7 +13,8 @@ import (
 // of it to sync: the writer, and all who append, would wait for the rest.
 func TestARollWaitsForTheDiskButNotForEver(t *testing.T) {
 	const mib = 1 << 20
-	o := options(memfs.New(), &clock{ms: 1}, 1)
+	disk := faultfs.Wrap(memfs.New())
+	o := options(disk, &clock{ms: 1}, 1)
 	o.Config.SegmentBytes = 8 * mib
 	l, _, err := commitlog.Open(o)
 	if err != nil {
@@ -28,25 +30,46 @@ func TestARollWaitsForTheDiskButNotForEver(t *testing.T) {
 			}
 		}
 	}
-	sync := func() {
+	// sync syncs what is there, and appends while that goes on.
+	sync := func(meanwhile func()) {
 		t.Helper()
-		if _, err := l.Sync(); err != nil || l.UnsyncedBytes() != 0 {
-			t.Fatalf("sync: %v, %d bytes left", err, l.UnsyncedBytes())
+		begun, release := make(chan struct{}), make(chan struct{})
+		disk.Add(&faultfs.Rule{Op: faultfs.Sync, Path: "*.log", Hold: func(faultfs.Op, string) {
+			close(begun)
+			<-release
+		}})
+		ended := make(chan error)
+		go func() {
+			_, err := l.Sync()
+			ended <- err
+		}()
+		<-begun
+		meanwhile()
+		close(release)
+		if err := <-ended; err != nil {
+			t.Fatal(err)
 		}
 	}
 
-	add(8)
-	if l.SyncDue() {
-		t.Fatal("a sync is due of a segment that is not full")
+	add(15)
+	if l.Segments() != 1 || l.SyncDue() {
+		t.Fatalf("full, and a burst may be as long: %d segments, sync due %v", l.Segments(), l.SyncDue())
 	}
-	add(6)
+	add(2)
 	if l.Segments() != 1 || !l.SyncDue() {
-		t.Fatalf("full and not synced: %d segments, sync due %v", l.Segments(), l.SyncDue())
+		t.Fatalf("half of the limit: %d segments, sync due %v", l.Segments(), l.SyncDue())
 	}
-	sync()
+	sync(func() { add(6) })
+	if l.Segments() != 1 || !l.SyncDue() {
+		t.Fatalf("synced but for what came meanwhile: %d segments, sync due %v", l.Segments(), l.SyncDue())
+	}
+	sync(func() { add(1) })
+	if l.SyncDue() {
+		t.Fatal("what a roll may sync itself is due")
+	}
 	add(1)
-	if l.Segments() != 2 || l.SyncDue() {
-		t.Fatalf("full and synced: %d segments, sync due %v", l.Segments(), l.SyncDue())
+	if l.Segments() != 2 {
+		t.Fatalf("full and as good as synced: %d segments", l.Segments())
 	}
 
 	// The second segment holds one batch of the limit of four times 8 MiB.
@@ -57,25 +80,5 @@ func TestARollWaitsForTheDiskButNotForEver(t *testing.T) {
 	add(2)
 	if l.Segments() != 3 || l.UnsyncedBytes() > 2*mib {
 		t.Fatalf("beyond the limit: %d segments, %d bytes unsynced", l.Segments(), l.UnsyncedBytes())
-	}
-}
-
-// Far more than a roll may leave is synced though no segment is full.
-func TestMuchUnsyncedIsDueForASync(t *testing.T) {
-	const mib = 1 << 20
-	l, _, err := commitlog.Open(options(memfs.New(), &clock{ms: 1}, 1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close() //nolint:errcheck // Nothing is left to look at.
-	l.SetConfig(commitlog.Config{SegmentBytes: 64 * mib})
-	value := strings.Repeat("v", mib)
-	for n := 1; n <= 33; n++ {
-		if err := l.Append([]*commitlog.Batch{batch(1, value)}, 1, 0); err != nil {
-			t.Fatal(err)
-		}
-		if l.SyncDue() != (n >= 32) {
-			t.Fatalf("after %d MiB: due %v", n, l.SyncDue())
-		}
 	}
 }

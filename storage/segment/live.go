@@ -167,7 +167,7 @@ func (s *Segment) Keep(bytes int64) error {
 	}
 	whole.entries = append(whole.entries, x.known()...)
 	info := s.o.Identity.Info(s.base)
-	err := checkpoint.Write(s.o.FS, s.path(PartialSuffix), appendIndex(nil, &info, whole), false)
+	err := checkpoint.Overwrite(s.o.FS, s.path(PartialSuffix), appendIndex(nil, &info, whole))
 	if err == nil {
 		s.kept = s.at.Position
 	}

@@ -33,6 +33,9 @@ func (s *Segment) Seal(epochs []EpochStart) error {
 	}
 	whole := &Index{End: s.at, Epochs: epochs}
 	whole.entries = append(append(whole.entries, prefix.entries...), x.known()...)
+	// The partial index says nothing that the index does not, and becomes it.
+	// Without one, or if that fails, the index is a new file.
+	_ = s.o.FS.Rename(s.path(PartialSuffix), s.path(IndexSuffix)+checkpoint.TempSuffix)
 	if err := s.writeIndex(whole); err != nil {
 		return err
 	}
@@ -40,8 +43,6 @@ func (s *Segment) Seal(epochs []EpochStart) error {
 	s.summary.Store(&end)
 	s.sealed.Store(true)
 	s.live.Store(nil)
-	// The partial index says nothing that the index does not.
-	_ = removeFile(s.o.FS, s.path(PartialSuffix))
 	return nil
 }
 
