@@ -42,8 +42,9 @@ type Broker struct {
 	beat chan struct{}
 
 	logs struct {
-		sync.RWMutex // guards byKey; nothing else is done under it
+		sync.RWMutex // guards what follows; nothing else is done under it
 		byKey        map[logKey]*localLog
+		entered      []*localLog // since follow looked last; no more than there are logs
 	}
 }
 

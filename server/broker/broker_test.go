@@ -82,7 +82,7 @@ func TestTheIncarnationIsWrittenBeforeTheFirstAppend(t *testing.T) {
 func TestLookups(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.launch(e.fs)
-		e.cluster.create(1, "flights", 2, nil)
+		e.cluster.announce(1, "flights", 2, nil)
 		if _, _, err := e.b.Partition("flights", 0); wantError[*NotLeaderError](t, err).Leader != -1 {
 			t.Fatalf("before it serves: %v", err)
 		}

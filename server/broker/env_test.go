@@ -114,8 +114,15 @@ func (c *cluster) publishLocked(snapshot bool, changes ...*controllerv1.Metadata
 
 func topicID(n byte) []byte { return append(make([]byte, 15), n) }
 
-// create makes a topic of broker 1 alone.
+// create makes a topic of broker 1 alone and waits until the broker has carried that out.
 func (c *cluster) create(n byte, name string, partitions uint32, config map[string]string) {
+	c.announce(n, name, partitions, config)
+	synctest.Wait()
+}
+
+// announce makes a topic, of which the broker knows before it has done anything
+// about it.
+func (c *cluster) announce(n byte, name string, partitions uint32, config map[string]string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := &controllerv1.TopicRecord{TopicId: topicID(n), Topic: name, PartitionCount: partitions, ReplicationFactor: 1, Config: config}

@@ -57,6 +57,21 @@ func (b *Broker) apply(old, next *metadata.Snapshot) {
 			}
 		}
 	}
+	b.dropBypassed(next)
+}
+
+// dropBypassed drops the logs that requests entered for topics that came and
+// went between two snapshots that follow saw: for it, nothing has changed.
+func (b *Broker) dropBypassed(next *metadata.Snapshot) {
+	b.logs.Lock()
+	entered := b.logs.entered
+	b.logs.entered = nil
+	b.logs.Unlock()
+	for _, l := range entered {
+		if topic := l.want.Load().topic; next.TopicByID(topic.ID) == nil {
+			b.dropTopic(topic, next.Deletion(topic.ID))
+		}
+	}
 }
 
 // openInBackground opens a log that nobody has asked for yet, so that damage
@@ -96,12 +111,14 @@ func (b *Broker) enter(k logKey, w *wanted) *localLog {
 	// A topic leaves the current snapshot before dropTopic takes its logs out
 	// under this lock. So a log that is entered here is taken out later, or not
 	// entered: a look-up with an old snapshot does not bring a deleted log back.
+	// If follow never saw the topic, it finds the log among those entered.
 	if b.mirror.Current().TopicByID(w.topic.ID) == nil {
 		return nil
 	}
 	l := &localLog{b: b, key: k}
 	l.want.Store(w)
 	b.logs.byKey[k] = l
+	b.logs.entered = append(b.logs.entered, l)
 	return l
 }
 

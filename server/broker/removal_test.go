@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -73,6 +74,28 @@ func TestDeleteNowSkipsTheTrash(t *testing.T) {
 		synctest.Wait()
 		if logs, trash := e.names("topics"), e.names("trash"); len(logs) != 0 || len(trash) != 0 {
 			t.Fatalf("topics %q, trash %q", logs, trash)
+		}
+	})
+}
+
+// A topic that came and went while the broker was busy is not left behind,
+// though a client has used it meanwhile.
+func TestATopicThatCameAndWentLeavesNothing(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that the broker sees both at once
+	inBubble(t, func(t *testing.T, e *env) {
+		e.start()
+		e.cluster.announce(1, "flights", 1, nil)
+		p, err := e.b.PartitionOf(e.cluster.mirror.Current().TopicByName("flights"), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.cluster.remove(1, true)
+		synctest.Wait()
+		if _, err := appendTo(p, "late"); !errors.Is(err, partition.ErrClosed) {
+			t.Fatalf("a deleted log answered %v", err)
+		}
+		if logs := e.names("topics"); len(logs) != 0 {
+			t.Fatalf("topics %q", logs)
 		}
 	})
 }
