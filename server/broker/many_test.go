@@ -235,6 +235,7 @@ func TestMetrics(t *testing.T) {
 		for range 5 {
 			e.mustProduce("flights", 1, "x")
 		}
+		synctest.Wait() // the flusher counts a sync after it has told of it
 		families, err := e.b.opts.Registerer.(*prometheus.Registry).Gather()
 		if err != nil {
 			t.Fatal(err)
