@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -125,12 +126,28 @@ func writeError(w http.ResponseWriter, httpStatus int, st *status.Status) {
 
 // restError answers a call that failed.
 func (g *Gateway) restError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
-	st := status.Convert(err)
+	st := restStatus(err)
 	httpStatus := runtime.HTTPStatusFromCode(st.Code())
 	if st.Code() == codes.Unavailable || st.Code() == codes.ResourceExhausted {
 		setRetryAfter(w, st)
 	}
 	writeError(w, httpStatus, st)
+}
+
+// restStatus returns the status of a failed call, with details also if
+// grpc-gateway made it: of a body, a path or a query that it could not read.
+func restStatus(err error) *status.Status {
+	if bad, ok := errors.AsType[*runtime.HTTPStatusError](err); ok && bad.HTTPStatus == http.StatusBadRequest {
+		return malformed(clip(bad.Error()))
+	}
+	st := status.Convert(err)
+	switch {
+	case len(st.Proto().GetDetails()) > 0:
+		return st
+	case st.Code() == codes.InvalidArgument:
+		return malformed(strings.ToValidUTF8(st.Message(), "\uFFFD"))
+	}
+	return withReason(st, reasonOf(st))
 }
 
 // setRetryAfter says in HTTP's words what RetryInfo says in gRPC's.
@@ -159,7 +176,7 @@ func (g *Gateway) routingError(_ context.Context, _ *runtime.ServeMux, _ runtime
 // answers like any failed call, and what grpc-gateway would add is dropped;
 // after it the error is the last line.
 func (g *Gateway) streamError(ctx context.Context, err error) *status.Status {
-	st := status.Convert(err)
+	st := restStatus(err)
 	if w, ok := ctx.Value(writerKey{}).(*writer); ok && w.status == 0 {
 		w.Header().Del("Transfer-Encoding")
 		writeError(w, runtime.HTTPStatusFromCode(st.Code()), st)

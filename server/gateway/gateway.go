@@ -77,6 +77,7 @@ func New(o Options) (*Gateway, error) {
 	}
 	g.rest = runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, newJSON()),
+		runtime.WithMiddlewares(checkParams),
 		runtime.WithErrorHandler(g.restError),
 		runtime.WithStreamErrorHandler(g.streamError),
 		runtime.WithRoutingErrorHandler(g.routingError),

@@ -96,7 +96,7 @@ func (g *Gateway) admitBody(w *writer, r *http.Request) (release func(), st *sta
 		err = checkSingle(body)
 	}
 	if err == nil {
-		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+		r.Body, r.ContentLength = holdBody(body), int64(len(body))
 		return release, nil, 0
 	}
 	release()
