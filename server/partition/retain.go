@@ -20,6 +20,7 @@ func (p *Partition) DeleteRecords(ctx context.Context, before record.Offset) (st
 	p.exclusively(func() {
 		start, err = p.deleteBefore(before)
 	})
+	p.log.RemoveWaste()
 	return start, err
 }
 
@@ -47,6 +48,7 @@ func (p *Partition) Retain(now time.Time) (removed int, err error) {
 			err = p.noteFailure(err)
 		}
 	})
+	p.log.RemoveWaste()
 	return removed, err
 }
 

@@ -69,7 +69,9 @@ func BenchmarkAppend(b *testing.B) {
 						}
 					}
 					if i%1024 == 0 {
-						if _, err := l.Retain(time.Now()); err != nil {
+						_, err := l.Retain(time.Now())
+						l.RemoveWaste()
+						if err != nil {
 							b.Fatal(err)
 						}
 					}

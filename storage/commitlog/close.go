@@ -63,5 +63,8 @@ func (l *Log) Close() error {
 	for _, s := range l.view.Load().segments {
 		s.Retire()
 	}
+	if l.failed.Load() == nil {
+		l.RemoveWaste()
+	}
 	return err
 }

@@ -111,6 +111,7 @@ func (c *crowd) keep() error {
 			return err
 		}
 		c.o.Files.Expire()
+		c.log.RemoveWaste()
 		if synced, end := c.log.SyncedEnd(), c.log.End(); synced > end && c.log.End() >= synced {
 			return fmt.Errorf("synced end %d, end %d", synced, end)
 		}

@@ -172,6 +172,7 @@ func (u *user) deleteBefore() {
 	off := m.Start + record.Offset(u.rng.Int64N(int64(m.End()-m.Start)+1))
 	u.do(func(m *storagetest.Model) { m.StartAt(off) }, func() error {
 		_, err := u.log.DeleteBefore(off)
+		u.log.RemoveWaste()
 		return err
 	})
 }
@@ -186,6 +187,7 @@ func (u *user) retain() {
 	if _, err := u.log.Retain(u.clock.now()); err != nil {
 		u.t.Fatal(err)
 	}
+	u.log.RemoveWaste()
 	u.now.after = u.now.before.Clone()
 	u.now.after.StartAt(u.log.Start())
 	u.now.before = u.now.after

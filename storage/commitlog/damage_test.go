@@ -32,6 +32,7 @@ func filled(t *testing.T) *user {
 	}
 	u.do(func(m *storagetest.Model) { m.StartAt(9) }, func() error {
 		_, err := u.log.DeleteBefore(9)
+		u.log.RemoveWaste()
 		return err
 	})
 	for range 2 {

@@ -11,8 +11,8 @@
 //
 // One writer: Append, TruncateTo, DeleteBefore, Retain, Idle, StoreCheckpoint
 // and Close are never called at the same time as one another; a log panics if
-// they are. Sync and SyncCheckpoint may be called beside them and beside each
-// other; so may all that only asks, and Readers, each of which belongs to one
+// they are. Sync, SyncCheckpoint and RemoveWaste may be called beside them and
+// beside each other; so may all that only asks, and Readers, each of which belongs to one
 // goroutine. Who opened a log closes it, after its last use.
 //
 // # Reading without locks

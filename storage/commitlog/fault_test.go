@@ -92,6 +92,7 @@ func (s *script) truncate() error {
 func (s *script) deleteBefore() error {
 	off := min(s.model.Start+3, s.model.End())
 	start, err := s.log.DeleteBefore(off)
+	s.log.RemoveWaste()
 	s.model.StartAt(start)
 	return err
 }

@@ -35,6 +35,7 @@ type Log struct {
 	writing atomic.Bool           // a writer's call is under way
 
 	marks marks
+	waste waste
 
 	// The writer's.
 	active *segment.Segment // nil: the next append makes one

@@ -149,6 +149,7 @@ func (m *machine) DeleteBefore(t *rapid.T) {
 	off := record.Offset(rapid.Int64Range(0, int64(m.model.End())).Draw(t, "off"))
 	m.model.StartAt(off)
 	start, err := m.log.DeleteBefore(off)
+	m.log.RemoveWaste()
 	if err != nil || start != m.model.Start {
 		t.Fatalf("delete before %d: start %d, want %d: %v", off, start, m.model.Start, err)
 	}
@@ -162,6 +163,7 @@ func (m *machine) Retain(t *rapid.T) {
 	m.log.SetConfig(c)
 	size := m.log.Size()
 	removed, err := m.log.Retain(m.clock.now())
+	m.log.RemoveWaste()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,14 +1,16 @@
 package commitlog
 
 import (
+	"sync"
 	"time"
 
 	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
 )
 
-// DeleteBefore moves the log start to off, durably, and removes the segments
-// that lie below it. It returns the log start, which never goes back.
+// DeleteBefore moves the log start to off, durably, and takes out the segments
+// that lie below it; RemoveWaste removes their files. It returns the log start,
+// which never goes back.
 //
 // The error is an *OffsetOutOfRangeError if off is beyond the end, else as
 // Append's.
@@ -29,8 +31,8 @@ func (l *Log) DeleteBefore(off record.Offset) (record.Offset, error) {
 	return l.Start(), err
 }
 
-// Retain removes the segments that retention lets go, and returns how many.
-// Only whole segments go, and never the one that is written to: if that has
+// Retain takes out the segments that retention lets go, and returns how many;
+// RemoveWaste removes their files. Only whole segments go, and never the one that is written to: if that has
 // had its time, it is sealed first. Removing ends at a segment that cannot be
 // judged, with the error.
 //
@@ -90,7 +92,7 @@ func (l *Log) retainedFrom(c *Config, oldest int64) (record.Offset, error) {
 	return segments[len(segments)-1].Base(), nil
 }
 
-// startAt moves the log start, if it is below off, and removes what is then
+// startAt moves the log start, if it is below off, and takes out what is then
 // below it. The start is durable before the first file goes: a crash leaves
 // segments that recovery knows to be rubbish, and no gap.
 func (l *Log) startAt(off record.Offset) (removed int, err error) {
@@ -121,6 +123,35 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 		bytes += s.Size()
 		l.size.Add(-s.Size())
 		s.Retire()
+	}
+	l.waste.Lock()
+	l.waste.segments = append(l.waste.segments, v.segments[:n]...)
+	l.waste.Unlock()
+	if n > 0 {
+		l.o.Observer.Removed(n, bytes)
+	}
+	return n, nil
+}
+
+// waste are segments that are not part of the log any more and whose files are
+// still there. All of them lie below the log start, so no later segment has
+// their names.
+type waste struct {
+	sync.Mutex // guards segments; never held across I/O
+	segments   []*segment.Segment
+}
+
+// RemoveWaste removes the files of the segments that DeleteBefore and Retain
+// took out of the log. It may be called beside everything.
+//
+// WHY apart: deleting a large file takes a file system up to seconds, in which
+// the writer could append nothing.
+func (l *Log) RemoveWaste() {
+	l.waste.Lock()
+	segments := l.waste.segments
+	l.waste.segments = nil
+	l.waste.Unlock()
+	for _, s := range segments {
 		// Its readers keep the bytes until they are done: a name is removed,
 		// and the file goes with its last reference. What cannot be removed
 		// now is removed at the next start.
@@ -128,8 +159,4 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 			l.logger.Warn("segment not removed", "base_offset", int64(s.Base()), "err", err)
 		}
 	}
-	if n > 0 {
-		l.o.Observer.Removed(n, bytes)
-	}
-	return n, nil
 }

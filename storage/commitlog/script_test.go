@@ -84,6 +84,7 @@ func (s *stage) run(t *testing.T, d *datadriven.TestData, out *strings.Builder) 
 		return err
 	case "delete-before":
 		start, err := s.log.DeleteBefore(record.Offset(arg(t, d, "offset", 0)))
+		s.log.RemoveWaste()
 		fmt.Fprintf(out, "start %d\n", start)
 		return err
 	case "retain":
@@ -92,6 +93,7 @@ func (s *stage) run(t *testing.T, d *datadriven.TestData, out *strings.Builder) 
 		c.RetentionBytes = arg(t, d, "bytes", 0)
 		s.log.SetConfig(c)
 		removed, err := s.log.Retain(s.clock.now())
+		s.log.RemoveWaste()
 		fmt.Fprintf(out, "removed %d, start %d\n", removed, s.log.Start())
 		return err
 	case "wait":
