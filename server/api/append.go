@@ -196,7 +196,7 @@ func (c *appendCall) response(acks partition.Acks) (*pb.AppendResponse, error) {
 		out.Ack.InSyncReplicas = min(out.Ack.InSyncReplicas, p.InSync)
 	}
 	if failed == len(c.parts) {
-		return nil, c.parts[0].fault
+		return nil, c.failure()
 	}
 	for i, at := range c.places {
 		place := &pb.RecordPlace{Partition: at.part.id}
@@ -208,6 +208,19 @@ func (c *appendCall) response(acks partition.Acks) (*pb.AppendResponse, error) {
 		out.Places[i] = place
 	}
 	return out, nil
+}
+
+// failure is what the call fails with when every part has. That a part may
+// have been written outweighs everything: the fault says retryable only if
+// each part's does, or a client would append records a second time.
+func (c *appendCall) failure() *rpc.Fault {
+	worst := c.parts[0].fault
+	for _, p := range c.parts[1:] {
+		if p.fault.Reason == pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME || worst.Retryable && !p.fault.Retryable {
+			worst = p.fault
+		}
+	}
+	return worst
 }
 
 func scopeOf(acks partition.Acks) pb.AckScope {
