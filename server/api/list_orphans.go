@@ -18,7 +18,7 @@ func (s *ClusterService) ListOrphans(context.Context, *pb.ListOrphansRequest) (*
 	}
 	out := &pb.ListOrphansResponse{}
 	for _, o := range found[:min(len(found), maxOrphans)] {
-		orphan := &pb.Orphan{BrokerId: s.broker.ID(), Directory: o.Directory, Partition: o.Partition}
+		orphan := &pb.Orphan{BrokerId: s.broker.ID(), Directory: o.Directory, Partition: o.Partition, Bytes: o.Bytes, Trash: o.Trash}
 		if id, err := record.ParseTopicID(o.TopicID); err == nil {
 			orphan.TopicId = id[:]
 		}

@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -300,14 +302,23 @@ func TestClusterDescribesItself(t *testing.T) {
 	if b.GetBrokerId() != 1 || b.GetState() != pb.BrokerState_BROKER_STATE_ACTIVE || b.GetLeaderCount() != 3 || b.GetReplicaCount() != 3 || b.GetBrokerEpoch() == 0 {
 		t.Errorf("got %v", b)
 	}
-	if err := s.FS.MkdirAll("/data/topics/00112233445566778899aabbccddeeff-7", 0o755); err != nil {
+	const lost = "/data/topics/00112233445566778899aabbccddeeff-7"
+	if err := s.FS.MkdirAll(lost, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	file, err := s.FS.OpenFile(lost+"/x.log", os.O_CREATE|os.O_RDWR, 0o644)
+	if err == nil {
+		err = errors.Join(file.Truncate(123), file.Close())
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	orphans, err := s.Cluster.ListOrphans(t.Context(), &pb.ListOrphansRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o := orphans.GetOrphans(); len(o) != 1 || o[0].GetPartition() != 7 || len(o[0].GetTopicId()) != 16 || o[0].GetBrokerId() != 1 {
+	if o := orphans.GetOrphans(); len(o) != 1 || o[0].GetPartition() != 7 || len(o[0].GetTopicId()) != 16 || o[0].GetBrokerId() != 1 ||
+		o[0].GetBytes() != 123 || o[0].GetTrash() || o[0].GetDirectory() != lost {
 		t.Errorf("got %v", o)
 	}
 }

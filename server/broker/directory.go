@@ -134,6 +134,7 @@ func (d *directory) settle() error {
 // trashed is a directory in the trash.
 type trashed struct {
 	name string
+	log  logKey
 	at   time.Time
 	now  bool
 }
@@ -150,14 +151,15 @@ func (d *directory) trashList() ([]trashed, error) {
 		if len(parts) < 2 || len(parts) > 3 || len(parts) == 3 && parts[2] != "now" {
 			continue
 		}
-		if _, ok := parseLogKey(parts[0]); !ok {
+		log, ok := parseLogKey(parts[0])
+		if !ok {
 			continue
 		}
 		ms, err := strconv.ParseInt(parts[1], 10, 64)
 		if err != nil {
 			continue
 		}
-		ts = append(ts, trashed{e.Name(), time.UnixMilli(ms), len(parts) == 3})
+		ts = append(ts, trashed{e.Name(), log, time.UnixMilli(ms), len(parts) == 3})
 	}
 	slices.SortFunc(ts, func(a, b trashed) int { return a.at.Compare(b.at) })
 	return ts, nil

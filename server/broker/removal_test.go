@@ -149,12 +149,24 @@ func TestAbsenceNeverDeletes(t *testing.T) {
 			t.Fatalf("trash %q", trash)
 		}
 		orphans, err := e.b.Orphans()
-		if err != nil || len(orphans) != 2 {
+		if err != nil || len(orphans) != 3 {
 			t.Fatalf("%+v, %v", orphans, err)
 		}
-		i := slices.IndexFunc(orphans, func(o Orphan) bool { return o.TopicID == ID16(topicID(2)).String() })
-		if i < 0 || orphans[i].Partition != 0 || orphans[i].Why == "" || orphans[1-i].TopicID != "" {
-			t.Fatalf("%+v", orphans)
+		of := func(id string) Orphan {
+			i := slices.IndexFunc(orphans, func(o Orphan) bool { return o.TopicID == id })
+			if i < 0 {
+				t.Fatalf("%q is not in %+v", id, orphans)
+			}
+			return orphans[i]
+		}
+		if o := of(ID16(topicID(2)).String()); o.Partition != 0 || o.Why == "" || o.Bytes == 0 || o.Trash {
+			t.Errorf("a topic that is forgotten: %+v", o)
+		}
+		if o := of(ID16(topicID(1)).String()); o.Bytes == 0 || !o.Trash {
+			t.Errorf("a topic that is deleted: %+v", o)
+		}
+		if o := of(""); o.Bytes != 0 || o.Trash {
+			t.Errorf("a stranger: %+v", o)
 		}
 	})
 }

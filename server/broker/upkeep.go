@@ -2,12 +2,8 @@ package broker
 
 import (
 	"context"
-	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/millstream-io/millstream/server/metadata"
 	"github.com/millstream-io/millstream/server/partition"
 )
 
@@ -88,55 +84,4 @@ func (b *Broker) open(ctx context.Context) func(func(*partition.Partition) bool)
 			}
 		}
 	}
-}
-
-// Orphan is something in topics/ that the metadata does not know. It is never
-// removed by itself.
-type Orphan struct {
-	// Directory is its path.
-	Directory string
-	// TopicID and Partition are what its name says; the id is "" if it says
-	// nothing.
-	TopicID   string
-	Partition uint32
-	// Why it is an orphan, for people.
-	Why string
-}
-
-// Orphans lists what is in the data directory and is nobody's, by name.
-func (b *Broker) Orphans() ([]Orphan, error) {
-	logs, strangers, err := b.dir.entries()
-	if err != nil {
-		return nil, err
-	}
-	s := b.mirror.Current()
-	var found []Orphan
-	for _, k := range logs {
-		if why := b.orphaned(s, k); why != "" {
-			found = append(found, Orphan{
-				Directory: b.dir.logPath(k), TopicID: k.topic.String(), Partition: uint32(k.partition), Why: why,
-			})
-		}
-	}
-	for _, name := range strangers {
-		found = append(found, Orphan{Directory: filepath.Join(b.dir.topics(), name), Why: "not the name of a log"})
-	}
-	slices.SortFunc(found, func(x, y Orphan) int { return strings.Compare(x.Directory, y.Directory) })
-	return found, nil
-}
-
-func (b *Broker) orphaned(s *metadata.Snapshot, k logKey) string {
-	id := metadata.TopicID(k.topic)
-	t := s.TopicByID(id)
-	switch {
-	case t == nil && s.Deletion(id) != nil:
-		return "" // on its way to the trash
-	case t == nil:
-		return "no such topic, and no record of its deletion"
-	case t.Partition(uint32(k.partition)) == nil:
-		return "the topic has no such partition"
-	case !slices.Contains(t.Partition(uint32(k.partition)).Replicas, b.opts.ID):
-		return "the replica is not this broker's"
-	}
-	return ""
 }
