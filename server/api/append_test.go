@@ -1,7 +1,9 @@
 package api_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -206,6 +208,38 @@ func TestReadBeginsAndEndsWhereItIsAsked(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The log has more than the transport holds, so that the server still reads
+// when records are appended behind the end that the call saw.
+func TestReadEndsAtTheEndSeenAtItsStart(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{})
+	s.CreateTopic("t", 1)
+	const before = 32
+	large := strings.Repeat("x", 512<<10)
+	for range before {
+		fill(t, s.Broker, "t", 0, large)
+	}
+	st, err := s.Broker.Read(t.Context(), &pb.ReadRequest{Topic: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := st.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, s.Broker, "t", 0, "too late", "too late")
+	for got := 1; ; got++ {
+		_, err := st.Recv()
+		if errors.Is(err, io.EOF) {
+			if got != before {
+				t.Errorf("got %d records, want %d", got, before)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

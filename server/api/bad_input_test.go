@@ -3,12 +3,14 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
@@ -185,6 +187,100 @@ func TestWhatCannotBeAnsweredEndsTheStream(t *testing.T) {
 			}
 			wantStatus(t, st.RecvMsg(&raw{}), codes.InvalidArgument, c.reason)
 		})
+	}
+}
+
+// What does not decode is the client's fault on every method there is, and is
+// said alike.
+func TestGarbageIsMalformedOnEveryMethod(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{})
+	count := 0
+	for _, file := range []protoreflect.FileDescriptor{
+		pb.File_millstream_v1_broker_service_proto, pb.File_millstream_v1_topic_service_proto, pb.File_millstream_v1_cluster_service_proto,
+	} {
+		service := file.Services().Get(0)
+		for i := range service.Methods().Len() {
+			method := fmt.Sprintf("/%s/%s", service.FullName(), service.Methods().Get(i).Name())
+			count++
+			for what, garbage := range map[string]string{
+				"garbage": "\xff\xff\xff garbage", "truncated": "\x0a\x05t", "field 0": "\x00\x01", "end of a group alone": "\x0c",
+			} {
+				st := rawStream(t, s.Conn, method)
+				if err := st.SendMsg(raw(garbage)); err != nil {
+					t.Fatal(err)
+				}
+				if err := st.CloseSend(); err != nil {
+					t.Fatal(err)
+				}
+				t.Logf("%s: %s", method, what)
+				wantStatus(t, st.RecvMsg(&raw{}), codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_MALFORMED_REQUEST)
+			}
+		}
+	}
+	if count < 15 {
+		t.Errorf("only %d methods", count)
+	}
+}
+
+// Whatever is asked of a topic that does not exist, it is not made.
+func TestTopicsAreNeverCreatedByATypo(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{})
+	s.CreateTopic("flights", 1)
+	const typo = "fligths"
+	ctx := t.Context()
+	for name, ask := range map[string]func() error{
+		"Append": func() error {
+			_, err := s.Broker.Append(ctx, &pb.AppendRequest{Topic: typo, Records: []*pb.AppendRecord{{}}})
+			return err
+		},
+		"Read": func() error {
+			st, err := s.Broker.Read(ctx, &pb.ReadRequest{Topic: typo, Follow: true})
+			if err == nil {
+				_, err = st.Recv()
+			}
+			return err
+		},
+		"GetTopic": func() error {
+			_, err := s.Topic.GetTopic(ctx, &pb.GetTopicRequest{Topic: typo})
+			return err
+		},
+		"UpdateTopicConfig": func() error {
+			_, err := s.Topic.UpdateTopicConfig(ctx, &pb.UpdateTopicConfigRequest{Topic: typo, Set: map[string]string{"retention.ms": "1"}})
+			return err
+		},
+		"DeleteTopic": func() error {
+			_, err := s.Topic.DeleteTopic(ctx, &pb.DeleteTopicRequest{Topic: typo})
+			return err
+		},
+		"ListOffsets": func() error {
+			_, err := s.Topic.ListOffsets(ctx, &pb.ListOffsetsRequest{Topic: typo})
+			return err
+		},
+		"DeleteRecords": func() error {
+			_, err := s.Topic.DeleteRecords(ctx, &pb.DeleteRecordsRequest{Topic: typo, BeforeOffset: new(int64(0))})
+			return err
+		},
+		"PickPartition": func() error {
+			_, err := s.Topic.PickPartition(ctx, &pb.PickPartitionRequest{Topic: typo, KeyForm: &pb.PickPartitionRequest_KeyText{KeyText: "k"}})
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := wantStatus(t, ask(), codes.NotFound, pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION)
+			if e.GetResource().GetName() != typo {
+				t.Errorf("names %v", e.GetResource())
+			}
+		})
+	}
+	r := openProducer(t, s.Broker).ask(&pb.ProduceRequest{Topic: typo, Batch: batch("v")})
+	wantError(t, r.GetError(), codes.NotFound, pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION)
+	f := openFetcher(t, s.Broker)
+	f.subscribe(&pb.FetchSubscription{Topic: typo})
+	wantError(t, f.next().GetError(), codes.NotFound, pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION)
+
+	all, err := s.Topic.ListTopics(ctx, &pb.ListTopicsRequest{IncludeInternal: true})
+	if err != nil || len(all.GetTopics()) != 1 {
+		t.Errorf("got %v, %v", all, err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
@@ -194,6 +195,43 @@ func TestFetchFollowsTheTail(t *testing.T) {
 					t.Fatalf("the end was reached and not said: %v", r)
 				}
 				next = r.GetNextOffset()
+			}
+		})
+	}
+}
+
+// Half-closing only says that the client has nothing more to ask.
+func TestAHalfClosedFetchGoesOnUntilItIsCancelledOrItsDeadline(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{})
+	s.CreateTopic("t", 1)
+	for name, c := range map[string]struct {
+		limit func(context.Context) (context.Context, context.CancelFunc)
+		stop  bool
+		want  codes.Code
+	}{
+		"cancelled": {context.WithCancel, true, codes.Canceled},
+		"deadline": {func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 100*time.Millisecond)
+		}, false, codes.DeadlineExceeded},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := c.limit(t.Context())
+			defer cancel()
+			st, err := s.Broker.Fetch(ctx)
+			if err == nil {
+				err = st.Send(&pb.FetchRequest{Subscribe: []*pb.FetchSubscription{{Topic: "t"}}})
+			}
+			if err == nil {
+				err = st.CloseSend()
+			}
+			for err == nil {
+				var r *pb.FetchResponse
+				if r, err = st.Recv(); r.GetCaughtUp() != nil && c.stop {
+					cancel()
+				}
+			}
+			if status.Code(err) != c.want {
+				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
 	}

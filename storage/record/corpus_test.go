@@ -63,7 +63,7 @@ func corpusCases(t testing.TB) []corpusCase {
 }
 
 // TestCorpus holds the committed files against the validator, the generated
-// code and Iterator. TestOtherLanguages asks others about the same files.
+// code and Iterator. The tests of languages_test.go ask others about the same files.
 func TestCorpus(t *testing.T) {
 	if *update {
 		writeCorpus(t)
