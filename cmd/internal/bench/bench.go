@@ -5,8 +5,8 @@
 // It owns the clients it makes and closes them before it returns; its
 // goroutines end with them. It prints one JSON object and nothing else.
 //
-// INVARIANT: what is printed was counted: a record that failed is in errors,
-// and then the run fails too.
+// INVARIANT: a run that began prints its object, however it ends; every record
+// that was not acknowledged (or read) is in errors, and then the run fails too.
 package bench
 
 import (
@@ -120,10 +120,18 @@ func RunConsume(ctx context.Context, o Options, stdout io.Writer) error {
 // RunLatency hands records over at Options.Rate, whatever the answers take,
 // and prints how long they took until a reader at the tail had them.
 func RunLatency(ctx context.Context, o Options, stdout io.Writer) error {
-	return run(ctx, o, stdout, latency)
+	o = o.withDefaults()
+	if o.Rate == 0 {
+		o.Rate = DefaultRate
+	}
+	if err := errors.Join(o.validate(), o.validateLatency()); err != nil {
+		return err
+	}
+	return o.measure(ctx, stdout, latency)
 }
 
-// workload measures; first is how the first of the failed records failed.
+// workload measures. err says why it could not begin, first how the first of
+// the records failed that did.
 type workload func(ctx context.Context, o *Options) (r Result, first error, err error)
 
 func run(ctx context.Context, o Options, stdout io.Writer, do workload) error {
@@ -131,6 +139,11 @@ func run(ctx context.Context, o Options, stdout io.Writer, do workload) error {
 	if err := o.validate(); err != nil {
 		return err
 	}
+	return o.measure(ctx, stdout, do)
+}
+
+// measure runs a workload with checked options.
+func (o *Options) measure(ctx context.Context, stdout io.Writer, do workload) error {
 	if err := o.prepare(ctx); err != nil {
 		return err
 	}
@@ -138,20 +151,24 @@ func run(ctx context.Context, o Options, stdout io.Writer, do workload) error {
 	if err != nil {
 		return err
 	}
-	result, first, err := do(ctx, &o)
+	result, first, err := do(ctx, o)
 	if err != nil {
 		return err
 	}
+	if first != nil && ctx.Err() != nil {
+		first = context.Cause(ctx) // what was under way says less
+	}
+	var unknown error // a server that is gone has no CPU time
 	if len(o.ServerPIDs) > 0 {
-		after, err := cpuSeconds(o.ServerPIDs)
-		if err != nil {
-			return err
-		}
+		var after float64
+		after, unknown = cpuSeconds(o.ServerPIDs)
 		perGB := 0.0
 		if gb := float64(result.Records) * float64(o.RecordSize) / 1e9; gb > 0 {
 			perGB = (after - before) / gb
 		}
-		result.ServerCPU = &perGB
+		if unknown == nil {
+			result.ServerCPU = &perGB
+		}
 	}
 	if err := json.NewEncoder(stdout).Encode(result); err != nil {
 		return fmt.Errorf("printing the result: %w", err)
@@ -159,7 +176,7 @@ func run(ctx context.Context, o Options, stdout io.Writer, do workload) error {
 	if result.Errors > 0 {
 		return &FailedError{Errors: result.Errors, First: first}
 	}
-	return nil
+	return errors.Join(first, unknown)
 }
 
 func (o Options) withDefaults() Options {
@@ -194,6 +211,19 @@ func (o *Options) validate() error {
 		return &OptionError{"connections", fmt.Sprintf("must be between 1 and %d", maxConnections)}
 	case o.Rate < 0:
 		return &OptionError{"rate", "must be positive"}
+	case o.BatchBytes != 0 && (o.BatchBytes < 1<<10 || o.BatchBytes > 3<<20):
+		return &OptionError{"batch-bytes", "must be between 1 KiB and 3 MiB"}
+	}
+	return nil
+}
+
+// validateLatency checks what latency asks for beyond validate.
+func (o *Options) validateLatency() error {
+	switch {
+	case o.Rate > 0 && o.Records <= int64(o.Rate):
+		return &OptionError{"records", fmt.Sprintf("must be at least %d at a rate of %d a second: those of the first second are not counted", o.Rate+1, o.Rate)}
+	case o.RecordSize < stampBytes:
+		return &OptionError{"record-size", fmt.Sprintf("must be at least %d B for latency", stampBytes)}
 	}
 	return nil
 }

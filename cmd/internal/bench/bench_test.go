@@ -49,11 +49,30 @@ func TestOptionsAreChecked(t *testing.T) {
 		"record-size": {Topic: "t", RecordSize: 4 << 20},
 		"connections": {Topic: "t", Connections: 5000},
 		"rate":        {Topic: "t", Rate: -1},
+		"batch-bytes": {Topic: "t", BatchBytes: 5},
 	} {
 		var option *OptionError
 		if err := RunProduce(t.Context(), o, io.Discard); !errors.As(err, &option) || option.Option != want {
 			t.Errorf("%s: %v", want, err)
 		}
+	}
+}
+
+// Latency refuses what it would not measure: it would print zeros.
+func TestLatencyIsRefusedWithoutARecordThatCounts(t *testing.T) {
+	for want, o := range map[string]Options{
+		"records":     {Topic: "t", Records: 200, Rate: 200},
+		"record-size": {Topic: "t", RecordSize: stampBytes - 1},
+		"topic":       {Records: 2, Rate: 1},
+	} {
+		var option *OptionError
+		if err := RunLatency(t.Context(), o, io.Discard); !errors.As(err, &option) || option.Option != want {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	var option *OptionError
+	if err := RunLatency(t.Context(), Options{Topic: "t", Records: DefaultRate}, io.Discard); !errors.As(err, &option) {
+		t.Errorf("at the default rate: %v", err)
 	}
 }
 

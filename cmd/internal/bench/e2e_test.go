@@ -80,6 +80,48 @@ func TestLatencyIsThatOfTheRecordsAfterTheFirstSecond(t *testing.T) {
 	}
 }
 
+// A run that is cut off tells of every record what became of it.
+func TestARunThatIsCutOffPrintsItsObject(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{})
+	for name, run := range map[string]func(context.Context, Options, io.Writer) error{"produce": RunProduce, "latency": RunLatency} {
+		t.Run(name, func(t *testing.T) {
+			s.CreateTopic(name, 1)
+			client, err := dial(s)()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			r, err := client.NewReader(inTime(t), millstream.ReaderOptions{Topic: name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			ctx, cut := context.WithCancel(inTime(t))
+			defer cut()
+			var out bytes.Buffer
+			ended := make(chan error, 1)
+			o := Options{Dial: dial(s), Topic: name, Records: 1_000_000, RecordSize: 100, Rate: 1000, ServerPIDs: []int{os.Getpid()}}
+			go func() { ended <- run(ctx, o, &out) }()
+			if _, err := r.Next(inTime(t)); err != nil { // it has begun
+				t.Fatal(err)
+			}
+			cut()
+			var failed *FailedError
+			if err := <-ended; !errors.As(err, &failed) || !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+			var got Result
+			in := json.NewDecoder(&out)
+			if err := in.Decode(&got); err != nil || in.More() {
+				t.Fatalf("printed %q: %v", out.String(), err)
+			}
+			if got.Errors == 0 || got.Records+got.Errors != o.Records {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
 func TestABrokerThatIsRestartedInOrderLosesNothingOfAnybody(t *testing.T) {
 	s := servertest.Start(t, servertest.Options{})
 	s.CreateTopic("t", 2)

@@ -23,12 +23,6 @@ var errLost = errors.New("records did not arrive at the reader")
 // latency runs a producer and a reader at the tail, each with a connection of
 // its own.
 func latency(ctx context.Context, o *Options) (r Result, first, err error) {
-	if o.Rate == 0 {
-		o.Rate = DefaultRate
-	}
-	if o.RecordSize < stampBytes {
-		return r, nil, &OptionError{"record-size", "must be at least 16 bytes for latency"}
-	}
 	reads, err := o.Dial()
 	if err != nil {
 		return r, nil, err
@@ -50,18 +44,15 @@ func latency(ctx context.Context, o *Options) (r Result, first, err error) {
 	defer stop(nil)
 	done := make(chan error, 1)
 	go func() { done <- run.read(watched, progress) }()
-	if err := run.hand(ctx, producers[0], o); err != nil {
-		return r, nil, errors.Join(err, closeAll())
-	}
-	if err := closeAll(); err != nil {
-		return r, nil, err
-	}
-	readErr := await(done, progress, t.failed.Load(), stop)
+	stopped := errors.Join(run.hand(ctx, producers[0], o), closeAll())
+	readErr := await(done, progress, stopped != nil || t.failed.Load() > 0, stop)
 	r = Result{Records: run.got, Errors: o.Records - run.got, Latency: run.hist.latency()}
 	r.finish(o, run.last)
 	switch {
 	case t.first != nil:
 		return r, t.first, nil
+	case stopped != nil:
+		return r, stopped, nil
 	case r.Errors > 0 && readErr == nil:
 		readErr = errLost
 	}
@@ -144,10 +135,10 @@ func (r *tailing) read(ctx context.Context, progress chan<- struct{}) error {
 }
 
 // await waits for the reader, as long as records come; not for what failed.
-func await(done <-chan error, progress <-chan struct{}, failed int64, stop context.CancelCauseFunc) error {
+func await(done <-chan error, progress <-chan struct{}, failed bool, stop context.CancelCauseFunc) error {
 	limit := time.NewTimer(lateBy)
 	defer limit.Stop()
-	if failed > 0 {
+	if failed {
 		limit.Reset(time.Second)
 	}
 	for {
@@ -155,7 +146,7 @@ func await(done <-chan error, progress <-chan struct{}, failed int64, stop conte
 		case err := <-done:
 			return err
 		case <-progress:
-			if failed == 0 {
+			if !failed {
 				limit.Reset(lateBy)
 			}
 		case <-limit.C:

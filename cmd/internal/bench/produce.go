@@ -62,12 +62,14 @@ func produce(ctx context.Context, o *Options) (r Result, first, err error) {
 	}
 	wg.Wait()
 	took := time.Since(start)
-	if err := errors.Join(append(errs, closeAll())...); err != nil {
-		return r, nil, err
-	}
-	r = Result{Records: t.acknowledged.Load(), Errors: t.failed.Load(), Latency: hist.latency()}
+	stopped := errors.Join(append(errs, closeAll())...)
+	r = Result{Records: t.acknowledged.Load(), Latency: hist.latency()}
+	r.Errors = o.Records - r.Records // also those that could not be handed over
 	r.finish(o, took)
-	return r, t.first, nil
+	if t.first != nil {
+		return r, t.first, nil
+	}
+	return r, stopped, nil
 }
 
 // hand hands n records over.

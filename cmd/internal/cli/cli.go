@@ -21,7 +21,9 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -58,6 +60,10 @@ type Program struct {
 	addr, output, logLevel string // global flags
 
 	dialed dialer
+
+	// leftover is a directory to remove when the process ends at once; nil:
+	// none.
+	leftover atomic.Pointer[string]
 }
 
 // Main runs the program as a process and returns its exit code. A first
@@ -67,19 +73,47 @@ func Main(version string) int {
 	// of the process.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(context.Background())
+	p := &Program{
+		Version: version, Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		Getenv: os.Getenv, Environ: os.Environ(),
+	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-signals
 		cancel(errInterrupted)
 		<-signals
+		p.removeLeftover()
 		os.Exit(exitFailed)
 	}()
-	p := &Program{
-		Version: version, Args: os.Args[1:], In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
-		Getenv: os.Getenv, Environ: os.Environ(),
-	}
 	return p.Run(ctx)
+}
+
+// leftoverTime is how long a process that ends at once tries to remove what it
+// would leave behind.
+const leftoverTime = time.Second
+
+// removeLeftover removes the leftover as far as it can in leftoverTime. What
+// still runs may write to it: it is renamed first, so that nothing new comes
+// into it.
+func (p *Program) removeLeftover() {
+	dir := p.leftover.Load()
+	if dir == nil {
+		return
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		// Best effort: there is nobody left to be told of errors.
+		old := *dir + ".removed"
+		if os.Rename(*dir, old) == nil {
+			_ = os.RemoveAll(old)
+		}
+	}()
+	select {
+	case <-gone:
+	case <-time.After(leftoverTime):
+	}
 }
 
 // Run runs one command and returns the exit code.
@@ -181,6 +215,11 @@ func takes(names ...string) cobra.PositionalArgs {
 			return misuse(c, "%s is missing", names[len(args)])
 		case len(args) > len(names):
 			return misuse(c, "unexpected argument %q", args[len(names)])
+		}
+		for i, name := range names {
+			if args[i] == "" {
+				return misuse(c, "%s is empty", name)
+			}
 		}
 		return nil
 	}

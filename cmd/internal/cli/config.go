@@ -31,7 +31,7 @@ func (p *Program) load(c *cobra.Command, cfg configuration) ([]settings.Resolved
 		err = cfg.Validate()
 	}
 	if err == nil {
-		return all, nil
+		return all, refuseEmptyDir(c, all)
 	}
 	_, bad := errors.AsType[*settings.Error](err)
 	_, badServer := errors.AsType[*serverconfig.InvalidError](err)
@@ -40,6 +40,18 @@ func (p *Program) load(c *cobra.Command, cfg configuration) ([]settings.Resolved
 		return nil, misuse(c, "%v", err)
 	}
 	return nil, err
+}
+
+// refuseEmptyDir refuses a data directory that was given as empty: it is a
+// variable that was not set, and in dev it would stand for a temporary
+// directory. In a file it may be: config show -o yaml prints it so.
+func refuseEmptyDir(c *cobra.Command, all []settings.Resolved) error {
+	for _, s := range all {
+		if s.Name == "data-dir" && s.Value == "" && (s.Source == "--data-dir" || s.Source == s.Env()) {
+			return misuse(c, "%s is empty: name a directory, or leave it out", s.Source)
+		}
+	}
+	return nil
 }
 
 // settingView is a setting as JSON shows it.

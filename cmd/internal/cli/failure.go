@@ -88,6 +88,12 @@ func (p *Program) explain(err error) string {
 	if gave, ok := errors.AsType[*millstream.GaveUpError](err); ok {
 		return "gave up, nothing of it was written: " + p.explain(gave.Cause)
 	}
+	if part, ok := errors.AsType[*trimError](err); ok {
+		return part.describe(p.explain(part.cause))
+	}
+	if s := ofTheClient(err); s != "" {
+		return s
+	}
 	if cause := p.dialed.failure(); cause != nil && unreachable(err) {
 		if op, ok := errors.AsType[*net.OpError](cause); ok && op.Err != nil {
 			cause = op.Err // without the address, which is said already
@@ -114,6 +120,22 @@ func (p *Program) explain(err error) string {
 	default:
 		return fmt.Sprintf("%s (%s)", st.Message(), st.Code())
 	}
+}
+
+// ofTheClient says what the Go client refuses, without the names that its
+// options have in Go; empty: it is another error.
+func ofTheClient(err error) string {
+	const see = "; see which there are with: millstream topic describe TOPIC"
+	if bad, ok := errors.AsType[*millstream.InvalidOptionError](err); ok {
+		if bad.Option == "Partitions" {
+			return bad.What + see
+		}
+		return strings.ToLower(bad.Option) + " " + bad.What
+	}
+	if bad, ok := errors.AsType[*millstream.InvalidRecordError](err); ok && bad.Field == "partition" {
+		return bad.What + see
+	}
+	return ""
 }
 
 // unreachable tells whether err may come from a connection that never was.

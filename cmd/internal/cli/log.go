@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -77,8 +78,11 @@ func (p *Program) logDump() *cobra.Command {
 	c := &cobra.Command{
 		Use: "dump PATH", Short: "Print the batches or records of segments, or copy a segment",
 		Long: `Print the batches of segments, or with --records their records (an object a
-line). --copy writes the valid part of one segment to a file, which
-'protoc --decode millstream.v1.Segment' prints; - is standard output.`,
+line). --copy writes one segment to a file, which
+'protoc --decode millstream.v1.Segment' prints; - is standard output. Of a
+segment that is damaged, or ends in a batch that was being written, what is
+before that is written to FILE.partial (or standard output), and the exit code
+is 1.`,
 		Example: `  millstream log dump /var/lib/millstream
   millstream log dump topics/<id>-0/00000000000000000000.log --copy - |
     protoc --decode millstream.v1.Segment -I proto proto/millstream/v1/record.proto`,
@@ -102,7 +106,7 @@ line). --copy writes the valid part of one segment to a file, which
 	}
 	c.Flags().BoolVar(&f.records, "records", false, "print records instead of batches")
 	c.Flags().Int64Var(&f.from, "from", 0, "leave out what is before this `OFFSET`")
-	c.Flags().StringVar(&f.copyTo, "copy", "", "write the valid part of one segment to `FILE`")
+	c.Flags().StringVar(&f.copyTo, "copy", "", "write one segment to `FILE`")
 	return c
 }
 
@@ -196,8 +200,13 @@ func (p *Program) dumpRecords(out *bufio.Writer, e *segment.Entry, from int64) e
 	return it.Err()
 }
 
-// copySegment writes the SegmentInfo and the valid batches of a segment.
-func (p *Program) copySegment(path, to string) (err error) {
+// partialSuffix is added to the name of a copy that is not of a whole segment,
+// so that nobody goes on with it unaware.
+const partialSuffix = ".partial"
+
+// copySegment writes the SegmentInfo and the valid batches of a segment. Of one
+// that is damaged it writes what is before the damage, and fails.
+func (p *Program) copySegment(path, to string) error {
 	found, err := segment.Walk(vfs.OS(), path, nil)
 	if err != nil {
 		return err
@@ -207,28 +216,36 @@ func (p *Program) copySegment(path, to string) (err error) {
 		return err
 	}
 	defer closeQuietly(in)
-	out := p.Out
-	if to != "-" {
-		file, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-		if errors.Is(err, fs.ErrExist) {
-			return &hintError{err, "name a file that is not there yet"}
+	if to == "-" {
+		to, err = "standard output", copyBytes(p.Out, in, found.Valid)
+	} else {
+		if found.Bad != nil {
+			to += partialSuffix
 		}
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, file.Close()) }()
-		out = file
+		err = copyToFile(to, in, found.Valid)
 	}
-	if err := copyBytes(out, in, found.Valid); err != nil {
+	if err != nil {
 		return err
 	}
-	p.done("%d batches, %d records, %d bytes copied, up to offset %d", found.Batches, found.Records, found.Valid, found.End.Offset)
-	if found.Bad == nil {
-		return nil
+	p.done("%d batches, %d records, %d bytes copied to %s, up to offset %d", found.Batches, found.Records, found.Valid, to, found.End.Offset)
+	if found.Bad != nil {
+		return fmt.Errorf("%w; the %d bytes from there on are not in the copy", found.Bad, found.Size-found.Valid)
 	}
-	if _, err := os.Stat(strings.TrimSuffix(path, segment.LogSuffix) + segment.IndexSuffix); err == nil {
-		return found.Bad // sealed: nothing may be wrong in it
-	}
-	p.done("left out: %v; it may be a batch under way", found.Bad)
 	return nil
+}
+
+// copyToFile makes a new file of n bytes, or none.
+func copyToFile(name string, in io.Reader, n int64) error {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return &hintError{err, "name a file that is not there yet"}
+	}
+	if err != nil {
+		return err
+	}
+	err = errors.Join(copyBytes(file, in, n), file.Close())
+	if err != nil {
+		err = errors.Join(err, os.Remove(name))
+	}
+	return err
 }

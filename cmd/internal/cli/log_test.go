@@ -2,6 +2,8 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -121,15 +123,19 @@ func TestDump(t *testing.T) {
 }
 
 // A copy holds the whole batches and nothing else: every protobuf parser reads
-// it.
+// it. One that is not of the whole segment is called so.
 func TestDumpCopyParses(t *testing.T) {
 	torn := segmentBytes(t, 0, 3)
 	_, partition := dataDir(t, map[record.Offset]string{0: torn[:len(torn)-1]})
 	file := filepath.Join(t.TempDir(), "copy")
-	if _, stderr, exit := run(t, nil, "log", "dump", partition, "--copy", file); exit != 0 || !strings.Contains(stderr, "up to offset 4") {
+	stdout, stderr, exit := run(t, nil, "log", "dump", partition, "--copy", file)
+	if exit != 1 || stdout != "" || !strings.Contains(stderr, "up to offset 4") || !strings.Contains(stderr, "(offset 4)") || !strings.Contains(stderr, "damaged at byte") {
 		t.Fatalf("exit %d, %s", exit, stderr)
 	}
-	b, err := os.ReadFile(file)
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the copy of a part is called like one of the whole: %v", err)
+	}
+	b, err := os.ReadFile(file + ".partial")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,11 +143,31 @@ func TestDumpCopyParses(t *testing.T) {
 	if err := proto.Unmarshal(b, &s); err != nil || len(s.GetBatches()) != 2 || s.GetInfo().GetPartition() != 3 {
 		t.Errorf("%v, %v", err, &s)
 	}
-	if stdout, _, exit := run(t, nil, "log", "dump", partition, "--copy", "-"); exit != 0 || stdout != string(b) {
+	if stdout, _, exit := run(t, nil, "log", "dump", partition, "--copy", "-"); exit != 1 || stdout != string(b) {
 		t.Errorf("exit %d, %d bytes", exit, len(stdout))
 	}
 	if _, stderr, exit := run(t, nil, "log", "dump", partition, "--copy", file); exit != 1 || !strings.Contains(stderr, "not there yet") {
 		t.Errorf("exit %d, %s", exit, stderr)
+	}
+}
+
+// A flipped bit is found in a sealed segment and in one that is not.
+func TestDumpCopyOfDamageFails(t *testing.T) {
+	flipped := []byte(segmentBytes(t, 0, 3))
+	flipped[len(flipped)/2] ^= 1
+	_, partition := dataDir(t, map[record.Offset]string{0: string(flipped)})
+	file := filepath.Join(t.TempDir(), "copy")
+	for _, sealed := range []bool{false, true} {
+		if sealed {
+			writeFile(t, filepath.Join(partition, segment.Name(0, segment.IndexSuffix)), "x")
+			if err := os.Remove(file + ".partial"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, stderr, exit := run(t, nil, "log", "dump", partition, "--copy", file)
+		if exit != 1 || !strings.Contains(stderr, "damaged at byte") || !strings.Contains(stderr, "not in the copy") {
+			t.Errorf("sealed %v: exit %d, %s", sealed, exit, stderr)
+		}
 	}
 }
 

@@ -128,7 +128,7 @@ func (r *production) read(ctx context.Context, in io.Reader) error {
 			return &lineError{lines.n, err.Error()}
 		}
 		if err := r.append(ctx, record); err != nil {
-			if bad, ok := errors.AsType[*millstream.InvalidRecordError](err); ok {
+			if bad, ok := errors.AsType[*millstream.InvalidRecordError](err); ok && bad.Field != "partition" { // that is of all lines
 				return &lineError{lines.n, bad.Error()}
 			}
 			return err

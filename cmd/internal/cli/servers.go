@@ -38,7 +38,8 @@ object that says which.`,
 			}
 			return dev.RunDev(c.Context(), cfg, dev.Options{
 				Version: p.Version, Logger: p.serverLogger(cfg.LogLevel, cfg.LogFormat),
-				OnReady: func(b dev.Banner) { p.ready(c, b, readyFile) },
+				OnReady:     func(b dev.Banner) { p.ready(c, b, readyFile) },
+				OnTemporary: func(dir string) { p.leftover.Store(&dir) },
 			})
 		},
 	}

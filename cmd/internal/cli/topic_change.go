@@ -1,11 +1,14 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/rpc"
 )
 
 func (p *Program) topicAlter() *cobra.Command {
@@ -82,7 +85,8 @@ func (p *Program) topicTrim() *cobra.Command {
 		Use: "trim NAME --before WHERE", Short: "Delete the records before an offset",
 		Long: `Delete the records before an offset. WHERE is an offset, -N for all but the
 last N, latest for all, or @TIME (RFC 3339) for all that is older. Files shrink
-by whole segments, later.`,
+by whole segments, later. Nothing is changed unless every partition has the
+offset; if one fails after that, exit code 1, the error says which are trimmed.`,
 		Example: `  millstream topic trim orders --partition 0 --before 1200
   millstream topic trim orders --before @2026-01-31T00:00:00Z`,
 		Args: takes("NAME"),
@@ -109,22 +113,114 @@ by whole segments, later.`,
 	return c
 }
 
+// trim trims partitions one by one, once it has seen that all of them can be.
 func (p *Program) trim(c *cobra.Command, topic string, only *uint32, at position) error {
-	ends, err := p.offsets(c, topic, only, at)
+	wanted, err := p.offsets(c, topic, only, at)
 	if err != nil {
 		return err
 	}
+	if at.place == placeOffset {
+		if err := p.checkEnds(c, topic, only, wanted); err != nil {
+			return err
+		}
+	}
 	out := []trimmed{}
 	t := &table{header: []string{"TOPIC", "PARTITION", "START"}}
-	for _, o := range ends {
+	var failed error
+	for i, o := range wanted {
 		resp, err := call(p, c, topics, pb.TopicServiceClient.DeleteRecords, &pb.DeleteRecordsRequest{
 			Topic: topic, Partition: o.partition, BeforeOffset: &o.offset,
 		})
 		if err != nil {
-			return fmt.Errorf("partition %d: %w", o.partition, err)
+			failed = &trimError{topic: topic, done: wanted[:i], at: o, left: wanted[i+1:], cause: err}
+			break
 		}
 		out = append(out, trimmed{topic, o.partition, resp.GetLogStart()})
 		t.add(topic, o.partition, resp.GetLogStart())
 	}
-	return p.show(c, out, t)
+	if failed != nil && len(out) == 0 {
+		return failed
+	}
+	return errors.Join(failed, p.show(c, out, t))
+}
+
+// checkEnds refuses an offset that is behind the end of a partition. It names
+// all that are too short.
+func (p *Program) checkEnds(c *cobra.Command, topic string, only *uint32, wanted []partitionOffset) error {
+	ends, err := p.offsets(c, topic, only, position{place: placeLatest})
+	if err != nil {
+		return err
+	}
+	end := make(map[uint32]int64, len(ends))
+	for _, e := range ends {
+		end[e.partition] = e.offset
+	}
+	var short []string
+	for _, o := range wanted {
+		if last, ok := end[o.partition]; ok && o.offset > last {
+			short = append(short, fmt.Sprintf("partition %d ends at %d", o.partition, last))
+		}
+	}
+	if len(short) == 0 {
+		return nil
+	}
+	return fmt.Errorf("nothing was trimmed: offset %d is behind the end: %s [%s]", wanted[0].offset, atMost(short, maxNamed),
+		rpc.ReasonName(pb.ErrorReason_ERROR_REASON_OFFSET_OUT_OF_RANGE))
+}
+
+// maxNamed is how many partitions an error names that are too short.
+const maxNamed = 10
+
+// atMost joins the first n of the items and says how many more there are.
+func atMost(items []string, n int) string {
+	if len(items) <= n {
+		return strings.Join(items, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(items[:n], ", "), len(items)-n)
+}
+
+// trimError says how far a trim of several partitions came.
+type trimError struct {
+	topic      string
+	done, left []partitionOffset
+	at         partitionOffset // failed
+	cause      error
+}
+
+// Error names every partition.
+func (e *trimError) Error() string { return e.describe(e.cause.Error()) }
+
+// Unwrap returns the cause.
+func (e *trimError) Unwrap() error { return e.cause }
+
+func (e *trimError) describe(cause string) string {
+	failed, not, unknown := []partitionOffset{e.at}, e.left, ""
+	if requestErrorOf(e.cause) != nil { // the server refused
+		not = append(failed, not...)
+	} else {
+		unknown = "; not known: " + partitionsOf(failed)
+	}
+	return fmt.Sprintf("%s/%d: %s; trimmed: %s%s; not trimmed: %s", e.topic, e.at.partition, cause, partitionsOf(e.done), unknown, partitionsOf(not))
+}
+
+// partitionsOf lists partitions, those in a row as FIRST-LAST.
+func partitionsOf(all []partitionOffset) string {
+	var b strings.Builder
+	for i := 0; i < len(all); i++ {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		first := all[i].partition
+		for i+1 < len(all) && all[i+1].partition == all[i].partition+1 {
+			i++
+		}
+		fmt.Fprint(&b, first)
+		if last := all[i].partition; last > first {
+			fmt.Fprintf(&b, "-%d", last)
+		}
+	}
+	if b.Len() == 0 {
+		return "none"
+	}
+	return b.String()
 }

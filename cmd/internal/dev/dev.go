@@ -30,6 +30,10 @@ type Options struct {
 	Logger *slog.Logger
 	// OnReady is called once, when produce works.
 	OnReady func(Banner)
+	// OnTemporary is called with the temporary directory when a dev server has
+	// made one. RunDev removes it; a process that ends before RunDev returns
+	// has to. nil: nobody is told.
+	OnTemporary func(dir string)
 }
 
 // RunDev runs a dev server until ctx ends, which is no error, or a part fails.
@@ -45,6 +49,9 @@ func RunDev(ctx context.Context, cfg Config, o Options) (err error) {
 			return fmt.Errorf("temporary directory: %w", err)
 		}
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+		if o.OnTemporary != nil {
+			o.OnTemporary(dir)
+		}
 	}
 	reg := telemetry.NewRegistry()
 	inside := rpc.ListenInProcess()
