@@ -1,9 +1,12 @@
 package rpc
 
 import (
+	"context"
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"google.golang.org/grpc/peer"
 )
 
 // connections are those that a server has accepted. gRPC itself knows only
@@ -106,6 +109,22 @@ func (l *listener) free() {
 // no call on them to wait for.
 func (cs *connections) cutSilent() { cs.cut(func(c *connection) bool { return !c.spoke.Load() }) }
 
+// cutPeer closes the connection of a peer, unless its address is that of
+// several, as with sockets that have no addresses.
+func (cs *connections) cutPeer(addr net.Addr) {
+	cs.mu.Lock()
+	var found []*connection
+	for c := range cs.open {
+		if a := c.RemoteAddr(); a == addr || (a.String() == addr.String() && a.Network() == addr.Network()) {
+			found = append(found, c)
+		}
+	}
+	cs.mu.Unlock()
+	if len(found) == 1 {
+		_ = found[0].Close() // what was not sent is lost: that is what cutting means
+	}
+}
+
 // cutAll closes every connection.
 func (cs *connections) cutAll() { cs.cut(func(*connection) bool { return true }) }
 
@@ -120,5 +139,24 @@ func (cs *connections) cut(which func(*connection) bool) {
 	cs.mu.Unlock()
 	for _, c := range open {
 		_ = c.Close() // what was not sent is lost: that is what cutting means
+	}
+}
+
+type connectionsKey struct{}
+
+func withConnections(ctx context.Context, cs *connections) context.Context {
+	return context.WithValue(ctx, connectionsKey{}, cs)
+}
+
+// CutConnection closes the connection of a stream, unless it is within the
+// process, where it is that of many; given the stream's context,
+// which may have ended. It is for clients that do not read: what the transport
+// holds for a stream that has ended it holds until the client takes it or the
+// connection ends.
+func CutConnection(ctx context.Context) {
+	cs, known := ctx.Value(connectionsKey{}).(*connections)
+	p, hasPeer := peer.FromContext(ctx)
+	if known && hasPeer && p.Addr.Network() != inProcessNetwork {
+		cs.cutPeer(p.Addr)
 	}
 }

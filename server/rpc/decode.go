@@ -59,9 +59,13 @@ func (d *decoding) UnmarshalRaw(msg mem.BufferSlice) error {
 // decodingStream gives every message that it receives a typed decoding error.
 type decodingStream struct {
 	grpc.ServerStream
+	ctx  context.Context
 	max  int
 	pool *BufferPool
 }
+
+// Context returns the call's, in which CutConnection finds the server.
+func (s *decodingStream) Context() context.Context { return s.ctx }
 
 // RecvMsg receives a message. A RawUnmarshaler decodes for itself.
 func (s *decodingStream) RecvMsg(m any) error {
@@ -79,7 +83,7 @@ func (s *decodingStream) RecvMsg(m any) error {
 }
 
 // decodable returns a copy of desc whose methods answer MALFORMED_REQUEST.
-func decodable(desc *grpc.ServiceDesc, maxRequestBytes int, pool *BufferPool) *grpc.ServiceDesc {
+func decodable(desc *grpc.ServiceDesc, maxRequestBytes int, pool *BufferPool, conns *connections) *grpc.ServiceDesc {
 	d := *desc
 	d.Methods = make([]grpc.MethodDesc, len(desc.Methods))
 	for i, m := range desc.Methods {
@@ -103,7 +107,7 @@ func decodable(desc *grpc.ServiceDesc, maxRequestBytes int, pool *BufferPool) *g
 	for i, m := range desc.Streams {
 		d.Streams[i] = m
 		d.Streams[i].Handler = func(srv any, ss grpc.ServerStream) error {
-			return m.Handler(srv, &decodingStream{ServerStream: ss, max: maxRequestBytes, pool: pool})
+			return m.Handler(srv, &decodingStream{ServerStream: ss, ctx: withConnections(ss.Context(), conns), max: maxRequestBytes, pool: pool})
 		}
 	}
 	return &d

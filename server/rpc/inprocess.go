@@ -19,6 +19,9 @@ type InProcess struct{ *bufconn.Listener }
 // writer waits; small, since both ends run in one process.
 const inProcessBuffer = 64 << 10
 
+// inProcessNetwork is the network that addresses of an InProcess name.
+const inProcessNetwork = "bufconn"
+
 // ListenInProcess returns a new listener. The server that serves it closes
 // it.
 func ListenInProcess() *InProcess {

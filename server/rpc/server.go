@@ -61,7 +61,7 @@ func NewServer(o Options) (*Server, error) {
 // RegisterService registers a service, whose methods answer MALFORMED_REQUEST
 // to what does not decode.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
-	s.grpc.RegisterService(decodable(desc, s.opts.MaxRequestBytes, &sharedPool), impl)
+	s.grpc.RegisterService(decodable(desc, s.opts.MaxRequestBytes, &sharedPool, &s.conns), impl)
 }
 
 // GetServiceInfo returns the registered services; reflection asks for it.

@@ -93,6 +93,14 @@ func (it *Iterator) TimestampMs() int64 { return it.timeMs }
 // *InvalidBatchError if decompression was refused, else wraps ErrUndecodable.
 func (it *Iterator) Err() error { return it.err }
 
+// Left returns how many bytes are left to walk: right after a reset, those of
+// the batch, decompressed.
+func (it *Iterator) Left() int { return len(it.b) }
+
+// Held returns how many bytes of memory the iterator keeps for decompressed
+// batches.
+func (it *Iterator) Held() int { return cap(it.out) }
+
 // open finds out whether the batch is compressed, and if so decompresses it.
 func (it *Iterator) open(batch []byte) {
 	it.b, it.err = batch, nil
