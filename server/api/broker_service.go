@@ -57,7 +57,11 @@ type BrokerService struct {
 	logger   *slog.Logger
 	metrics  *brokerMetrics
 	budget   *broker.Budget
-	spread   atomic.Uint32 // rises with each Append whose records are spread
+	// receiving bounds the large messages of Produce streams that are on their
+	// way, as many bytes as may be in flight.
+	receiving *broker.Budget
+	reading   *broker.Budget // what Fetch and Read hold for clients
+	spread    atomic.Uint32  // rises with each Append whose records are spread
 
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
@@ -67,10 +71,11 @@ type BrokerService struct {
 func newBrokerService(o Options) (*BrokerService, error) {
 	s := &BrokerService{
 		broker: o.Broker, metadata: o.Metadata, limits: o.Limits, logger: o.Logger,
-		budget: o.Broker.Budget(), draining: make(chan struct{}),
+		budget: o.Broker.Budget(), receiving: broker.NewBudget(o.Broker.Budget().Limit()),
+		reading: broker.NewBudget(o.Limits.ReadingBytes), draining: make(chan struct{}),
 	}
 	var err error
-	s.metrics, err = newBrokerMetrics(o.Registerer)
+	s.metrics, err = newBrokerMetrics(o.Registerer, s.reading, s.receiving)
 	return s, err
 }
 
@@ -79,6 +84,15 @@ func (s *BrokerService) Drain() { s.drain.Do(func() { close(s.draining) }) }
 
 // Wait waits for the goroutines of streams whose handlers have returned.
 func (s *BrokerService) Wait() { s.streams.Wait() }
+
+// endReading is called by the handler of a Fetch or Read that returns. If the
+// context of the transport's stream has ended already, the stream is gone.
+func (s *BrokerService) endReading(ctx context.Context, r *reading) {
+	r.end(ctx.Err() != nil, s.limits.StallTimeout, func() {
+		s.metrics.cut.Inc()
+		rpc.CutConnection(ctx)
+	})
+}
 
 // faultOf says how an error is told inside a stream.
 func (s *BrokerService) faultOf(err error) *rpc.Fault {
@@ -121,17 +135,19 @@ func otherTopic(name string) *rpc.Fault {
 
 // snapshot returns the metadata, of at least the given revision.
 func (s *BrokerService) snapshot(ctx context.Context, revision int64) (*metadata.Snapshot, error) {
-	return waitRevision(ctx, s.metadata, revision, s.limits)
+	return waitRevision(ctx, ctx, s.metadata, revision, s.limits)
 }
 
-func waitRevision(ctx context.Context, m *metadata.Mirror, revision int64, l Limits) (*metadata.Snapshot, error) {
+// waitRevision waits until a deadline of its own or that of `until`, which is
+// derived from ctx; the end of ctx is another matter.
+func waitRevision(ctx, until context.Context, m *metadata.Mirror, revision int64, l Limits) (*metadata.Snapshot, error) {
 	// Before its first snapshot a broker knows of nothing, not even that a topic
 	// does not exist.
 	revision = max(revision, 1)
 	if s := m.Current(); s.Revision >= revision {
 		return s, nil
 	}
-	wait, cancel := context.WithTimeout(ctx, l.RevisionWait)
+	wait, cancel := context.WithTimeout(until, l.RevisionWait)
 	defer cancel()
 	s, err := m.Wait(wait, revision)
 	switch {
@@ -146,7 +162,12 @@ func waitRevision(ctx context.Context, m *metadata.Mirror, revision int64, l Lim
 // topicOf returns a topic, as the metadata of at least the given revision has
 // it.
 func (s *BrokerService) topicOf(ctx context.Context, name string, revision int64) (*metadata.Topic, error) {
-	m, err := s.snapshot(ctx, revision)
+	return s.topicUntil(ctx, ctx, name, revision)
+}
+
+// topicUntil is topicOf with a deadline, that of `until`, for the metadata.
+func (s *BrokerService) topicUntil(ctx, until context.Context, name string, revision int64) (*metadata.Topic, error) {
+	m, err := waitRevision(ctx, until, s.metadata, revision, s.limits)
 	if err != nil {
 		return nil, err
 	}

@@ -43,11 +43,10 @@ type fetchStream struct {
 	closed     bool // send has ended
 
 	// send's own.
-	out     *frameWriter
-	records recordForm
-	alloc   func(int) []byte // allocate, bound once
-	buf     *[]byte          // what alloc gave last
-	tail    int              // room that alloc leaves for the rest of the frame
+	out   *frameWriter
+	mem   *reading
+	alloc func(int) []byte // allocate, bound once
+	tail  int              // room that alloc leaves for the rest of the frame
 }
 
 // Fetch serves a Fetch stream.
@@ -75,11 +74,15 @@ func (s *BrokerService) fetch(stream grpc.BidiStreamingServer[pb.FetchRequest, p
 		work: make(chan struct{}, 1), room: make(chan struct{}, 1),
 		subs: make(map[uint64]*subscription),
 	}
+	f.mem = newReading(s.reading)
 	f.out = newFrameWriter(stream, s.limits.StallTimeout, s.endStalled(cancel))
+	f.out.lent = f.mem
 	f.alloc = f.allocate
 	s.streams.Go(f.receive)
 	s.streams.Go(f.send)
-	return f.decide()
+	err := f.decide()
+	s.endReading(stream.Context(), f.mem)
+	return err
 }
 
 // decide waits for the first reason to end the stream and says what the client
@@ -155,11 +158,23 @@ func (f *fetchStream) take(m *pb.FetchRequest) {
 	if n, most := len(m.GetSubscribe()), f.s.limits.Subscriptions; n > most {
 		f.refuse(wire.FetchResponse{Error: tooManySubscriptions(most, n).RequestError()})
 	} else {
-		for i, want := range m.GetSubscribe() {
-			f.subscribe(i, want)
-		}
+		f.subscribeAll(m.GetSubscribe())
 	}
 	wake(f.work)
+}
+
+// subscribeAll adds subscriptions, in order. They wait together for partitions
+// and metadata that are not ready: what the first one waits, the others need
+// not, and receive is held up for endWait at most.
+func (f *fetchStream) subscribeAll(all []*pb.FetchSubscription) {
+	if len(all) == 0 {
+		return
+	}
+	until, cancel := context.WithTimeout(f.ctx, endWait)
+	defer cancel()
+	for i, want := range all {
+		f.subscribe(until, i, want)
+	}
 }
 
 // feed makes the starved subscriptions ready for whose next frame there is
@@ -221,6 +236,7 @@ func (f *fetchStream) forget(s *subscription) (wasArmed bool) {
 
 // end lets go of everything when send ends.
 func (f *fetchStream) end() {
+	f.mem.rest()
 	f.mu.Lock()
 	f.closed = true
 	var waiting []*subscription

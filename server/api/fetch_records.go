@@ -6,53 +6,54 @@ import (
 	"github.com/millstream-io/millstream/storage/record"
 )
 
-// recordForm makes frames of decompressed records. It is send's own.
-type recordForm struct {
-	it record.Iterator
-	// large: the iterator may hold the memory of a decompressed batch.
-	large bool
-}
-
-// recordsReadBytes is how much is read at once for frames of records: each
-// batch is walked at once, and one that no credit is left for is read again.
-const recordsReadBytes = 256 << 10
-
-// rest gives up memory while nothing is to be sent.
-func (r *recordForm) rest() {
-	if r.large {
-		*r = recordForm{}
-	}
-}
+const (
+	// recordsReadBytes is how much is read at once for frames of records: each
+	// batch is walked at once, and one that no credit is left for is read again.
+	recordsReadBytes = 256 << 10
+	// recordFrameBytes bounds a frame of records, unless one record is larger.
+	recordFrameBytes = 1 << 20
+	// recordOverhead is the most that a record has in a frame and not in a
+	// batch: its offset, time and leader epoch.
+	recordOverhead = 40
+	// leastRecordFrame is the least room for a frame of records.
+	leastRecordFrame = 4 << 10
+)
 
 // deliverRecords reads batches and sends their records, in frames of at most
 // so many bytes, or of one record that is larger.
 func (f *fetchStream) deliverRecords(s *subscription, most int) error {
-	got, b, err := f.read(s, min(most, recordsReadBytes))
+	most = min(most, recordsReadBytes)
+	w := recordFrames{f: f, s: s, tail: frameTail(s.topic.Name)}
+	// All that a first frame may need: so each read gets on, however little of
+	// the budget is left for more.
+	if err := f.mem.reserve(f.ctx, readReserve(most, 0)+record.MaxDecompressedBytes+w.frameReserve()); err != nil {
+		return err
+	}
+	got, err := f.read(s, most, 0)
 	if err != nil {
 		return f.fail(s, err)
 	}
-	defer rpc.SharedPool().Put(b)
 	if len(got.Bytes) == 0 {
 		return f.atEnd(s)
 	}
+	defer f.mem.drop()
 	if s.until >= 0 && got.Next > s.until {
 		got = cutAt(got, s.until)
 	}
-	w := recordFrames{f: f, s: s}
-	for rest := got.Bytes; len(rest) > 0; {
-		h, batch, size, err := record.ParseLogBatch(rest)
+	for w.rest = got.Bytes; len(w.rest) > 0; {
+		h, batch, size, err := record.ParseLogBatch(w.rest)
 		if err != nil {
+			w.discard()
 			return f.fail(s, err)
 		}
-		rest = rest[size:]
-		f.records.large = f.records.large || h.Attributes.Compression() != record.None
+		w.rest = w.rest[size:]
 		more, err := w.add(&h, batch)
 		if err != nil || !more {
 			w.discard()
 			return err
 		}
 	}
-	if sent, err := w.flush(got.Next); err != nil || !sent {
+	if _, err := w.flush(got.Next); err != nil || w.starved {
 		return err
 	}
 	return f.onward(s, s.caughtUp)
@@ -60,19 +61,59 @@ func (f *fetchStream) deliverRecords(s *subscription, most int) error {
 
 // recordFrames collects records into frames of one subscription.
 type recordFrames struct {
-	f    *fetchStream
-	s    *subscription
-	b    *[]byte       // nil: empty
-	most int           // bytes of records for b
-	next record.Offset // after the last record in b
+	f       *fetchStream
+	s       *subscription
+	tail    int
+	rest    []byte        // batches to come
+	b       *[]byte       // nil: empty
+	most    int           // bytes of records for b
+	next    record.Offset // where the frame ends: after its last record, or the last batch
+	sent    bool          // a frame
+	starved bool          // the subscription waits for credit
+}
+
+// frameReserve is what a frame may need.
+func (w *recordFrames) frameReserve() int {
+	return pooled(max(recordFrameBytes, record.MaxRecordBytes+recordOverhead) + w.tail)
+}
+
+// hold is what is needed of the budget now: the memory of the batch, and the
+// frame, of which the first one is there in advance.
+func (w *recordFrames) hold() int {
+	n := w.f.mem.hold()
+	switch {
+	case w.b != nil:
+		n += cap(*w.b)
+	case !w.sent:
+		n += w.frameReserve()
+	}
+	return n
+}
+
+// open puts the iterator before the first record of a batch. It returns false
+// if there is no room to decompress it: then it is read again.
+func (w *recordFrames) open(h *record.Header, batch []byte) bool {
+	mem := w.f.mem
+	if h.Attributes.Compression() != record.None {
+		need := w.hold() + record.MaxDecompressedBytes - min(mem.batch.it.Held(), record.MaxDecompressedBytes)
+		if !mem.grow(need - mem.own) {
+			return false
+		}
+	}
+	mem.batch.it.ResetLogBatch(h, batch)
+	mem.keep(w.hold())
+	return true
 }
 
 // add adds the records of a batch, from the subscription's position on, and
-// sends the frames that are full. It returns false if the subscription waits
-// for credit or is over.
+// sends the frames that are full. It returns false if the subscription is to be
+// read again from its new position, waits for credit, or is over.
 func (w *recordFrames) add(h *record.Header, batch []byte) (more bool, err error) {
-	it := &w.f.records.it
-	for it.ResetLogBatch(h, batch); it.Next(); {
+	if !w.open(h, batch) {
+		return false, w.again()
+	}
+	it := &w.f.mem.batch.it
+	for it.Next() {
 		if it.Offset() < w.s.next {
 			continue
 		}
@@ -81,64 +122,104 @@ func (w *recordFrames) add(h *record.Header, batch []byte) (more bool, err error
 		}
 		size := fr.Size()
 		if w.b != nil && len(*w.b)+size > w.most {
-			if sent, err := w.flush(w.next); err != nil || !sent {
+			kept, err := w.flush(w.next)
+			if err != nil || w.starved {
 				return false, err
+			}
+			if !kept {
+				w.f.requeue(w.s)
+				return false, nil
 			}
 		}
 		if w.b == nil {
-			if !w.begin() {
-				return false, nil
+			if more, err := w.begin(size, it.Left()); err != nil || !more {
+				return false, err
 			}
-			w.b = w.f.out.buffer(max(min(w.most, recordsReadBytes), size) + wire.MaxFetchResponseSize + len(w.s.topic.Name))
-			*w.b = (*w.b)[:0]
 		}
 		*w.b = wire.AppendFetchedRecord(*w.b, &fr)
 		w.next = it.Offset() + 1
 	}
 	if err := it.Err(); err != nil {
+		w.discard()
 		return false, w.f.fail(w.s, err)
 	}
+	w.next = max(w.next, h.End())
 	return true, nil
 }
 
-// begin says how large the next frame may be. It returns false if the
-// subscription waits for credit.
-func (w *recordFrames) begin() bool {
-	w.f.mu.Lock()
-	defer w.f.mu.Unlock()
-	room := w.f.credit.room()
+// begin begins a frame, of a record of that size and what follows it, of which
+// `left` bytes are in the same batch. It returns false as add does.
+func (w *recordFrames) begin(size, left int) (more bool, err error) {
+	f := w.f
+	f.mu.Lock()
+	room := f.credit.room()
 	if room == 0 {
-		w.f.starveLocked(w.s, 1)
-		return false
+		f.starveLocked(w.s, 1)
+		f.mu.Unlock()
+		return false, nil
 	}
-	w.most = int(min(uint64(w.s.maxFrame), room))
-	return true
+	f.mu.Unlock()
+	w.most = int(min(uint64(w.s.maxFrame), room, recordFrameBytes))
+	// Records are a little larger in a frame than in a batch; where that is not
+	// enough the frame is sent before it is as large as it may be.
+	guess := max(size+(left+len(w.rest))*9/8+recordOverhead, leastRecordFrame)
+	w.most = min(w.most, guess)
+	b := f.out.buffer(max(w.most, size) + w.tail)
+	if w.sent && !f.mem.grow(cap(*b)) {
+		rpc.SharedPool().Put(b)
+		return false, w.again()
+	}
+	*b = (*b)[:0]
+	w.b = b
+	f.mem.keep(w.hold())
+	return true, nil
 }
 
-// flush sends what was collected as a frame that ends at next. It returns false
-// if the subscription waits for credit: then the records are read again.
-func (w *recordFrames) flush(next record.Offset) (sent bool, err error) {
+// again sends what there is and lets the subscription be read again, since the
+// budget has no more at once. Batches without a record that is asked for are
+// passed, too: each turn gets on.
+func (w *recordFrames) again() error {
+	if w.next > w.s.next {
+		if _, err := w.flush(w.next); err != nil || w.starved {
+			return err
+		}
+	}
+	w.f.requeue(w.s)
+	return nil
+}
+
+// flush sends what was collected as a frame that ends at next. If the
+// subscription waits for credit (starved) the records are read again. kept is
+// false if the memory of the batch was given up while the client did not read.
+func (w *recordFrames) flush(next record.Offset) (kept bool, err error) {
 	n := 0
 	if w.b != nil {
 		n = len(*w.b)
 	}
 	if !w.f.pay(w.s, uint64(n)) {
+		w.starved = true
 		w.discard()
 		return false, nil
 	}
-	b := w.b
-	if w.b = nil; b == nil {
-		b = w.f.out.buffer(0)
-		*b = (*b)[:0]
-	}
 	r, _ := w.s.head(next)
 	r.CreditUsed = uint32(n)
-	*b = wire.AppendFetchResponse(*b, &r)
 	w.f.s.metrics.delivered(int(next-w.s.next), n)
 	w.s.next = next
-	return true, w.f.out.write(b)
+	b := w.b
+	w.b = nil
+	if b == nil { // of batches without a record that is asked for
+		return true, w.f.frame(&r)
+	}
+	w.sent = true
+	*b = wire.AppendFetchResponse(*b, &r)
+	mem := w.f.mem
+	mem.keep(w.hold() + cap(*b))
+	parked := mem.parkBatch()
+	err = w.f.out.lend(b)
+	return mem.unparkBatch(parked), err
 }
 
+// discard gives up a frame that is not sent.
 func (w *recordFrames) discard() {
 	if w.b != nil {
 		rpc.SharedPool().Put(w.b)

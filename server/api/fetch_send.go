@@ -5,7 +5,6 @@ import (
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/partition"
-	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/wire"
 	"github.com/millstream-io/millstream/storage/commitlog"
 	"github.com/millstream-io/millstream/storage/record"
@@ -33,6 +32,7 @@ func (f *fetchStream) send() {
 			f.cancel(errFinished)
 			return
 		case s == nil:
+			f.mem.rest()
 			select {
 			case <-f.work:
 			case <-f.ctx.Done():
@@ -107,12 +107,15 @@ func (f *fetchStream) deliver(s *subscription) error {
 // deliverBatches sends batches as they are stored: their bytes are copied once,
 // out of the log, and the rest of the frame is written behind them.
 func (f *fetchStream) deliverBatches(s *subscription, most int) error {
-	got, b, err := f.read(s, most)
+	tail := frameTail(s.topic.Name)
+	if err := f.mem.reserve(f.ctx, readReserve(most, tail)); err != nil {
+		return err
+	}
+	got, err := f.read(s, most, tail)
 	if err != nil {
 		return f.fail(s, err)
 	}
 	if len(got.Bytes) == 0 {
-		rpc.SharedPool().Put(b)
 		return f.atEnd(s)
 	}
 	if s.until >= 0 && got.Next > s.until {
@@ -120,45 +123,37 @@ func (f *fetchStream) deliverBatches(s *subscription, most int) error {
 	}
 	n := uint64(len(got.Bytes))
 	if !f.pay(s, n) {
-		rpc.SharedPool().Put(b)
+		f.mem.drop()
 		return nil
 	}
+	b := f.mem.take()
 	r, atEnd := s.head(got.Next)
 	r.CreditUsed = uint32(n)
 	*b = wire.AppendFetchResponse(got.Bytes, &r)
 	f.s.metrics.delivered(int(got.Next-s.next), len(got.Bytes))
 	s.next = got.Next
-	if err := f.out.write(b); err != nil {
+	if err := f.out.lend(b); err != nil {
 		return err
 	}
 	return f.onward(s, atEnd)
 }
 
-// read reads a range into a pooled buffer that has room for the rest of the
-// frame. Without an error the buffer is the caller's.
-func (f *fetchStream) read(s *subscription, most int) (commitlog.Range, *[]byte, error) {
-	f.tail = wire.MaxFetchResponseSize + len(s.topic.Name)
+// read reads a range into the memory of mem, with room for the rest of a frame
+// behind it. If there is nothing, or an error, nothing is kept.
+//
+// REQUIRES: what it may need is reserved.
+func (f *fetchStream) read(s *subscription, most, tail int) (commitlog.Range, error) {
+	f.tail = tail
 	got, err := s.reader.Read(s.next, most, f.alloc)
-	b := f.buf
-	f.buf = nil
-	if b == nil { // nothing was there to read
-		b = f.out.buffer(0)
+	if err != nil || len(got.Bytes) == 0 {
+		f.mem.drop()
+		return commitlog.Range{}, err
 	}
-	if err != nil {
-		rpc.SharedPool().Put(b)
-		return commitlog.Range{}, nil, err
-	}
-	return got, b, nil
+	return got, nil
 }
 
 // allocate gives a reader memory for batches. What it gave before is not used.
-func (f *fetchStream) allocate(n int) []byte {
-	if f.buf != nil {
-		rpc.SharedPool().Put(f.buf)
-	}
-	f.buf = f.out.buffer(n + f.tail)
-	return (*f.buf)[:n]
-}
+func (f *fetchStream) allocate(n int) []byte { return f.mem.alloc(n + f.tail)[:n] }
 
 // cutAt cuts a range at an offset that was an end of the log, and so is an end
 // of a batch.
@@ -269,7 +264,7 @@ func (f *fetchStream) finish(s *subscription) error {
 // arm lets the partition wake the subscription when there is more, or when it
 // cannot be read here any longer.
 func (f *fetchStream) arm(s *subscription) {
-	f.records.rest()
+	f.mem.rest()
 	f.mu.Lock()
 	if s.state == over {
 		f.mu.Unlock()

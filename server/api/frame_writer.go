@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,7 +19,10 @@ import (
 type frameWriter struct {
 	stream  grpc.ServerStream
 	timeout time.Duration
-	stall   *time.Timer // runs while a message waits to be taken
+	stall   *time.Timer  // runs while a message waits to be taken, or to be written
+	begun   atomic.Int64 // when the last message was handed over, since clockStart
+	sending atomic.Bool  // it waits to be taken
+	lent    *reading     // nil: nothing is lent to the transport
 	message outgoing
 	slices  mem.BufferSlice // room for messages to come
 }
@@ -31,10 +35,25 @@ const slicesAtOnce = 64
 // message unread for the timeout.
 func newFrameWriter(stream grpc.ServerStream, timeout time.Duration, stalled func()) *frameWriter {
 	w := &frameWriter{stream: stream, timeout: timeout}
-	w.stall = time.AfterFunc(timeout, stalled)
+	w.stall = time.AfterFunc(timeout, func() {
+		if w.waits() {
+			stalled()
+		}
+	})
 	w.stall.Stop()
 	return w
 }
+
+// waits tells whether the client has let the last message wait for the whole
+// timeout: to be taken, or, if it is lent, to be written. The timer may be an
+// earlier message's that was left running.
+func (w *frameWriter) waits() bool {
+	since := time.Since(clockStart) - time.Duration(w.begun.Load())
+	return since >= w.timeout && (w.sending.Load() || (w.lent != nil && w.lent.unwritten()))
+}
+
+// clockStart is where monotonic times count from.
+var clockStart = time.Now()
 
 // endStalled returns what ends the stream of a client that does not read.
 func (s *BrokerService) endStalled(cancel context.CancelCauseFunc) func() {
@@ -60,15 +79,31 @@ func (w *frameWriter) buffer(n int) *[]byte { return rpc.SharedPool().Get(max(n,
 
 // write sends a message and waits until the transport has taken it, which
 // keeps the buffer until it is written. The error is gRPC's.
-func (w *frameWriter) write(b *[]byte) error {
+func (w *frameWriter) write(b *[]byte) error { return w.send(b, rpc.SharedPool()) }
+
+// lend is write for a frame that counts in the budget for reading until the
+// transport has written it.
+//
+// REQUIRES: the frame's capacity is in hand.
+func (w *frameWriter) lend(b *[]byte) error {
+	w.lent.lend(b)
+	return w.send(b, w.lent)
+}
+
+func (w *frameWriter) send(b *[]byte, pool mem.BufferPool) error {
 	if len(w.slices) == 0 {
 		w.slices = make(mem.BufferSlice, slicesAtOnce)
 	}
 	w.message.slice, w.slices = w.slices[:1:1], w.slices[1:]
-	w.message.slice[0] = mem.NewBuffer(b, rpc.SharedPool())
+	w.message.slice[0] = mem.NewBuffer(b, pool)
+	w.begun.Store(int64(time.Since(clockStart)))
+	w.sending.Store(true)
 	w.stall.Reset(w.timeout)
 	err := w.stream.SendMsg(&w.message)
-	w.stall.Stop()
+	w.sending.Store(false)
+	if w.lent == nil || !w.lent.unwritten() {
+		w.stall.Stop()
+	}
 	return err
 }
 

@@ -12,6 +12,9 @@ type Limits struct {
 	// the stream's next request waits beyond it. The broker has a budget for all
 	// streams together.
 	StreamInFlightBytes int64
+	// ReadingBytes that Fetch and Read hold of all streams: frames until the
+	// transport has written them, and batches that are being decompressed.
+	ReadingBytes int64
 	// UnreadAnswers of a stream, and requests that are not answered yet: the
 	// server takes no more requests beyond it.
 	UnreadAnswers int
@@ -42,9 +45,11 @@ func DefaultLimits() Limits {
 	return Limits{
 		// Enough for 64 batches of 256 KiB, and for the largest request.
 		StreamInFlightBytes: 16 << 20,
-		UnreadAnswers:       1_000,
-		StreamPartitions:    20_000,
-		Subscriptions:       10_000,
+		// 500 frames of the usual size.
+		ReadingBytes:     256 << 20,
+		UnreadAnswers:    1_000,
+		StreamPartitions: 20_000,
+		Subscriptions:    10_000,
 		// Larger frames leave the caches of the processor between the copy and
 		// the socket; smaller ones cost more calls.
 		FrameBytes:    512 << 10,
@@ -59,6 +64,7 @@ func DefaultLimits() Limits {
 func (l Limits) withDefaults() Limits {
 	d := DefaultLimits()
 	setDefault(&l.StreamInFlightBytes, d.StreamInFlightBytes)
+	setDefault(&l.ReadingBytes, d.ReadingBytes)
 	setDefault(&l.UnreadAnswers, d.UnreadAnswers)
 	setDefault(&l.StreamPartitions, d.StreamPartitions)
 	setDefault(&l.Subscriptions, d.Subscriptions)
@@ -83,6 +89,8 @@ func (l Limits) validate() error {
 	case l.StreamInFlightBytes < maxRequestBytes, l.UnreadAnswers < 0, l.StreamPartitions < 0,
 		l.Subscriptions < 0, l.StallTimeout < 0, l.DrainGrace < 0, l.RevisionWait < 0, l.AppendRecords < 0, l.AppendBytes < 0:
 		return errors.New("api: limits may not be negative, and a request must fit into StreamInFlightBytes")
+	case l.ReadingBytes < leastReadBytes:
+		return errors.New("api: ReadingBytes must be at least 32 MiB, for the largest batch and what it decompresses to")
 	case l.FrameBytes < minFrameBytes || l.FrameBytes > defaultFrameBytes:
 		return errors.New("api: FrameBytes must be 4 KiB to 1 MiB")
 	}

@@ -25,7 +25,7 @@ func (s *TopicService) ListTopics(ctx context.Context, r *pb.ListTopicsRequest) 
 	if err != nil {
 		return nil, fieldFault("page_token", "is not one that ListTopics gave")
 	}
-	m, err := waitRevision(ctx, s.metadata, r.GetMinRevision(), s.limits)
+	m, err := waitRevision(ctx, ctx, s.metadata, r.GetMinRevision(), s.limits)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/broker"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/telemetry"
@@ -26,14 +27,18 @@ type brokerMetrics struct {
 	fetchErrors        *prometheus.CounterVec
 
 	stalled prometheus.Counter
+	cut     prometheus.Counter
 }
 
-func newBrokerMetrics(reg prometheus.Registerer) (*brokerMetrics, error) {
+func newBrokerMetrics(reg prometheus.Registerer, reading, receiving *broker.Budget) (*brokerMetrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+	}
+	now := func(name, help string, value func() int64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
 	}
 	reasons := func(name, help string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"reason"})
@@ -53,9 +58,16 @@ func newBrokerMetrics(reg prometheus.Registerer) (*brokerMetrics, error) {
 		fetchErrors:        reasons("millstream_fetch_errors_total", "Subscriptions and Read calls that failed, by reason."),
 
 		stalled: counter("millstream_streams_stalled_total", "Streams that were ended because the client did not read."),
+		cut:     counter("millstream_connections_cut_total", "Connections that were cut because the client did not take the last frames of a stream that had ended."),
 	}
 	return m, telemetry.Register(reg, m.produceStreams, m.produceRequests, m.produceRecords, m.produceBytes, m.produceErrors,
-		m.fetchStreams, m.fetchSubscriptions, m.fetchFrames, m.fetchRecords, m.fetchBytes, m.fetchErrors, m.stalled)
+		m.fetchStreams, m.fetchSubscriptions, m.fetchFrames, m.fetchRecords, m.fetchBytes, m.fetchErrors, m.stalled, m.cut,
+		now("millstream_produce_receiving_bytes", "Bytes that large Produce requests on their way may take.", receiving.Used),
+		now("millstream_produce_receiving_limit_bytes", "The most that large Produce requests on their way may take (inflight-bytes).", receiving.Limit),
+		now("millstream_produce_receiving_waiters", "Produce streams that wait to receive a large request.", receiving.Waiting),
+		now("millstream_fetch_inflight_bytes", "Bytes that Fetch and Read hold: frames that are not written, and batches being decompressed.", reading.Used),
+		now("millstream_fetch_inflight_limit_bytes", "Bytes that Fetch and Read may hold (fetch-inflight-bytes).", reading.Limit),
+		now("millstream_fetch_inflight_waiters", "Streams that wait for the bytes that Fetch and Read may hold.", reading.Waiting))
 }
 
 // produced counts what became of a unit.

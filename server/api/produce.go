@@ -3,14 +3,17 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/rpc"
 )
 
 // produceStream is one Produce stream.
@@ -36,8 +39,11 @@ type produceStream struct {
 	cancel context.CancelCauseFunc
 
 	// receive's own.
-	in   intake
-	held *broker.Budget // bytes in flight on this stream
+	in       intake
+	receiver *rpc.Receiver
+	ask      func(int) error // askFor, bound once
+	asked    int             // bytes of the budget for receiving, of the message in hand
+	held     *broker.Budget  // bytes in flight on this stream
 
 	// answered wakes send, room wakes receive; capacity 1 each.
 	answered, room chan struct{}
@@ -69,6 +75,11 @@ func (s *BrokerService) produce(stream grpc.ServerStream) error {
 	s.metrics.produceStreams.Inc()
 	defer s.metrics.produceStreams.Dec()
 	p := s.newProduceStream(ctx, cancel, stream)
+	p.ask = p.askFor
+	p.receiver = rpc.NewReceiver(stream, maxRequestBytes, s.limits.StallTimeout, func() {
+		s.metrics.stalled.Inc()
+		cancel(senderTooSlow(s.limits.StallTimeout))
+	})
 	s.streams.Go(p.receive)
 	s.streams.Go(p.send)
 	return p.decide()
@@ -114,9 +125,11 @@ func (p *produceStream) decide() error {
 // receive takes requests until the client half-closes, the stream ends, or
 // intake is ended.
 func (p *produceStream) receive() {
+	defer p.received()
 	for p.awaitRoom() {
 		r := p.newRequest()
-		if err := p.stream.RecvMsg(&r.frame); err != nil {
+		var err error
+		if r.frame.msg, err = p.receiver.Receive(p.ask); err != nil {
 			p.receiveEnded(err)
 			return
 		}
@@ -130,6 +143,35 @@ func (p *produceStream) receive() {
 			return
 		}
 	}
+}
+
+// askFor takes bytes of the budget for receiving, before a large message is.
+//
+// No deadlock: who has them waits for its client, for StallTimeout at most, and
+// then for the budgets of what is in flight, which partitions give back; nobody
+// who has those waits for these.
+func (p *produceStream) askFor(bytes int) error {
+	bytes = min(bytes, int(p.s.receiving.Limit()))
+	if err := p.s.receiving.Acquire(p.ctx, bytes); err != nil {
+		return err
+	}
+	p.asked = bytes
+	return nil
+}
+
+// received gives back what askFor took: the message counts as in flight now, or
+// there is none.
+func (p *produceStream) received() {
+	if p.asked > 0 {
+		p.s.receiving.Release(p.asked)
+		p.asked = 0
+	}
+}
+
+// senderTooSlow says that a client did not send the rest of a message.
+func senderTooSlow(after time.Duration) *rpc.Fault {
+	return rpc.LimitFault(codes.ResourceExhausted, "stream.stall.timeout", after.Milliseconds(), after.Milliseconds(),
+		fmt.Sprintf("less than %d bytes of a message have come within %v (stream.stall.timeout)", rpc.MessageStep, after))
 }
 
 // receiveEnded is told why there is no next request: io.EOF is the client's

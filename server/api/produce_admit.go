@@ -37,6 +37,7 @@ func (p *produceStream) admit(r *produceRequest) error {
 		return err
 	}
 	r.bytes = n
+	p.received()
 	q := &r.wire
 	invalid := q.Parse(r.frame.msg)
 	if isType[*wire.MalformedError](invalid) {

@@ -11,13 +11,6 @@ import (
 // frame keeps the bytes of a message as the transport handed them over.
 type frame struct{ msg mem.BufferSlice }
 
-// UnmarshalRaw keeps a reference to the message.
-func (f *frame) UnmarshalRaw(msg mem.BufferSlice) error {
-	msg.Ref()
-	f.msg = msg
-	return nil
-}
-
 // take empties the frame; the caller frees what it had.
 func (f *frame) take() mem.BufferSlice {
 	msg := f.msg

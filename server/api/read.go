@@ -34,7 +34,7 @@ type readCall struct {
 	left   uint64        // records to send; meaningful if capped
 	capped bool
 
-	it   record.Iterator
+	mem  *reading
 	out  *frameWriter
 	more chan struct{} // capacity 1; readable when the partition woke it
 }
@@ -67,11 +67,18 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if !r.GetFollow() {
 		c.end = part.State().HighWatermark
 	}
+	c.mem = newReading(s.reading)
 	c.out = newFrameWriter(stream, s.limits.StallTimeout, s.endStalled(cancel))
+	c.out.lent = c.mem
 	s.metrics.fetchStreams.Inc()
 	defer s.metrics.fetchStreams.Dec()
-	s.streams.Go(func() { cancel(c.run()) })
-	return c.decide()
+	s.streams.Go(func() {
+		defer c.mem.rest()
+		cancel(c.run())
+	})
+	err = c.decide()
+	s.endReading(stream.Context(), c.mem)
+	return err
 }
 
 // startOf returns the offset where a Read begins.
@@ -117,39 +124,44 @@ func (c *readCall) decide() error {
 func (c *readCall) run() error {
 	reader := c.part.NewReader()
 	defer reader.Close()
-	var buf []byte
-	alloc := func(n int) []byte {
-		if cap(buf) < n {
-			buf = make([]byte, n)
-		}
-		return buf[:n]
-	}
 	for c.end < 0 || c.next < c.end {
 		if c.capped && c.left == 0 {
 			return errFinished
 		}
-		got, err := reader.Read(c.next, readBytes, alloc)
+		// All that a first message may need: so each turn gets on.
+		if err := c.mem.reserve(c.ctx, readReserve(readBytes, 0)+record.MaxDecompressedBytes+readMessageReserve); err != nil {
+			return err
+		}
+		got, err := reader.Read(c.next, readBytes, c.mem.alloc)
 		if err != nil {
 			return c.failed(err)
 		}
 		if len(got.Bytes) == 0 {
+			c.mem.rest()
 			if err := c.await(); err != nil {
 				return err
 			}
 			continue
 		}
-		for rest := got.Bytes; len(rest) > 0; {
+		size, whole := len(got.Bytes), true
+		for rest := got.Bytes; len(rest) > 0 && whole; {
 			h, batch, size, err := record.ParseLogBatch(rest)
 			if err != nil {
 				return c.failed(err)
 			}
 			rest = rest[size:]
-			if err := c.sendBatch(&h, batch); err != nil {
+			if whole, err = c.sendBatch(&h, batch); err != nil {
 				return err
 			}
+			if whole { // so that each turn gets on, whatever is in the batch
+				c.next = max(c.next, h.End())
+			}
 		}
-		c.s.metrics.fetchBytes.Add(float64(len(got.Bytes)))
-		c.next = max(c.next, got.Next)
+		if whole { // else from where it is, once more
+			c.s.metrics.fetchBytes.Add(float64(size))
+			c.next = max(c.next, got.Next)
+		}
+		c.mem.drop()
 	}
 	return errFinished
 }
@@ -177,37 +189,91 @@ func (c *readCall) await() error {
 // Wake lets run go on.
 func (c *readCall) Wake() { wake(c.more) }
 
-// sendBatch sends the records of a batch that were asked for.
-func (c *readCall) sendBatch(h *record.Header, batch []byte) error {
-	for c.it.ResetLogBatch(h, batch); c.it.Next(); {
-		offset := c.it.Offset()
+const (
+	// smallMessage is a message of Read that does not count in the budget: the
+	// transport takes no more than one beyond 64 KiB of them.
+	smallMessage = 64 << 10
+	// readMessageReserve is what the largest message of Read may need: a value
+	// shown as JSON beside key and headers.
+	readMessageReserve = (maxJSONBytes + record.MaxRecordBytes + smallMessage) * 5 / 4
+)
+
+// sendBatch sends the records of a batch that were asked for. It returns false
+// if what is left is to be read again, since the budget has no more at once or
+// the client did not read for long.
+func (c *readCall) sendBatch(h *record.Header, batch []byte) (whole bool, err error) {
+	it := &c.mem.batch.it
+	if h.Attributes.Compression() != record.None {
+		// The first message's reserve stays until then, if it is still there.
+		need := c.mem.hold() + record.MaxDecompressedBytes - min(it.Held(), record.MaxDecompressedBytes)
+		if !c.mem.grow(need - c.mem.own) {
+			return false, nil
+		}
+	}
+	it.ResetLogBatch(h, batch)
+	c.mem.keep(c.mem.hold() + readMessageReserve)
+	for it.Next() {
+		offset := it.Offset()
 		if offset < c.next {
 			continue
 		}
 		if (c.end >= 0 && offset >= c.end) || (c.capped && c.left == 0) {
-			return errFinished
+			return false, errFinished
 		}
 		m := &pb.ReadResponse{
-			Partition: c.id, Offset: int64(offset), LeaderEpoch: int32(h.LeaderEpoch), Time: timestampOf(c.it.TimestampMs()),
+			Partition: c.id, Offset: int64(offset), LeaderEpoch: int32(h.LeaderEpoch), Time: timestampOf(it.TimestampMs()),
 		}
-		fill(m, c.it.Record(), c.form)
-		b := c.out.buffer(proto.Size(m))
-		enc, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend((*b)[:0], m)
-		if err != nil {
-			return err
-		}
-		*b = enc
-		if err := c.out.write(b); err != nil {
-			return err
+		fill(m, it.Record(), c.form)
+		b, ok, err := c.encode(m)
+		if err != nil || !ok {
+			return false, err
 		}
 		c.s.metrics.fetchRecords.Inc()
 		c.next = offset + 1
 		c.left--
+		if kept, err := c.send(b); err != nil || !kept {
+			return false, err
+		}
 	}
-	if err := c.it.Err(); err != nil {
-		return c.failed(err)
+	if err := it.Err(); err != nil {
+		return false, c.failed(err)
 	}
-	return nil
+	return true, nil
+}
+
+// encode encodes a message. It returns false if the budget has no room for it
+// at once.
+func (c *readCall) encode(m *pb.ReadResponse) (b *[]byte, ok bool, err error) {
+	b = c.out.buffer(proto.Size(m))
+	if need := c.mem.hold() + cap(*b); cap(*b) > smallMessage && !c.mem.grow(need-c.mem.own) {
+		rpc.SharedPool().Put(b)
+		return nil, false, nil
+	}
+	enc, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend((*b)[:0], m)
+	if err != nil {
+		rpc.SharedPool().Put(b)
+		return nil, false, err
+	}
+	*b = enc
+	return b, true, nil
+}
+
+// send sends an encoded message. It returns false if the memory of the batch
+// was given up meanwhile.
+func (c *readCall) send(b *[]byte) (kept bool, err error) {
+	counted := cap(*b) > smallMessage
+	if counted {
+		c.mem.keep(c.mem.hold() + cap(*b))
+	} else {
+		c.mem.keep(c.mem.hold())
+	}
+	parked := c.mem.parkBatch()
+	if counted {
+		err = c.out.lend(b)
+	} else {
+		err = c.out.write(b)
+	}
+	return c.mem.unparkBatch(parked), err
 }
 
 // timestampOf returns a time that every client can hold: years 1 to 9999.

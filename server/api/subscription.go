@@ -114,8 +114,8 @@ func (l *subscriptionList) remove(s *subscription) {
 }
 
 // subscribe adds a subscription, or answers why not: under its id if that is
-// its own, else under 0.
-func (f *fetchStream) subscribe(i int, want *pb.FetchSubscription) {
+// its own, else under 0. It waits until the end of `until` at most.
+func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubscription) {
 	id := want.GetSubscriptionId()
 	if id == 0 {
 		id = uint64(want.GetPartition()) + 1
@@ -134,7 +134,7 @@ func (f *fetchStream) subscribe(i int, want *pb.FetchSubscription) {
 	if most := f.s.limits.Subscriptions; count >= most {
 		err = tooManySubscriptions(most, count+1)
 	} else {
-		err = s.begin(f.ctx, want)
+		err = s.begin(f.ctx, until, want)
 	}
 	if err != nil {
 		f.refuse(f.failure(s, err))
@@ -156,7 +156,7 @@ func tooManySubscriptions(most, wanted int) *rpc.Fault {
 }
 
 // begin finds the partition and where to begin.
-func (s *subscription) begin(ctx context.Context, want *pb.FetchSubscription) error {
+func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscription) error {
 	broker := s.f.s
 	switch s.form = want.GetForm(); s.form {
 	case pb.FetchForm_FETCH_FORM_UNSPECIFIED:
@@ -174,13 +174,13 @@ func (s *subscription) begin(ctx context.Context, want *pb.FetchSubscription) er
 		s.maxFrame = int(n)
 	}
 	var err error
-	if s.topic, err = broker.topicOf(ctx, want.GetTopic(), want.GetMinRevision()); err != nil {
+	if s.topic, err = broker.topicUntil(ctx, until, want.GetTopic(), want.GetMinRevision()); err != nil {
 		return err
 	}
 	if err := checkTopicID(s.topic, want.GetTopicId()); err != nil {
 		return err
 	}
-	if s.part, err = readable(ctx, broker.broker, s.topic, want.GetPartition()); err != nil {
+	if s.part, err = readable(until, broker.broker, s.topic, want.GetPartition()); err != nil {
 		return err
 	}
 	if s.next, err = positionOf(ctx, s.part, want.GetPosition()); err != nil {

@@ -40,7 +40,7 @@ func checkRequestID(id string) error {
 // topicOf returns a topic and the metadata that has it, of at least the given
 // revision.
 func (s *TopicService) topicOf(ctx context.Context, name string, revision int64) (*metadata.Snapshot, *metadata.Topic, error) {
-	m, err := waitRevision(ctx, s.metadata, revision, s.limits)
+	m, err := waitRevision(ctx, ctx, s.metadata, revision, s.limits)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -74,6 +74,8 @@ type Limits struct {
 	InFlightBytes Bytes `name:"inflight-bytes" doc:"Produce requests held by the broker and not yet acknowledged, all streams together." change:"Memory is short, or many fast producers wait for each other."`
 	// StreamInFlightBytes is for each stream.
 	StreamInFlightBytes Bytes `name:"stream-inflight-bytes" doc:"The same for one Produce stream." change:"One producer far away does not reach its speed."`
+	// FetchInFlightBytes is for the process.
+	FetchInFlightBytes Bytes `name:"fetch-inflight-bytes" doc:"Frames of Fetch and Read that are not written to their clients, and batches being decompressed for them, all streams together; at least 32MiB." change:"Memory is short, or many readers far away wait for each other."`
 	// FetchFrameBytes is the most that is sent at once.
 	FetchFrameBytes Bytes `name:"fetch-frame-bytes" doc:"Records in one frame of Fetch, 4KiB to 1MiB; one larger batch still fits." change:"Readers far away are slow, or many readers need too much memory."`
 	// StallTimeout ends streams of clients that do not read.
@@ -105,7 +107,7 @@ func Default() Config {
 		Telemetry: Telemetry{LogLevel: "info", LogFormat: string(telemetry.FormatAuto)},
 		Limits: Limits{
 			MaxConnections: 10_000, MaxStreams: 128,
-			InFlightBytes: 128 << 20, StreamInFlightBytes: 16 << 20, FetchFrameBytes: 512 << 10,
+			InFlightBytes: 128 << 20, StreamInFlightBytes: 16 << 20, FetchInFlightBytes: 256 << 20, FetchFrameBytes: 512 << 10,
 			StallTimeout: 30 * time.Second,
 		},
 		Storage: Storage{
@@ -181,7 +183,11 @@ func (t *Telemetry) Validate() error {
 }
 
 func (l *Limits) validate() error {
-	var frame, stream error
+	var frame, stream, fetch error
+	// Less would not hold the largest batch and what it decompresses to.
+	if l.FetchInFlightBytes < 32<<20 {
+		fetch = &InvalidError{"fetch-inflight-bytes", "must be at least 32MiB"}
+	}
 	if l.FetchFrameBytes < 4<<10 || l.FetchFrameBytes > 1<<20 {
 		frame = &InvalidError{"fetch-frame-bytes", "must be 4KiB to 1MiB"}
 	}
@@ -193,7 +199,7 @@ func (l *Limits) validate() error {
 		stream = &InvalidError{"stream-inflight-bytes", "must be at least 4MiB"}
 	}
 	return errors.Join(positive("max-connections", l.MaxConnections), positive("max-streams", l.MaxStreams),
-		positive("inflight-bytes", l.InFlightBytes), stream, frame, positive("stall-timeout", l.StallTimeout))
+		positive("inflight-bytes", l.InFlightBytes), stream, fetch, frame, positive("stall-timeout", l.StallTimeout))
 }
 
 func (s *Storage) validate() error {

@@ -37,6 +37,7 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		{"inflight-bytes", func(c *config.Config) { c.InFlightBytes = 0 }},
 		{"stream-inflight-bytes", func(c *config.Config) { c.StreamInFlightBytes = 1 << 40 }},
 		{"stream-inflight-bytes", func(c *config.Config) { c.StreamInFlightBytes = 1 }},
+		{"fetch-inflight-bytes", func(c *config.Config) { c.FetchInFlightBytes = 1 << 20 }},
 		{"fetch-frame-bytes", func(c *config.Config) { c.FetchFrameBytes = 2 << 20 }},
 		{"stall-timeout", func(c *config.Config) { c.StallTimeout = -1 }},
 		{"max-open-files", func(c *config.Config) { c.MaxOpenFiles = -1 }},

@@ -21,6 +21,7 @@ func (c *Config) Broker() broker.Options {
 func (c *Config) API() api.Limits {
 	return api.Limits{
 		StreamInFlightBytes: int64(c.StreamInFlightBytes),
+		ReadingBytes:        int64(c.FetchInFlightBytes),
 		FrameBytes:          int(c.FetchFrameBytes), StallTimeout: c.StallTimeout,
 	}
 }
