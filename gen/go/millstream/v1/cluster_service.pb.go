@@ -477,7 +477,7 @@ func (*ListOrphansRequest) Descriptor() ([]byte, []int) {
 // ListOrphansResponse lists directories that the metadata does not know.
 type ListOrphansResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By broker and name. Limit: 10,000.
+	// By broker and name; the first 10,000.
 	Orphans       []*Orphan `protobuf:"bytes,1,rep,name=orphans,proto3" json:"orphans,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -525,9 +525,10 @@ type Orphan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Broker that holds it.
 	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
-	// Name of the directory.
+	// Path of the directory on that broker.
 	Directory string `protobuf:"bytes,2,opt,name=directory,proto3" json:"directory,omitempty"`
-	// Identity of the topic, 16 bytes.
+	// Identity of the topic, 16 bytes; empty if the name of the directory is not
+	// that of a partition.
 	TopicId []byte `protobuf:"bytes,3,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	// Partition.
 	Partition uint32 `protobuf:"varint,4,opt,name=partition,proto3" json:"partition,omitempty"`

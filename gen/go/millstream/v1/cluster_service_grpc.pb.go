@@ -37,8 +37,9 @@ type ClusterServiceClient interface {
 	DescribeCluster(ctx context.Context, in *DescribeClusterRequest, opts ...grpc.CallOption) (*DescribeClusterResponse, error)
 	// ListBrokers lists the brokers.
 	ListBrokers(ctx context.Context, in *ListBrokersRequest, opts ...grpc.CallOption) (*ListBrokersResponse, error)
-	// ListOrphans lists directories of partitions that a broker holds and the
-	// metadata does not know. They are kept: only a recorded deletion deletes.
+	// ListOrphans lists directories of partitions that the answering broker holds
+	// and the metadata does not know. They are kept: only a recorded deletion
+	// deletes. Those of deleted topics are in the trash, until their time comes.
 	ListOrphans(ctx context.Context, in *ListOrphansRequest, opts ...grpc.CallOption) (*ListOrphansResponse, error)
 }
 
@@ -91,8 +92,9 @@ type ClusterServiceServer interface {
 	DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error)
 	// ListBrokers lists the brokers.
 	ListBrokers(context.Context, *ListBrokersRequest) (*ListBrokersResponse, error)
-	// ListOrphans lists directories of partitions that a broker holds and the
-	// metadata does not know. They are kept: only a recorded deletion deletes.
+	// ListOrphans lists directories of partitions that the answering broker holds
+	// and the metadata does not know. They are kept: only a recorded deletion
+	// deletes. Those of deleted topics are in the trash, until their time comes.
 	ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }

@@ -320,13 +320,13 @@ type CreateTopicRequest struct {
 	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	// Number of partitions, 1 to 10,000; 0: 1.
 	PartitionCount uint32 `protobuf:"varint,2,opt,name=partition_count,json=partitionCount,proto3" json:"partition_count,omitempty"`
-	// Replicas of each partition; 0: the default of the cluster.
+	// Replicas of each partition, at most 15; 0: the default of the cluster.
 	ReplicationFactor uint32 `protobuf:"varint,3,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	// Settings that differ from the defaults.
 	Config map[string]string `protobuf:"bytes,4,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Check only.
 	ValidateOnly bool `protobuf:"varint,5,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
-	// Chosen by the client, up to 64 characters: the same request sent again
+	// Chosen by the client, up to 64 bytes: the same request sent again
 	// answers as the first. Optional.
 	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -712,7 +712,7 @@ type UpdateTopicConfigRequest struct {
 	// The revision that the change is meant for: refused with CONFLICT if the
 	// topic has changed since. Optional.
 	ExpectedRevision *int64 `protobuf:"varint,5,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
-	// Chosen by the client, up to 64 characters: the same request sent again
+	// Chosen by the client, up to 64 bytes: the same request sent again
 	// answers as the first. Optional.
 	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -846,7 +846,7 @@ type DeleteTopicRequest struct {
 	TopicId []byte `protobuf:"bytes,2,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	// Remove the files at once instead of keeping them in the trash.
 	Now bool `protobuf:"varint,3,opt,name=now,proto3" json:"now,omitempty"`
-	// Chosen by the client, up to 64 characters: the same request sent again
+	// Chosen by the client, up to 64 bytes: the same request sent again
 	// answers as the first. Optional.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -962,7 +962,7 @@ type ListOffsetsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the topic.
 	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
-	// Partitions; none: all.
+	// Partitions; none: all. Limit: 10,000.
 	Partitions []uint32 `protobuf:"varint,2,rep,packed,name=partitions,proto3" json:"partitions,omitempty"`
 	// Which offset; the earliest unless said.
 	//
@@ -1220,8 +1220,8 @@ type DeleteRecordsRequest struct {
 	BeforeOffset *int64 `protobuf:"varint,3,opt,name=before_offset,json=beforeOffset,proto3,oneof" json:"before_offset,omitempty"`
 	// The least metadata revision that the client has seen.
 	MinRevision int64 `protobuf:"varint,5,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
-	// Chosen by the client, up to 64 characters: the same request sent again
-	// answers as the first. Optional.
+	// Chosen by the client, up to 64 bytes. It changes nothing: the start only
+	// moves up, so the call may be repeated with or without. Optional.
 	RequestId     string `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -36,6 +36,9 @@ const (
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
 // TopicService administers topics. Any broker answers any call.
+//
+// A request id is remembered with its answer for the last 10,000 requests that
+// had one.
 type TopicServiceClient interface {
 	// CreateTopic creates a topic and answers when it can be used. With the same
 	// request id it may be repeated; without, a repeated call answers
@@ -46,12 +49,16 @@ type TopicServiceClient interface {
 	// GetTopic describes a topic and its partitions.
 	GetTopic(ctx context.Context, in *GetTopicRequest, opts ...grpc.CallOption) (*GetTopicResponse, error)
 	// UpdateTopicConfig changes settings of a topic, all of them or none. May be
-	// repeated.
+	// repeated; with `expected_revision` only under the same request id, or the
+	// repeated call answers CONFLICT.
 	UpdateTopicConfig(ctx context.Context, in *UpdateTopicConfigRequest, opts ...grpc.CallOption) (*UpdateTopicConfigResponse, error)
 	// DeleteTopic deletes a topic. Its files are kept for 24 hours in the trash
-	// of each broker, unless `now`.
+	// of each broker, unless `now`, or until the disk fills up. With the same
+	// request id it may be repeated; without, a repeated call answers
+	// UNKNOWN_TOPIC_OR_PARTITION.
 	DeleteTopic(ctx context.Context, in *DeleteTopicRequest, opts ...grpc.CallOption) (*DeleteTopicResponse, error)
-	// ListOffsets finds offsets by time or by name. May be repeated.
+	// ListOffsets finds offsets by time or by name. May be repeated. A partition
+	// that cannot answer fails alone.
 	ListOffsets(ctx context.Context, in *ListOffsetsRequest, opts ...grpc.CallOption) (*ListOffsetsResponse, error)
 	// DeleteRecords moves the start of a partition up: what is before the given
 	// offset can no longer be read. May be repeated.
@@ -154,6 +161,9 @@ func (c *topicServiceClient) PickPartition(ctx context.Context, in *PickPartitio
 // for forward compatibility.
 //
 // TopicService administers topics. Any broker answers any call.
+//
+// A request id is remembered with its answer for the last 10,000 requests that
+// had one.
 type TopicServiceServer interface {
 	// CreateTopic creates a topic and answers when it can be used. With the same
 	// request id it may be repeated; without, a repeated call answers
@@ -164,12 +174,16 @@ type TopicServiceServer interface {
 	// GetTopic describes a topic and its partitions.
 	GetTopic(context.Context, *GetTopicRequest) (*GetTopicResponse, error)
 	// UpdateTopicConfig changes settings of a topic, all of them or none. May be
-	// repeated.
+	// repeated; with `expected_revision` only under the same request id, or the
+	// repeated call answers CONFLICT.
 	UpdateTopicConfig(context.Context, *UpdateTopicConfigRequest) (*UpdateTopicConfigResponse, error)
 	// DeleteTopic deletes a topic. Its files are kept for 24 hours in the trash
-	// of each broker, unless `now`.
+	// of each broker, unless `now`, or until the disk fills up. With the same
+	// request id it may be repeated; without, a repeated call answers
+	// UNKNOWN_TOPIC_OR_PARTITION.
 	DeleteTopic(context.Context, *DeleteTopicRequest) (*DeleteTopicResponse, error)
-	// ListOffsets finds offsets by time or by name. May be repeated.
+	// ListOffsets finds offsets by time or by name. May be repeated. A partition
+	// that cannot answer fails alone.
 	ListOffsets(context.Context, *ListOffsetsRequest) (*ListOffsetsResponse, error)
 	// DeleteRecords moves the start of a partition up: what is before the given
 	// offset can no longer be read. May be repeated.
