@@ -230,7 +230,7 @@ func (p *Partition) appendFailed(q *queue, err error) {
 // failed.
 func (p *Partition) checkpointFailed(err error) {
 	p.owner.stale = true
-	if _, again := errors.AsType[*commitlog.WriteError](err); again {
+	if harmless(err) {
 		p.logger.Warn("checkpoint not written", "err", err)
 		p.forsake(err)
 		return
@@ -269,17 +269,17 @@ type syncer Partition
 func (s *syncer) Sync() error {
 	p := (*Partition)(s)
 	_, err := p.log.Sync()
-	p.synced(err)
-	return err
+	p.synced(syncEnd{err: err})
+	return err // the flusher decides what it means for the directory
 }
 
 // Abandon says that the directory has failed.
-func (s *syncer) Abandon(cause error) { (*Partition)(s).synced(cause) }
+func (s *syncer) Abandon(cause error) { (*Partition)(s).synced(syncEnd{err: cause, abandoned: true}) }
 
-func (p *Partition) synced(err error) {
+func (p *Partition) synced(e syncEnd) {
 	m := &p.mail
 	m.mu.Lock()
-	m.ended, m.end = true, syncEnd{err: err}
+	m.ended, m.end = true, e
 	p.rouse()
 	m.mu.Unlock()
 }
@@ -289,9 +289,33 @@ func (p *Partition) syncEnded(e syncEnd) {
 	o := &p.owner
 	o.syncing = false
 	if e.err != nil {
+		p.syncFailed(e)
+		return
+	}
+	o.unsyncable = false
+	p.advance() // before the answers, which cost time
+	p.commit(true)
+}
+
+// syncFailed says what it means that a sync did not come about. If it failed,
+// so has the partition (rule S6). If it was not begun, for want of a
+// descriptor, nothing is lost: the synced end stays where it is, so at DISK
+// nothing of what waits is covered, and it is answered with an unknown outcome
+// rather than kept waiting for a descriptor. The next group syncs it, or the
+// owner before it rests (park), a while later.
+//
+// At MEMORY nobody waits for a sync of this broker.
+func (p *Partition) syncFailed(e syncEnd) {
+	o := &p.owner
+	if e.abandoned || !harmless(e.err) {
 		p.Fail(e.err)
 		return
 	}
-	p.advance() // before the answers, which cost time
-	p.commit(true)
+	if !o.unsyncable {
+		o.unsyncable = true // said once, until one succeeds
+		p.logger.Warn("log not synced, and tried again", "err", e.err)
+	}
+	if o.core.Durability() == replica.Disk {
+		p.forsake(e.err)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,9 +26,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const logDir = "/d/p"
 
 // eager syncs at once, each on a goroutine of its own.
-type eager struct{ running sync.WaitGroup }
+type eager struct {
+	running sync.WaitGroup
+	refuse  atomic.Pointer[error] // what syncs end with instead, if set
+}
 
-func (f *eager) Submit(s Syncer) { f.running.Go(func() { _ = s.Sync() }) }
+func (f *eager) Submit(s Syncer) {
+	f.running.Go(func() {
+		if err := f.refuse.Load(); err != nil {
+			(*Partition)(s.(*syncer)).synced(syncEnd{err: *err})
+			return
+		}
+		_ = s.Sync()
+	})
+}
 
 // watcher remembers what it was told.
 type watcher struct {

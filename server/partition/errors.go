@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/millstream-io/millstream/server/replica"
+	"github.com/millstream-io/millstream/storage/commitlog"
 	"github.com/millstream-io/millstream/storage/record"
 )
 
@@ -107,3 +108,14 @@ func (e *EndUnknownError) Error() string {
 
 // unknown returns the ErrUnknownOutcome that a cause leads to.
 func unknown(cause error) error { return fmt.Errorf("%w: %w", ErrUnknownOutcome, cause) }
+
+// harmless tells whether what a log refused left it as it was, so that it can
+// be tried again. A *commitlog.FailedError may have a *commitlog.WriteError as
+// its cause, and is final all the same.
+func harmless(err error) bool {
+	if _, failed := errors.AsType[*commitlog.FailedError](err); failed {
+		return false
+	}
+	_, refused := errors.AsType[*commitlog.WriteError](err)
+	return refused || errors.Is(err, commitlog.ErrClosed)
+}

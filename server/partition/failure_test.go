@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -431,4 +432,85 @@ func TestRetention(t *testing.T) {
 			t.Fatalf("%d files are open after retention on an idle partition", n)
 		}
 	})
+}
+
+// A sync that could not be begun, for want of a descriptor or because the log
+// is closed, has not failed: what waits for it is answered with an unknown
+// outcome, nothing of it can be read, and the partition syncs it later by
+// itself.
+func TestASyncThatCouldNotBeginIsTriedAgain(t *testing.T) {
+	scarce := &commitlog.WriteError{Kind: commitlog.TooManyFiles, Doing: "sync", Err: syscall.EMFILE}
+	for _, cause := range []error{scarce, commitlog.ErrClosed} {
+		inBubble(t, func(t *testing.T, e *env) {
+			e.lead(1, replica.Disk)
+			e.acked(batch("a", 1))
+			e.flusher.refuse.Store(&cause)
+			a := &answers{}
+			for n, text := range []string{"b", "c"} {
+				r := e.send(a, batch(text, 1))
+				synctest.Wait()
+				if len(a.list()) != n+1 || !errors.Is(r.Err, ErrUnknownOutcome) || !errors.Is(r.Err, cause) {
+					t.Fatalf("%d answers: %v", len(a.list()), r.Err)
+				}
+			}
+			pass(10 * time.Second)
+			synctest.Wait()
+			if s := e.p.State(); s.Offline != nil || !s.Leading || s.End != 3 || s.SyncedEnd != 1 || s.HighWatermark != 1 {
+				t.Fatalf("%+v", s)
+			}
+			e.wantLog("a#0")
+			e.flusher.refuse.Store(nil)
+			pass(2 * time.Second)
+			synctest.Wait()
+			if s := e.p.State(); s.SyncedEnd != 3 || s.HighWatermark != 3 || e.p.Held() != 0 {
+				t.Fatalf("not synced later: %+v", s)
+			}
+			e.acked(batch("d", 1))
+			e.wantLog("a#0", "b#0", "c#0", "d#0")
+			if len(e.seen.failed) != 0 {
+				t.Fatalf("told of %v", e.seen.failed)
+			}
+		})
+	}
+}
+
+// At MEMORY nobody waits for a sync.
+func TestMemoryDoesNotMindARefusedSync(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *env) {
+		e.lead(1, replica.Memory)
+		var cause error = &commitlog.WriteError{Kind: commitlog.TooManyFiles, Doing: "sync", Err: syscall.EMFILE}
+		e.flusher.refuse.Store(&cause)
+		e.acked(batch("a", 1))
+		e.p.SyncInBackground()
+		e.acked(batch("b", 1))
+		e.flusher.refuse.Store(nil)
+		pass(3 * time.Second)
+		if s := e.p.State(); s.Offline != nil || s.SyncedEnd != 2 {
+			t.Fatalf("%+v", s)
+		}
+	})
+}
+
+// A failure is final also when what caused it is a refusal, and when the
+// directory failed because of one elsewhere.
+func TestAFailureBecauseOfARefusalIsFinal(t *testing.T) {
+	refused := &commitlog.WriteError{Kind: commitlog.TooManyFiles, Doing: "seal segment", Err: syscall.EMFILE}
+	for _, end := range []syncEnd{{err: &commitlog.FailedError{Cause: refused}}, {err: refused, abandoned: true}} {
+		inBubble(t, func(t *testing.T, e *env) {
+			e.lead(1, replica.Disk)
+			e.acked(batch("a", 1))
+			h := e.hold(faultfs.Sync)
+			a := &answers{}
+			r := e.send(a, batch("b", 1))
+			synctest.Wait()
+			e.p.synced(end)
+			synctest.Wait()
+			if len(a.list()) != 1 || !errors.Is(r.Err, ErrUnknownOutcome) {
+				t.Fatalf("%d answers: %v", len(a.list()), r.Err)
+			}
+			mustBe[*FailedError](t, e.p.State().Offline)
+			h.letGo()
+			e.flusher.running.Wait()
+		})
+	}
 }

@@ -39,7 +39,10 @@ type task struct {
 }
 
 // syncEnd is how a sync ended.
-type syncEnd struct{ err error }
+type syncEnd struct {
+	err       error
+	abandoned bool // the directory failed before it began: err is why
+}
 
 // admission is an Append that waits for room.
 type admission struct {

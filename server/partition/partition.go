@@ -55,8 +55,10 @@ type owner struct {
 	// stale says that a checkpoint could not be written: nothing is published
 	// until one is.
 	stale bool
-	group []*commitlog.Batch // scratch
-	woken []Waiter           // scratch
+	// unsyncable says that the last sync could not be begun.
+	unsyncable bool
+	group      []*commitlog.Batch // scratch
+	woken      []Waiter           // scratch
 }
 
 // status is what changes rarely. It is immutable.

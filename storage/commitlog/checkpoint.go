@@ -167,7 +167,14 @@ func (l *Log) syncSlots(slots interface{ Sync() error }) error {
 	return nil
 }
 
+// checkpointUnsynced says what it means that the checkpoint was not synced. A
+// directory is opened to be synced; where that took no descriptor, no sync was
+// tried.
 func (l *Log) checkpointUnsynced(err error) error {
+	if vfs.IsTooManyFiles(err) && !vfs.IsSync(err) {
+		l.unsaid.Store(true)
+		return writeError("sync checkpoint", err)
+	}
 	return l.fail(&segment.SyncError{File: l.path(checkpointFile), Err: err})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/millstream-io/millstream/storage/checkpoint"
 	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
+	"github.com/millstream-io/millstream/storage/vfs"
 )
 
 // epochsFile is the history of leader epochs: a cache of what the log says,
@@ -134,7 +135,14 @@ func (l *Log) syncEpochs() error {
 		l.epochsUnsynced.Store(true)
 		return writeError("sync leader epochs", err)
 	}
-	if err := errors.Join(f.Sync(), f.Close(), l.o.FS.SyncDir(l.o.Dir)); err != nil {
+	if err = errors.Join(f.Sync(), f.Close()); err == nil {
+		err = l.o.FS.SyncDir(l.o.Dir)
+		if vfs.IsTooManyFiles(err) && !vfs.IsSync(err) {
+			l.epochsUnsynced.Store(true) // it was not opened, so not tried
+			return writeError("sync leader epochs", err)
+		}
+	}
+	if err != nil {
 		return l.fail(&segment.SyncError{File: l.path(epochsFile), Err: err})
 	}
 	return nil
