@@ -40,6 +40,8 @@ type Broker struct {
 	failure atomic.Pointer[error]
 	// beat asks for a heartbeat at once. Capacity 1; never closed.
 	beat chan struct{}
+	// swept asks for the trash to be emptied at once. Capacity 1; never closed.
+	swept chan struct{}
 
 	logs struct {
 		sync.RWMutex // guards what follows; nothing else is done under it
@@ -56,7 +58,7 @@ func New(o Options) (*Broker, error) {
 	}
 	b := &Broker{
 		opts: o, dir: directory{fs: o.FS, path: o.DataDir}, mirror: o.Metadata, logger: o.Logger,
-		budget: NewBudget(o.InFlightBytes), beat: make(chan struct{}, 1), errand: newErrands(),
+		budget: NewBudget(o.InFlightBytes), beat: make(chan struct{}, 1), swept: make(chan struct{}, 1), errand: newErrands(),
 	}
 	b.logs.byKey = make(map[logKey]*localLog)
 	b.files = commitlog.NewFiles(o.MaxOpenFiles)

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -167,8 +168,9 @@ func (d *directory) trashList() ([]trashed, error) {
 
 // empty removes from the trash what has been there for keep, what is to go at
 // once, and, oldest first, as much as it takes to bring the disk below
-// highWater (a fraction of its size). It returns how many went.
-func (d *directory) empty(now time.Time, keep time.Duration, highWater float64) (int, error) {
+// highWater (a fraction of its size). It returns how many went. It may be
+// interrupted by ctx between two files.
+func (d *directory) empty(ctx context.Context, now time.Time, keep time.Duration, highWater float64) (int, error) {
 	ts, err := d.trashList()
 	if err != nil {
 		return 0, err
@@ -178,12 +180,36 @@ func (d *directory) empty(now time.Time, keep time.Duration, highWater float64) 
 		if !t.now && now.Sub(t.at) < keep && !d.above(highWater) {
 			continue
 		}
-		if err := d.fs.RemoveAll(filepath.Join(d.trash(), t.name)); err != nil {
+		whole, err := d.remove(ctx, filepath.Join(d.trash(), t.name))
+		if err != nil {
 			return gone, fmt.Errorf("empty trash: %w", err)
+		}
+		if !whole {
+			break
 		}
 		gone++
 	}
 	return gone, nil
+}
+
+// remove removes a log from the trash, file by file; false if ctx ended before
+// it was gone.
+//
+// WHY not at once: a stop would wait for gigabytes.
+func (d *directory) remove(ctx context.Context, path string) (bool, error) {
+	list, err := d.fs.ReadDir(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	for _, e := range list {
+		if ctx.Err() != nil {
+			return false, nil
+		}
+		if err := d.fs.RemoveAll(filepath.Join(path, e.Name())); err != nil {
+			return false, err
+		}
+	}
+	return true, d.fs.RemoveAll(path)
 }
 
 // above tells whether the disk is fuller than a fraction of its size.

@@ -1,10 +1,13 @@
 package broker
 
 import (
+	"errors"
 	"sync"
 	"time"
 
 	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/segment"
 )
 
 // Flusher runs the syncs of one log directory (rule S8): at most a fixed
@@ -14,7 +17,8 @@ import (
 // WHY bounded: fdatasync holds a thread. A thousand partitions that sync for
 // themselves hold a thousand threads and wait longer than sixteen do.
 //
-// INVARIANT: after a sync has failed no other is begun.
+// INVARIANT: after a sync has failed no other is begun. One that could not be
+// begun has not failed (endsDirectory).
 //
 // Goroutines: one per running sync, ended when nothing waits; Close waits.
 type Flusher struct {
@@ -78,10 +82,27 @@ func (f *Flusher) work() {
 		err := s.Sync()
 		f.metrics.running.Dec()
 		f.metrics.took(time.Since(begun), err)
-		if err != nil {
+		if endsDirectory(err) {
 			f.fail(err)
 		}
 	}
+}
+
+// endsDirectory tells whether what befell a log is final for its log directory
+// (rule S6). It is, if a sync failed: nobody knows what is on the disk. It is
+// not, if nothing was done (no descriptor, or the log is closed), or if a write
+// could not be taken back, which is that log's own trouble (rule S9). An error
+// that is none of these is taken for the worst.
+func endsDirectory(err error) bool {
+	if err == nil {
+		return false
+	}
+	// First: a failure may have a refused write as its cause.
+	if _, failed := errors.AsType[*commitlog.FailedError](err); failed {
+		_, own := errors.AsType[*segment.RollbackError](err)
+		return !own
+	}
+	return !wasRefused(err) && !errors.Is(err, commitlog.ErrClosed)
 }
 
 // next returns the oldest wish, and why it is to be abandoned, if it is. It

@@ -3,11 +3,16 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/segment"
 )
 
 // slowDisk is what test syncs wait for.
@@ -97,6 +102,36 @@ func TestFlusherStopsAtAFailure(t *testing.T) {
 			t.Fatalf("syncs %v, abandoned %v, told %v", d.order, d.gone, told)
 		}
 	})
+}
+
+// A sync that could not be begun ends nothing, nor does a log that is closed or
+// that has trouble of its own.
+func TestOnlyAFailedSyncEndsTheFlusher(t *testing.T) {
+	refused := &commitlog.WriteError{Kind: commitlog.TooManyFiles, Doing: "sync", Err: syscall.EMFILE}
+	for _, err := range []error{
+		refused, fmt.Errorf("log: %w", refused), commitlog.ErrClosed, &commitlog.FailedError{Cause: &segment.RollbackError{}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := &slowDisk{let: make(chan error)}
+			f := NewFlusher(1, func(err error) { t.Errorf("failed: %v", err) })
+			f.Submit(testSync{d, 0})
+			f.Submit(testSync{d, 1})
+			d.let <- err
+			d.let <- nil
+			f.Close()
+			if !slices.Equal(d.order, []int{0, 1}) || len(d.gone) != 0 {
+				t.Fatalf("after %v: syncs %v, abandoned %v", err, d.order, d.gone)
+			}
+		})
+	}
+	// What a failure is caused by makes no difference.
+	for _, err := range []error{
+		&commitlog.FailedError{Cause: &segment.SyncError{Err: syscall.EIO}}, &commitlog.FailedError{Cause: refused}, errors.New("unheard of"),
+	} {
+		if !endsDirectory(err) {
+			t.Errorf("%v ends nothing", err)
+		}
+	}
 }
 
 func TestBudget(t *testing.T) {

@@ -200,7 +200,7 @@ func (b *Broker) discard(d *metadata.Deletion, keys []logKey) {
 	}
 	b.logger.Info("topic removed", "topic", d.Name, "logs", len(keys), "now", d.Now)
 	if d.Now {
-		b.emptyTrash()
+		b.sweep()
 	}
 }
 

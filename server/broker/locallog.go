@@ -30,6 +30,7 @@ type localLog struct {
 
 	mu      sync.Mutex // guards what follows; nothing else is done under it
 	opening *opening   // nil: nobody opens it
+	refused *refusal   // nil: the last attempt to open it did not fail
 	gone    bool       // it is not to be opened any more
 }
 
@@ -75,6 +76,7 @@ func (l *localLog) open() (*partition.Partition, error) {
 	if p := l.opened.Load(); p != nil {
 		return p, nil
 	}
+	now := l.b.opts.Now()
 	l.mu.Lock()
 	if p := l.opened.Load(); p != nil || l.gone {
 		l.mu.Unlock()
@@ -89,14 +91,24 @@ func (l *localLog) open() (*partition.Partition, error) {
 		<-o.done
 		return o.p, o.err
 	}
+	before, under := l.refused, circumstances{want: l.want.Load(), identity: l.b.identity.Load()}
+	if before.stands(under, now) {
+		l.mu.Unlock()
+		l.b.metrics.openRefusals.Inc()
+		return nil, before.err
+	}
 	o = &opening{done: make(chan struct{})}
 	l.opening = o
 	l.mu.Unlock()
 
-	o.p, o.err = l.openLog()
+	o.p, o.err = l.openLog(under)
+	var refused *refusal
+	if o.err != nil {
+		refused = before.again(o.err, under, l.b.opts.Now())
+	}
 
 	l.mu.Lock()
-	l.opening = nil
+	l.opening, l.refused = nil, refused
 	if o.err == nil {
 		l.opened.Store(o.p)
 	}
@@ -112,9 +124,8 @@ func (l *localLog) open() (*partition.Partition, error) {
 }
 
 // openLog opens the log and begins to lead it, if that is wanted.
-func (l *localLog) openLog() (*partition.Partition, error) {
-	b, w := l.b, l.want.Load()
-	inc := b.identity.Load()
+func (l *localLog) openLog(under circumstances) (*partition.Partition, error) {
+	b, w, inc := l.b, under.want, under.identity
 	if err := b.Failure(); err != nil {
 		return nil, &partition.FailedError{Cause: err}
 	}
@@ -130,7 +141,7 @@ func (l *localLog) openLog() (*partition.Partition, error) {
 	b.metrics.opened(time.Since(begun), err)
 	if err != nil {
 		logger.Error("log not opened", "err", err)
-		if _, retry := errors.AsType[*commitlog.WriteError](err); retry {
+		if wasRefused(err) {
 			return nil, err
 		}
 		return nil, &partition.FailedError{Cause: err}

@@ -9,7 +9,6 @@ import (
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/telemetry"
 	"github.com/millstream-io/millstream/storage/commitlog"
-	"github.com/millstream-io/millstream/storage/segment"
 )
 
 // metrics are those of one broker. Counters are raised once for each group or
@@ -26,6 +25,7 @@ type metrics struct {
 	tailCut         prometheus.Counter
 	openSeconds     prometheus.Histogram
 	openFailures    prometheus.Counter
+	openRefusals    prometheus.Counter
 	segmentsSealed  prometheus.Counter
 	segmentsRemoved prometheus.Counter
 	upkeepErrors    *prometheus.CounterVec
@@ -54,6 +54,7 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 			Buckets: prometheus.ExponentialBuckets(0.0001, 4, 10),
 		}),
 		openFailures:    counter("open_failures_total", "Logs that could not be opened."),
+		openRefusals:    counter("open_refusals_total", "Times that a log was asked for between attempts to open it, or when another would be in vain."),
 		segmentsSealed:  counter("sealed_segments_total", "Segments sealed."),
 		segmentsRemoved: counter("removed_segments_total", "Segments removed."),
 		upkeepErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -62,7 +63,7 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 		}, []string{"task"}),
 	}
 	all := []prometheus.Collector{
-		m.batches, m.records, m.bytes, m.groups, m.appendFailures, m.quarantined, m.tailCut, m.openSeconds, m.openFailures,
+		m.batches, m.records, m.bytes, m.groups, m.appendFailures, m.quarantined, m.tailCut, m.openSeconds, m.openFailures, m.openRefusals,
 		m.segmentsSealed, m.segmentsRemoved, m.upkeepErrors, newCensus(b),
 	}
 	return m, telemetry.Register(reg, append(all, m.flusher.collectors()...)...)
@@ -106,7 +107,7 @@ func (o observer) Quarantined(error) { o.b.metrics.quarantined.Inc() }
 // LogFailed fails the directory, unless it is only that a write could not be
 // taken back, which is that log's own trouble (rule S9).
 func (o observer) LogFailed(err error) {
-	if _, own := errors.AsType[*segment.RollbackError](err); !own {
+	if endsDirectory(err) {
 		o.b.failDirectory(err)
 	}
 }
@@ -140,6 +141,7 @@ type flusherMetrics struct {
 	running  prometheus.Gauge
 	seconds  prometheus.Histogram
 	failures prometheus.Counter
+	refusals prometheus.Counter
 }
 
 func newFlusherMetrics() *flusherMetrics {
@@ -158,17 +160,25 @@ func newFlusherMetrics() *flusherMetrics {
 			Namespace: "millstream", Subsystem: "flusher", Name: "sync_failures_total",
 			Help: "Syncs that failed. The first is final for the log directory.",
 		}),
+		refusals: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: "millstream", Subsystem: "flusher", Name: "sync_refusals_total",
+			Help: "Syncs that could not be begun, as there was no descriptor, and are tried again.",
+		}),
 	}
 }
 
 func (m *flusherMetrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.waiting, m.running, m.seconds, m.failures}
+	return []prometheus.Collector{m.waiting, m.running, m.seconds, m.failures, m.refusals}
 }
 
 func (m *flusherMetrics) took(d time.Duration, err error) {
 	m.seconds.Observe(d.Seconds())
-	if err != nil {
+	switch {
+	case err == nil:
+	case endsDirectory(err):
 		m.failures.Inc()
+	default:
+		m.refusals.Inc()
 	}
 }
 

@@ -4,52 +4,85 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/millstream-io/millstream/server/partition"
 )
 
 // trashInterval is how often the trash is looked at.
 const trashInterval = time.Minute
 
-// upkeep does what no client asks for, until ctx ends.
+// checkpointShare is how many syncs of checkpoints run for each that the
+// flusher may run: one for four.
+//
+// WHY a share of its own: in the flusher's queue five thousand checkpoints
+// would stand before the records of a producer that waits, and as many at once
+// beside it would take the disk from it.
+const checkpointShare = 4
+
+// upkeep does what no client asks for, until ctx ends. Each task has a
+// goroutine of its own, so that one that takes long (gigabytes to remove, a
+// slow disk) delays no other. None of them begins anew before it has ended.
 func (b *Broker) upkeep(ctx context.Context) error {
-	checkpoints := time.NewTicker(b.opts.CheckpointInterval)
-	defer checkpoints.Stop()
-	retention := time.NewTicker(b.opts.RetentionInterval)
-	defer retention.Stop()
-	memory := time.NewTicker(b.opts.MemorySyncInterval)
-	defer memory.Stop()
-	trash := time.NewTicker(trashInterval)
-	defer trash.Stop()
-	b.emptyTrash()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		return every(ctx, b.opts.CheckpointInterval, nil, func() {
+			b.files.Expire() // what a reader opened and left
+			b.syncCheckpoints(ctx)
+		})
+	})
+	group.Go(func() error {
+		return every(ctx, b.opts.RetentionInterval, nil, func() { b.retain(ctx) })
+	})
+	group.Go(func() error {
+		return every(ctx, b.opts.MemorySyncInterval, nil, func() {
+			for p := range b.open(ctx) {
+				p.SyncInBackground()
+			}
+		})
+	})
+	group.Go(func() error {
+		b.emptyTrash(ctx)
+		return every(ctx, trashInterval, b.swept, func() { b.emptyTrash(ctx) })
+	})
+	return group.Wait()
+}
+
+// every does a task again and again, and sooner if asked, until ctx ends.
+func every(ctx context.Context, interval time.Duration, sooner <-chan struct{}, task func()) error {
+	t := time.NewTicker(interval)
+	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-checkpoints.C:
-			b.syncCheckpoints(ctx)
-			b.files.Expire() // what a reader opened and left
-		case <-retention.C:
-			b.retain(ctx)
-		case <-memory.C:
-			for p := range b.open(ctx) {
-				p.SyncInBackground()
-			}
-		case <-trash.C:
-			b.emptyTrash()
+		case <-t.C:
+		case <-sooner:
 		}
+		task()
 	}
 }
 
 // syncCheckpoints makes the checkpoints durable that were written since the
-// last time (rule S2). An error is no failed sync of records: the next one
-// tries again.
+// last time (rule S2), some at once. An error is no failed sync of records:
+// the next one tries again. It returns when all have had their turn, so that
+// none is overtaken twice.
 func (b *Broker) syncCheckpoints(ctx context.Context) {
+	var syncs errgroup.Group
+	syncs.SetLimit(max(1, b.opts.MaxSyncs/checkpointShare))
 	for p := range b.open(ctx) {
-		if err := p.SyncCheckpoint(); err != nil {
-			b.metrics.upkeepErrors.WithLabelValues("checkpoint").Inc()
-			b.logger.Warn("checkpoint not synced", "err", err)
+		if !p.CheckpointDue() {
+			continue // as most are: no goroutine for them
 		}
+		syncs.Go(func() error {
+			if err := p.SyncCheckpoint(); err != nil {
+				b.metrics.upkeepErrors.WithLabelValues("checkpoint").Inc()
+				b.logger.Warn("checkpoint not synced", "err", err)
+			}
+			return nil
+		})
 	}
+	_ = syncs.Wait() // none returns one
 }
 
 // retain removes what retention lets go.
@@ -63,9 +96,18 @@ func (b *Broker) retain(ctx context.Context) {
 	}
 }
 
-// emptyTrash removes what has been in the trash long enough.
-func (b *Broker) emptyTrash() {
-	if _, err := b.dir.empty(b.opts.Now(), b.opts.TrashKeep, b.opts.DiskHighWater); err != nil {
+// sweep asks for the trash to be emptied now.
+func (b *Broker) sweep() {
+	select {
+	case b.swept <- struct{}{}:
+	default: // asked for already
+	}
+}
+
+// emptyTrash removes what has been in the trash long enough. What is left when
+// ctx ends goes another time.
+func (b *Broker) emptyTrash(ctx context.Context) {
+	if _, err := b.dir.empty(ctx, b.opts.Now(), b.opts.TrashKeep, b.opts.DiskHighWater); err != nil {
 		b.metrics.upkeepErrors.WithLabelValues("trash").Inc()
 		b.logger.Warn("trash not emptied", "err", err)
 	}

@@ -59,6 +59,9 @@ func (p *Partition) SetLogConfig(c commitlog.Config) { p.log.SetConfig(c) }
 // than is (rule S2). A failed sync is final, here as well.
 func (p *Partition) SyncCheckpoint() error { return p.noteFailure(p.log.SyncCheckpoint()) }
 
+// CheckpointDue tells whether there is a newer checkpoint than is durable.
+func (p *Partition) CheckpointDue() bool { return p.log.CheckpointDue() }
+
 // SyncInBackground submits the log for a sync if it has records that are not
 // on disk, and does not wait for it. At MEMORY, without this, a log that is
 // never idle would be synced only when a segment is sealed.

@@ -187,6 +187,12 @@ func (l *Log) closeSlots() error {
 	return nil
 }
 
+// CheckpointDue tells whether SyncCheckpoint would have something to do. It
+// may be called beside everything.
+func (l *Log) CheckpointDue() bool {
+	return !l.closed.Load() && l.failed.Load() == nil && (l.unsaid.Load() || l.epochsUnsynced.Load())
+}
+
 // SyncCheckpoint makes the stored checkpoint durable, and what belongs to it.
 // Its caller does so about every second. It may be called beside everything.
 func (l *Log) SyncCheckpoint() error {
