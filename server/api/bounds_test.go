@@ -214,7 +214,9 @@ func TestFramesThatClientsDoNotReadAreBoundedInTheProcess(t *testing.T) {
 				}
 				cancel()
 				for range readers {
-					<-ended
+					if err := <-ended; err == nil {
+						t.Error("cut, and ended in order")
+					}
 				}
 				s.Wait()
 				for _, r := range readers {
@@ -294,7 +296,9 @@ func TestDecompressedBatchIsNotKeptForAClientThatDoesNotRead(t *testing.T) {
 			t.Errorf("%d bytes are taken at the end of the partition", used)
 		}
 		cancel()
-		<-ended
+		if err := <-ended; err == nil {
+			t.Error("cut, and ended in order")
+		}
 		s.Wait()
 	})
 }

@@ -277,13 +277,15 @@ func TestReflectionIsServedInBothVersions(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = alpha.Send(&grpc_reflection_v1alpha.ServerReflectionRequest{MessageRequest: &grpc_reflection_v1alpha.ServerReflectionRequest_FileContainingSymbol{
-		FileContainingSymbol: "millstream.v1.BrokerService",
-	}})
+	//nolint:staticcheck // deprecated, and what old clients speak
+	ask := &grpc_reflection_v1alpha.ServerReflectionRequest{
+		MessageRequest: &grpc_reflection_v1alpha.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "millstream.v1.BrokerService"}, //nolint:staticcheck // as above
+	}
+	err = alpha.Send(ask)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if old, err := alpha.Recv(); err != nil || len(old.GetFileDescriptorResponse().GetFileDescriptorProto()) == 0 {
+	if old, err := alpha.Recv(); err != nil || len(old.GetFileDescriptorResponse().GetFileDescriptorProto()) == 0 { //nolint:staticcheck // as above
 		t.Errorf("got %v, %v", old, err)
 	}
 	if err := alpha.CloseSend(); err != nil {

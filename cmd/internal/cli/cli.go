@@ -106,7 +106,7 @@ func (p *Program) removeLeftover() {
 		defer close(gone)
 		// Best effort: there is nobody left to be told of errors.
 		old := *dir + ".removed"
-		if os.Rename(*dir, old) == nil {
+		if os.Rename(*dir, old) == nil { //nolint:forbidigo // nothing in it is to last
 			_ = os.RemoveAll(old)
 		}
 	}()
