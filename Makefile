@@ -76,6 +76,10 @@ TIME ?= 5m
 fuzz: ## Fuzz every decoder for TIME each (make fuzz TIME=5m), two at a time.
 	GO='$(GO)' .ci/fuzz '$(TIME)'
 
+.PHONY: decoders
+decoders: ## Ask the protobuf libraries of four languages what they read in the corpus of batches.
+	GO='$(GO)' .ci/decoders
+
 CYCLES ?= 300
 .PHONY: crash
 crash: build ## Kill -9 a loaded server CYCLES times and look for every acknowledged record.
