@@ -1,0 +1,260 @@
+package check
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/millstream-io/millstream/cmd/internal/history"
+)
+
+// Checker takes the events of one history and reports on them. It is not safe
+// for concurrent use.
+type Checker struct {
+	recorders  []history.Recorder
+	tally      *tally
+	ops        map[opKey]*op
+	partitions map[partitionKey]*partition
+	faults     faults
+}
+
+// partitionKey names a partition.
+type partitionKey struct {
+	topic     string
+	partition uint32
+}
+
+// partition is what is known of one: see the package comment.
+type partition struct {
+	scribe
+	book
+	readers
+	leaders
+	replicas
+	dumps
+}
+
+// opKey names an append.
+type opKey struct {
+	source uint16
+	op     uint64
+}
+
+// op is an append that was invoked and not completed.
+type op struct {
+	history.Append
+	p       *partition
+	number  uint64
+	sends   []*send // one for each piece; see book
+	at      history.Location
+	t       int64
+	session sessionKey
+}
+
+// New returns a checker of what these recorders have written.
+func New(recorders []history.Recorder) *Checker {
+	return &Checker{
+		recorders: recorders, tally: newTally(), ops: map[opKey]*op{}, partitions: map[partitionKey]*partition{},
+	}
+}
+
+// of returns the partition of an event.
+func (c *Checker) of(e *history.Event) *partition {
+	key := partitionKey{e.Topic, e.Partition}
+	p := c.partitions[key]
+	if p == nil {
+		s := scribe{e.Topic, e.Partition, c.tally}
+		p = &partition{
+			scribe: s, book: newBook(s, &c.faults), leaders: leaders{scribe: s},
+			replicas: replicas{scribe: s}, dumps: dumps{scribe: s},
+		}
+		c.partitions[key] = p
+	}
+	return p
+}
+
+// Observe takes the next event. REQUIRES: events come in the order of
+// history.Compare.
+func (c *Checker) Observe(e *history.Event) {
+	c.tally.Events++
+	whole := scribe{e.Topic, e.Partition, c.tally}
+	whole.judged(Whole, 1)
+	if why := lacks(e); why != "" {
+		whole.violated(Whole, at(e.At), "%s: %s", e.Kind, why)
+		return
+	}
+	switch e.Kind {
+	case history.AppendInvoke:
+		c.invoke(e)
+	case history.AppendOK, history.AppendFail, history.AppendUnknown:
+		c.complete(e)
+	case history.ReadBegin:
+		c.of(e).beginRead(e)
+	case history.ReadOK:
+		c.of(e).frame(e)
+	case history.ReadEnd:
+		c.of(e).endRead(e)
+	case history.ReadFail:
+		c.of(e).failRead(e)
+	case history.LeaderBegin:
+		p := c.of(e)
+		p.beginLeader(e, c.broker(e))
+		p.settings(e, c.broker(e))
+		p.moveHighWatermark(e, c.broker(e))
+	case history.LeaderEnd:
+		c.of(e).endLeader(e)
+	case history.ISR:
+		c.of(e).settings(e, c.broker(e))
+	case history.HighWatermark:
+		c.of(e).moveHighWatermark(e, c.broker(e))
+	case history.LogWritten, history.LogSynced:
+		c.of(e).grow(e, c.broker(e))
+	case history.LogTruncated, history.LogCut:
+		c.of(e).shorten(e, c.broker(e))
+	case history.LogStart:
+		c.of(e).moveStart(e, c.broker(e))
+	case history.LogDump:
+		c.of(e).dumped(e, c.broker(e))
+	case history.FaultBegin:
+		c.fault(e)
+	case history.BrokerStart:
+		for _, p := range c.partitions {
+			p.restarted(c.broker(e))
+		}
+	case history.FaultEnd, history.BrokerStop, history.RecorderBegin, history.RecorderEnd:
+		// For people, and for rules to come.
+	default:
+		whole.violated(Whole, at(e.At), "%s: not a kind of event of this version", e.Kind)
+	}
+}
+
+// broker returns whose broker wrote an event down.
+func (c *Checker) broker(e *history.Event) int32 { return c.recorders[e.At.Source].Broker }
+
+// lacks says what an event of its kind should have and has not.
+func lacks(e *history.Event) string {
+	switch e.Kind { //nolint:exhaustive // the others need nothing
+	case history.AppendInvoke:
+		if e.Append == nil || e.Append.N == 0 {
+			return "append, with records, is missing"
+		}
+		if n := len(e.Append.Digests); n > 0 && n != int(e.Append.N) {
+			return "there are digests of some of its records only"
+		}
+	case history.AppendOK:
+		if e.Ack == nil {
+			return "ack is missing"
+		}
+		if e.Ack.Scope != history.ScopeNone && e.Ack.Base < 0 {
+			return "the offset is below 0"
+		}
+	case history.ReadBegin, history.ReadOK, history.ReadEnd, history.ReadFail:
+		if e.Read == nil {
+			return "read is missing"
+		}
+	case history.LeaderBegin, history.LeaderEnd, history.ISR, history.HighWatermark, history.LogWritten, history.LogSynced,
+		history.LogTruncated, history.LogCut, history.LogStart, history.LogDump:
+		if e.Replica == nil {
+			return "replica is missing"
+		}
+	case history.FaultBegin:
+		if e.Fault == nil {
+			return "fault is missing"
+		}
+	}
+	for i := range e.Batches {
+		b := &e.Batches[i]
+		if n := len(b.Digests); b.Base < 0 || b.N == 0 || n > 0 && n != int(b.N) {
+			return "a batch has no offset, no records, or digests of some of them only"
+		}
+	}
+	return ""
+}
+
+func (c *Checker) invoke(e *history.Event) {
+	p := c.of(e)
+	key := opKey{e.At.Source, e.Op}
+	if before := c.ops[key]; before != nil {
+		p.violated(Whole, at(before.at, e.At), "append %d is invoked twice", e.Op)
+		return
+	}
+	o := &op{p: p, number: e.Op, Append: *e.Append, at: e.At, t: e.T, session: sessionKey{e.At.Source, e.Append.Session}}
+	o.Tries = max(o.Tries, 1)
+	p.send(o, e)
+	c.ops[key] = o
+}
+
+func (c *Checker) complete(e *history.Event) {
+	p := c.of(e)
+	key := opKey{e.At.Source, e.Op}
+	o := c.ops[key]
+	if o == nil || o.p != p {
+		p.violated(Whole, at(e.At), "%s %d was not invoked, or not for this partition, or is completed twice", e.Kind, e.Op)
+		return
+	}
+	delete(c.ops, key)
+	switch e.Kind { //nolint:exhaustive // the three that complete an append
+	case history.AppendOK:
+		p.leaders.acknowledged(o, e, p.setting)
+		if e.Ack.Scope == history.ScopeISR && e.Ack.Medium == history.MediumDisk {
+			p.durable(o, e)
+		}
+		p.book.acknowledged(o, e)
+	case history.AppendFail:
+		p.book.failed(o, e)
+	case history.AppendUnknown:
+		p.book.unknown(o)
+	}
+}
+
+// fault takes note of what a broker lost.
+func (c *Checker) fault(e *history.Event) {
+	switch e.Fault.Kind {
+	case history.FaultPower, history.FaultDisk:
+		c.faults = append(c.faults, fault{e.T, *e.Fault})
+		for _, p := range c.partitions {
+			p.book.forget(e.Fault.Kind)
+			p.replicas.lost(e.Fault)
+		}
+	case history.FaultKill: // takes nothing
+	}
+}
+
+// Finish takes it that nothing follows, and returns what was found. Appends
+// that were not completed are as those of unknown outcome.
+func (c *Checker) Finish() *Report {
+	all := make([]*partition, 0, len(c.partitions))
+	for _, p := range c.partitions {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b *partition) int {
+		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.partition, b.partition))
+	})
+	for _, p := range all {
+		p.book.finish()
+		p.dumps.finish()
+	}
+	if c.tally.Events == 0 {
+		scribe{tally: c.tally}.violated(Whole, nil, "there is not one event in it")
+	}
+	return &c.tally.Report
+}
+
+// faults are what took data from brokers, in the order of time.
+type faults []fault
+
+type fault struct {
+	t int64
+	history.Fault
+}
+
+// release tells whether a batch that was asked for at a time may be gone: as
+// many brokers lost what they had of it as had it when it was acknowledged.
+func (f faults) release(since int64, medium history.Medium, inSync uint32) bool {
+	lost := map[int32]bool{}
+	for _, x := range f {
+		if x.t >= since && (x.Kind == history.FaultDisk || medium != history.MediumDisk) {
+			lost[x.Broker] = true
+		}
+	}
+	return len(lost) > 0 && len(lost) >= int(inSync)
+}
