@@ -24,6 +24,7 @@ func run() int {
 	flag.IntVar(&o.Partitions, "partitions", 4, "partitions of the topic")
 	flag.StringVar(&o.Durability, "durability", "disk", "durability of the topic: disk or memory")
 	flag.Uint64Var(&o.Seed, "seed", 1, "seed of the times at which the server is killed")
+	flag.StringVar(&o.History, "history", "", "keep the history in this directory, for millstream check")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -83,6 +83,9 @@ func TestUsageIsExitCode2AndOneLine(t *testing.T) {
 		{[]string{"completion", "tcsh"}, "bash"},
 		{[]string{"config", "show", "--grpc-addr", "x"}, "grpc-addr"},
 		{[]string{"config", "show", "dev", "--topics", "a:0"}, "topics"},
+		{[]string{"check"}, "DIR is missing"},
+		{[]string{"check", "d", "--require", "R99"}, "R99"},
+		{[]string{"check", "d", "-o", "json"}, "one form only"},
 		{[]string{"version", "please"}, "please"},
 	} {
 		stdout, stderr, exit := run(t, nil, c.args...)

@@ -3,7 +3,8 @@
 //
 // Invariant checked: a batch that was acknowledged with a base offset is found
 // there after the restart, whole and unchanged; offsets have no gaps; nothing
-// that was found once is ever missing later. It uses the generated stubs alone,
+// that was found once is ever missing later; and the history of the run keeps
+// every rule of package check that one server can be held to. It uses the generated stubs alone,
 // so that no retry of a client can hide a loss. It owns the server process and
 // the data directory, which it keeps when a check fails.
 package crash
@@ -15,6 +16,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
@@ -36,16 +38,23 @@ type Options struct {
 	Durability string
 	// Seed decides when the server is killed.
 	Seed uint64
-	Out  io.Writer
+	// History is the directory that the history of the run is kept in; empty:
+	// it goes with the data when all is well.
+	History string
+	Out     io.Writer
 }
 
 // trial is a run of the test.
 type trial struct {
 	Options
-	dir    string
-	random *rand.Rand
-	ledger *ledger
+	dir       string
+	random    *rand.Rand
+	ledger    *ledger
+	chronicle *chronicle
 }
+
+// data is the data directory of the server.
+func (t *trial) data() string { return filepath.Join(t.dir, "data") }
 
 // Run runs the cycles and returns how many passed.
 func Run(ctx context.Context, o Options) (passed int, err error) {
@@ -53,9 +62,19 @@ func Run(ctx context.Context, o Options) (passed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	t := &trial{Options: o, dir: dir, random: rand.New(rand.NewPCG(o.Seed, 0)), ledger: newLedger(o.Partitions)}
+	if o.History == "" {
+		o.History = filepath.Join(dir, "history")
+	}
+	c, err := newChronicle(o.History)
+	if err != nil {
+		return 0, errors.Join(err, os.RemoveAll(dir))
+	}
+	t := &trial{Options: o, dir: dir, random: rand.New(rand.NewPCG(o.Seed, 0)), ledger: newLedger(o.Partitions, c), chronicle: c}
 	start := time.Now()
 	defer func() {
+		if closed := c.close(); err == nil {
+			err = closed
+		}
 		if err == nil {
 			err = os.RemoveAll(dir)
 		} else {
@@ -71,17 +90,21 @@ func Run(ctx context.Context, o Options) (passed int, err error) {
 			t.say("%d kills, %d batches acknowledged, all found (%s)\n", passed, t.ledger.acknowledged(), time.Since(start).Round(time.Second))
 		}
 	}
-	return passed, t.verifyAll(ctx)
+	if err := t.verifyAll(ctx); err != nil {
+		return passed, err
+	}
+	return passed, c.end(o.Out)
 }
 
 // cycle starts the server, checks what the kill before it left, loads it, and
 // kills it.
 func (t *trial) cycle(ctx context.Context, cycle int) error {
-	server, err := devserver.Start(ctx, t.Binary, t.dir)
+	server, err := devserver.Start(ctx, t.Binary, t.data())
 	if err != nil {
 		return err
 	}
 	defer server.Kill()
+	t.chronicle.started()
 	conn, err := dial(server)
 	if err != nil {
 		return err
@@ -109,18 +132,20 @@ func (t *trial) cycle(ctx context.Context, cycle int) error {
 		return fmt.Errorf("the load ended before the server was killed: %w", err)
 	case <-time.After(life):
 	}
+	t.chronicle.killed()
 	server.Kill()
 	cancel()
 	// It ends with the connection; what was acknowledged is in the ledger.
 	if err := <-loaded; err == nil {
 		return errors.New("the load ended without a cause")
 	}
+	t.chronicle.cut()
 	return ctx.Err()
 }
 
 // verifyAll starts the server once more and reads everything from the start.
 func (t *trial) verifyAll(ctx context.Context) error {
-	server, err := devserver.Start(ctx, t.Binary, t.dir)
+	server, err := devserver.Start(ctx, t.Binary, t.data())
 	if err != nil {
 		return err
 	}
@@ -138,7 +163,10 @@ func (t *trial) verifyAll(ctx context.Context) error {
 		return err
 	}
 	t.say("read %d records from the start: all %d acknowledged batches are where they were acknowledged\n", records, t.ledger.acknowledged())
-	return server.Stop()
+	if err := server.Stop(); err != nil {
+		return err
+	}
+	return t.chronicle.dump(t.data(), t.ledger.topicID)
 }
 
 // say prints progress; a writer that fails loses no more than that.

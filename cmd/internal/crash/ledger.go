@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/millstream-io/millstream/cmd/internal/history"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
@@ -29,9 +30,13 @@ type partition struct {
 type ledger struct {
 	mu         sync.Mutex // guards partitions while a load runs
 	partitions []partition
+	chronicle  *chronicle
+	topicID    []byte // as the last read said
 }
 
-func newLedger(n int) *ledger { return &ledger{partitions: make([]partition, n)} }
+func newLedger(n int, c *chronicle) *ledger {
+	return &ledger{partitions: make([]partition, n), chronicle: c}
+}
 
 func (l *ledger) acknowledge(p uint32, a acked) {
 	l.mu.Lock()
@@ -56,7 +61,7 @@ func (l *ledger) verifyNew(ctx context.Context, conn *grpc.ClientConn) error {
 	for i := range l.partitions {
 		p := &l.partitions[i]
 		slices.SortFunc(p.fresh, func(a, b acked) int { return cmp.Compare(a.base, b.base) })
-		end, err := check(ctx, conn, uint32(i), p.end, p.fresh)
+		end, err := l.check(ctx, conn, uint32(i), history.Read{Reader: uint64(i), From: p.end}, p.fresh)
 		if err != nil {
 			return err
 		}
@@ -68,7 +73,7 @@ func (l *ledger) verifyNew(ctx context.Context, conn *grpc.ClientConn) error {
 // verifyFromStart looks for everything, and returns the number of records.
 func (l *ledger) verifyFromStart(ctx context.Context, conn *grpc.ClientConn) (records int64, err error) {
 	for i, p := range l.partitions {
-		end, err := check(ctx, conn, uint32(i), 0, p.found)
+		end, err := l.check(ctx, conn, uint32(i), history.Read{Reader: uint64(len(l.partitions) + i), Drain: true}, p.found)
 		if err != nil {
 			return records, err
 		}
@@ -82,9 +87,12 @@ func (l *ledger) verifyFromStart(ctx context.Context, conn *grpc.ClientConn) (re
 
 // check reads a partition from an offset to its end, and looks for the batches
 // in want, which are sorted. It returns the end.
-func check(ctx context.Context, conn *grpc.ClientConn, p uint32, from int64, want []acked) (end int64, err error) {
+func (l *ledger) check(ctx context.Context, conn *grpc.ClientConn, p uint32, read history.Read, want []acked) (end int64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	from := read.From
+	read.UntilEnd = true
+	l.chronicle.read(history.ReadBegin, p, read, nil)
 	stream, err := pb.NewBrokerServiceClient(conn).Fetch(ctx)
 	if err != nil {
 		return 0, err
@@ -102,8 +110,18 @@ func check(ctx context.Context, conn *grpc.ClientConn, p uint32, from int64, wan
 		if err != nil {
 			return end, err
 		}
+		if id := frame.GetTopicId(); id != nil {
+			l.topicID = id
+		}
 		if e := frame.GetError(); e != nil {
 			return end, fmt.Errorf("partition %d: %s", p, e.GetMessage())
+		}
+		seen := history.Read{
+			Reader: read.Reader, From: frame.GetFirstOffset(), Next: frame.GetNextOffset(),
+			HighWatermark: frame.GetHighWatermark(), LogStart: frame.GetLogStart(),
+		}
+		if len(frame.GetBatches()) > 0 {
+			l.chronicle.read(history.ReadOK, p, seen, frame.GetBatches())
 		}
 		for _, b := range frame.GetBatches() {
 			if want, err = match(b, want); err != nil {
@@ -115,6 +133,8 @@ func check(ctx context.Context, conn *grpc.ClientConn, p uint32, from int64, wan
 			end = b.GetBaseOffset() + int64(b.GetLastOffsetDelta()) + 1
 		}
 		if frame.GetCaughtUp().GetFinished() {
+			seen.Finished = true
+			l.chronicle.read(history.ReadEnd, p, seen, nil)
 			if len(want) > 0 {
 				return end, fmt.Errorf("partition %d ends at %d: %d acknowledged batches are lost, the first at %d", p, end, len(want), want[0].base)
 			}

@@ -3,6 +3,7 @@ package crash
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"google.golang.org/grpc"
 
@@ -31,12 +32,16 @@ func request(correlation uint64, partition uint32) *pb.ProduceRequest {
 // load produces to all partitions in turn until the stream or ctx ends, and
 // enters what is acknowledged in the ledger.
 func load(ctx context.Context, conn *grpc.ClientConn, cycle int, l *ledger) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var sender sync.WaitGroup
+	defer sender.Wait() // it writes history, and ends with ctx
+	defer cancel()
 	stream, err := pb.NewBrokerServiceClient(conn).Produce(ctx)
 	if err != nil {
 		return err
 	}
 	slots := make(chan struct{}, inFlight)
-	go func() {
+	sender.Go(func() {
 		for n := uint64(0); ; n++ {
 			select {
 			case slots <- struct{}{}:
@@ -44,11 +49,13 @@ func load(ctx context.Context, conn *grpc.ClientConn, cycle int, l *ledger) erro
 				return
 			}
 			correlation := uint64(cycle+1)<<32 | n
-			if stream.Send(request(correlation, uint32(n%uint64(len(l.partitions))))) != nil {
+			r := request(correlation, uint32(n%uint64(len(l.partitions))))
+			l.chronicle.invoke(uint64(cycle+1), r)
+			if stream.Send(r) != nil {
 				return // Recv has the cause
 			}
 		}
-	}()
+	})
 	for {
 		answer, err := stream.Recv()
 		if err != nil {
@@ -57,6 +64,7 @@ func load(ctx context.Context, conn *grpc.ClientConn, cycle int, l *ledger) erro
 		if answer.GetCorrelationId() == 0 {
 			continue // a control message
 		}
+		l.chronicle.answered(answer)
 		if answer.Error != nil {
 			return fmt.Errorf("request %d: %s", answer.GetCorrelationId(), answer.GetError().GetMessage())
 		}
