@@ -97,6 +97,7 @@ type Request struct {
 
 // Issue makes a certificate with a new key. It fails with an *InvalidError.
 func (a *Authority) Issue(r Request, now time.Time) (*x509.Certificate, crypto.Signer, error) {
+	r.NotAfter = r.NotAfter.Truncate(time.Second) // as certificates have it
 	i := Identity{Cluster: a.cluster, Role: r.Role, ID: r.ID}
 	if err := i.Validate(); err != nil {
 		return nil, nil, err

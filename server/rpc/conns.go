@@ -20,11 +20,15 @@ type connections struct {
 // connection is a net.Conn that knows whether its client has said anything.
 type connection struct {
 	net.Conn
-	of    *connections
-	spoke atomic.Bool
-	free  func() // gives its slot back
-	once  sync.Once
+	of     *connections
+	inside bool // accepted by a listener that only this process can reach
+	spoke  atomic.Bool
+	free   func() // gives its slot back
+	once   sync.Once
 }
+
+// isInProcess tells whether the other end is in this process.
+func (c *connection) isInProcess() bool { return c.inside }
 
 // Read reads.
 func (c *connection) Read(b []byte) (int, error) {
@@ -55,13 +59,15 @@ func (c *connection) Close() error {
 type listener struct {
 	net.Listener
 	of     *connections
+	inside bool          // only this process can reach it
 	slots  chan struct{} // one is sent for each open connection; nil: no limit
 	closed chan struct{} // closed by Close
 	once   sync.Once
 }
 
 func newListener(l net.Listener, of *connections, most int) *listener {
-	ours := &listener{Listener: l, of: of, closed: make(chan struct{})}
+	_, inside := l.(*InProcess)
+	ours := &listener{Listener: l, of: of, inside: inside, closed: make(chan struct{})}
 	if most > 0 {
 		ours.slots = make(chan struct{}, most)
 	}
@@ -82,7 +88,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		l.free()
 		return nil, err
 	}
-	c := &connection{Conn: conn, of: l.of, free: l.free}
+	c := &connection{Conn: conn, of: l.of, inside: l.inside, free: l.free}
 	l.of.mu.Lock()
 	if l.of.open == nil {
 		l.of.open = make(map[*connection]struct{})

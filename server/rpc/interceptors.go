@@ -54,6 +54,9 @@ func refuseSubtypes(ctx context.Context, in *tap.Info) (context.Context, error) 
 // unary is the one interceptor of unary calls.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
 	defer s.finish(info.FullMethod, &err)
+	if err := s.opts.Authorize(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.opts.UnaryTimeout)
@@ -67,6 +70,9 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	s.metrics.streams.Inc()
 	defer s.metrics.streams.Dec()
 	defer s.finish(info.FullMethod, &err)
+	if err := s.opts.Authorize(ss.Context(), info.FullMethod); err != nil {
+		return err
+	}
 	if !strings.HasPrefix(info.FullMethod, "/grpc.") {
 		return handle(srv, ss)
 	}

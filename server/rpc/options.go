@@ -1,13 +1,16 @@
 package rpc
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	_ "google.golang.org/grpc/encoding/gzip" // requests may come compressed
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
@@ -34,6 +37,9 @@ const (
 	streamWindowBytes = 1 << 20
 	connWindowBytes   = 4 << 20
 	socketBufferBytes = 256 << 10
+	// TLS hands over a record at a time, 16 KiB at most, and its connections
+	// hold their buffer while they wait: a larger one would stay empty.
+	tlsReadBytes = 16 << 10
 
 	maxHeaderListBytes = 16 << 10
 	handshakeTimeout   = 10 * time.Second
@@ -58,8 +64,12 @@ type Options struct {
 	// FaultOf says how an error of a service is told to clients; nil result or
 	// nil function: INTERNAL. Faults and gRPC statuses pass as they are.
 	FaultOf func(error) *Fault
-	// Credentials; nil: plain text.
+	// Credentials; nil: plain text. Connections within the process
+	// (ListenInProcess) are plain text always.
 	Credentials credentials.TransportCredentials
+	// Authorize says why a call is not allowed, before anything else is done
+	// for it, by any method of any service; nil: every call is.
+	Authorize func(ctx context.Context, method string) error
 	// MaxRequestBytes is the largest message taken.
 	MaxRequestBytes int
 	// MaxStreams is how many calls a connection may have at a time.
@@ -91,6 +101,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.FaultOf == nil {
 		o.FaultOf = func(error) *Fault { return nil }
+	}
+	if o.Authorize == nil {
+		o.Authorize = func(context.Context, string) error { return nil }
 	}
 	return o
 }
@@ -127,7 +140,27 @@ func (o Options) transportOptions() []grpc.ServerOption {
 		grpc.InTapHandle(refuseSubtypes),
 	}
 	if o.Credentials != nil {
-		opts = append(opts, grpc.Creds(o.Credentials))
+		opts = append(opts, grpc.Creds(exceptInProcess{o.Credentials}), grpc.ReadBufferSize(tlsReadBytes))
 	}
 	return opts
+}
+
+// exceptInProcess lets connections within the process do without TLS.
+type exceptInProcess struct {
+	credentials.TransportCredentials
+}
+
+// ServerHandshake is part of credentials.TransportCredentials.
+func (e exceptInProcess) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	// Which listener accepted a connection is known to this package alone:
+	// nothing that comes over a network can make itself one of these.
+	if c, ok := conn.(interface{ isInProcess() bool }); ok && c.isInProcess() {
+		return insecure.NewCredentials().ServerHandshake(conn)
+	}
+	return e.TransportCredentials.ServerHandshake(conn)
+}
+
+// Clone is part of credentials.TransportCredentials.
+func (e exceptInProcess) Clone() credentials.TransportCredentials {
+	return exceptInProcess{e.TransportCredentials.Clone()}
 }
