@@ -30,6 +30,12 @@ type Config struct {
 	ControllerAddr string `name:"controller-addr" doc:"HOST:PORT where brokers are served; never for clients." change:"Brokers are on other machines, or the port is in use."`
 	// Insecure allows a listener that is not on loopback without TLS.
 	Insecure bool `name:"insecure" doc:"Serve other machines without TLS." change:"The network is trusted, or something in front adds TLS."`
+	// InternalTLSCert is a file; with the other two or not at all.
+	InternalTLSCert string `name:"internal-tls-cert" doc:"File of the certificate of this controller, of role controller with its controller-id, for brokers and controllers; PEM, read again when it changes." change:"Brokers or controllers are on other machines."`
+	// InternalTLSKey is the private key of InternalTLSCert.
+	InternalTLSKey string `name:"internal-tls-key" doc:"File of its private key." change:"With internal-tls-cert."`
+	// InternalTLSCA is a file of one authority or more.
+	InternalTLSCA string `name:"internal-tls-ca" doc:"File of the authorities whose certificates of brokers and controllers are accepted." change:"With internal-tls-cert."`
 	// SessionTimeout is how long a broker may be silent.
 	SessionTimeout time.Duration `name:"session-timeout" doc:"How long a broker may be silent before it is not counted on." change:"Brokers on a busy network are given up too soon, or dead ones too late."`
 	// LogLevel is debug, info, warn or error.
@@ -69,8 +75,18 @@ func (c *Config) Validate() error {
 	}
 	if host, ok := splitAddr(c.ControllerAddr); !ok {
 		refuse("controller-addr", fmt.Sprintf("%q is not HOST:PORT", c.ControllerAddr))
-	} else if ip := net.ParseIP(host); !c.Insecure && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		refuse("controller-addr", c.ControllerAddr+" can be reached from other machines, without TLS: listen on 127.0.0.1, or allow it with --insecure")
+	} else if ip := net.ParseIP(host); !c.Insecure && !c.HasInternalTLS() && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		refuse("controller-addr", c.ControllerAddr+" can be reached from other machines, without TLS: name certificates with --internal-tls-cert, --internal-tls-key and --internal-tls-ca ('millstream cert issue' makes them), listen on 127.0.0.1, or allow it with --insecure")
+	}
+	files := []struct{ name, file string }{
+		{"internal-tls-cert", c.InternalTLSCert}, {"internal-tls-key", c.InternalTLSKey}, {"internal-tls-ca", c.InternalTLSCA},
+	}
+	if c.InternalTLSCert != "" || c.InternalTLSKey != "" || c.InternalTLSCA != "" {
+		for _, f := range files {
+			if f.file == "" {
+				refuse(f.name, "is missing: TLS between processes needs internal-tls-cert, internal-tls-key and internal-tls-ca")
+			}
+		}
 	}
 	if c.SessionTimeout < 100*time.Millisecond {
 		refuse("session-timeout", "must be at least 100ms")
@@ -83,6 +99,9 @@ func (c *Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// HasInternalTLS tells whether there is TLS between processes.
+func (c *Config) HasInternalTLS() bool { return c.InternalTLSCert != "" }
 
 func splitAddr(addr string) (host string, ok bool) {
 	host, port, err := net.SplitHostPort(addr)

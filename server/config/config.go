@@ -25,6 +25,7 @@ import (
 type Config struct {
 	Identity
 	Serving
+	InternalTLS
 	Telemetry
 	Limits
 	Storage
@@ -52,9 +53,26 @@ type Serving struct {
 	HTTPAddr string `name:"http-addr" doc:"HOST:PORT of REST, metrics, health and readiness." change:"They are asked from other machines, or the port is in use."`
 	// Insecure allows listeners that are not on loopback without TLS.
 	Insecure bool `name:"insecure" doc:"Serve other machines without TLS." change:"The network is trusted, or something in front adds TLS."`
+	// TLSCert and TLSKey are files; empty: there is no TLS.
+	TLSCert string `name:"tls-cert" doc:"File of the certificate that clients are shown, over gRPC and HTTP; PEM, read again when it changes." change:"Clients are on other machines."`
+	// TLSKey is the private key of TLSCert.
+	TLSKey string `name:"tls-key" doc:"File of its private key." change:"With tls-cert."`
 	// StopTimeout is how long running calls get when the broker stops.
 	StopTimeout time.Duration `name:"stop-timeout" doc:"How long running calls get to finish when the broker stops; at most 3s keeps a stop below 5s." change:"Clients lose calls when a broker is restarted."`
 }
+
+// InternalTLS says with what the broker and the controllers know each other.
+type InternalTLS struct {
+	// InternalTLSCert is a file; with the other two or not at all.
+	InternalTLSCert string `name:"internal-tls-cert" doc:"File of the certificate of this broker, of role broker with its broker-id, for controllers and brokers; PEM, read again when it changes." change:"Controllers or brokers are on other machines."`
+	// InternalTLSKey is the private key of InternalTLSCert.
+	InternalTLSKey string `name:"internal-tls-key" doc:"File of its private key." change:"With internal-tls-cert."`
+	// InternalTLSCA is a file of one authority or more.
+	InternalTLSCA string `name:"internal-tls-ca" doc:"File of the authorities whose certificates of controllers and brokers are accepted." change:"With internal-tls-cert."`
+}
+
+// HasInternalTLS tells whether there is TLS between processes.
+func (t *InternalTLS) HasInternalTLS() bool { return t.InternalTLSCert != "" }
 
 // Telemetry says what is logged.
 type Telemetry struct {
@@ -131,7 +149,36 @@ func (e *InvalidError) Error() string { return e.Name + " " + e.Why }
 // Validate refuses settings that cannot be, or that contradict each other. It
 // names all of them.
 func (c *Config) Validate() error {
-	return errors.Join(c.Identity.validate(), c.Serving.Validate(), c.Telemetry.Validate(), c.Limits.validate(), c.Storage.validate())
+	return errors.Join(c.Identity.validate(), c.Serving.Validate(), c.InternalTLS.validate(), c.validateControllers(), c.Telemetry.Validate(), c.Limits.validate(), c.Storage.validate())
+}
+
+// validateControllers refuses to speak to other machines without TLS, unless
+// that is allowed.
+func (c *Config) validateControllers() error {
+	if c.Insecure || c.HasInternalTLS() {
+		return nil
+	}
+	for _, addr := range c.Controllers {
+		if checkAddr("controllers", addr) == nil && !IsLoopback(addr) {
+			return &InvalidError{"controllers", addr + " is on another machine, and would be spoken to without TLS: name certificates with --internal-tls-cert, --internal-tls-key and --internal-tls-ca ('millstream cert issue' makes them), or allow it with --insecure"}
+		}
+	}
+	return nil
+}
+
+func (t *InternalTLS) validate() error {
+	if t.InternalTLSCert == "" && t.InternalTLSKey == "" && t.InternalTLSCA == "" {
+		return nil
+	}
+	var errs []error
+	for _, f := range []struct{ name, file string }{
+		{"internal-tls-cert", t.InternalTLSCert}, {"internal-tls-key", t.InternalTLSKey}, {"internal-tls-ca", t.InternalTLSCA},
+	} {
+		if f.file == "" {
+			errs = append(errs, &InvalidError{f.name, "is missing: TLS between processes needs internal-tls-cert, internal-tls-key and internal-tls-ca"})
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (i *Identity) validate() error {
@@ -160,9 +207,15 @@ func (s *Serving) Validate() error {
 			errs = append(errs, err)
 			continue
 		}
-		if !s.Insecure && !IsLoopback(l.addr) {
-			errs = append(errs, &InvalidError{l.name, l.addr + " can be reached from other machines, without TLS: listen on 127.0.0.1, or allow it with --insecure"})
+		if !s.Insecure && s.TLSCert == "" && !IsLoopback(l.addr) {
+			errs = append(errs, &InvalidError{l.name, l.addr + " can be reached from other machines, without TLS: name a certificate with --tls-cert and --tls-key ('millstream cert issue' makes one), listen on 127.0.0.1, or allow it with --insecure"})
 		}
+	}
+	if s.TLSCert != "" && s.TLSKey == "" {
+		errs = append(errs, &InvalidError{"tls-key", "is missing: tls-cert needs its private key"})
+	}
+	if s.TLSCert == "" && s.TLSKey != "" {
+		errs = append(errs, &InvalidError{"tls-cert", "is missing: tls-key is of no use without its certificate"})
 	}
 	if s.DataDir == "" {
 		errs = append(errs, &InvalidError{"data-dir", "is empty"})

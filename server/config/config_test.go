@@ -29,6 +29,14 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		{"--insecure", func(c *config.Config) { c.GRPCAddr = ":9650" }},
 		{"--insecure", func(c *config.Config) { c.HTTPAddr = "0.0.0.0:9651" }},
 		{"--insecure", func(c *config.Config) { c.HTTPAddr = "broker.example.org:9651" }},
+		{"--tls-cert", func(c *config.Config) { c.GRPCAddr = ":9650" }},
+		{"tls-key", func(c *config.Config) { c.TLSCert = "x" }},
+		{"tls-cert", func(c *config.Config) { c.TLSKey = "x" }},
+		{"--internal-tls-cert", func(c *config.Config) { c.Controllers = []string{"127.0.0.1:1", "c1.example.org:9653"} }},
+		{"--insecure", func(c *config.Config) { c.Controllers = []string{"10.0.0.1:9653"} }},
+		{"internal-tls-cert", func(c *config.Config) { c.InternalTLSKey, c.InternalTLSCA = "x", "x" }},
+		{"internal-tls-key", func(c *config.Config) { c.InternalTLSCert, c.InternalTLSCA = "x", "x" }},
+		{"internal-tls-ca", func(c *config.Config) { c.InternalTLSCert, c.InternalTLSKey = "x", "x" }},
 		{"stop-timeout", func(c *config.Config) { c.StopTimeout = 0 }},
 		{"log-level", func(c *config.Config) { c.LogLevel = "loud" }},
 		{"log-format", func(c *config.Config) { c.LogFormat = "xml" }},
@@ -75,6 +83,17 @@ func TestOtherMachinesOnlyIfAllowed(t *testing.T) {
 	}
 	c := config.Default()
 	c.GRPCAddr, c.Insecure = "0.0.0.0:9650", true
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+// With TLS no permission is needed, on either side.
+func TestOtherMachinesWithTLS(t *testing.T) {
+	c := config.Default()
+	c.GRPCAddr, c.HTTPAddr, c.TLSCert, c.TLSKey = "0.0.0.0:9650", ":9651", "b.crt", "b.key"
+	c.Controllers = []string{"c0.example.org:9653"}
+	c.InternalTLSCert, c.InternalTLSKey, c.InternalTLSCA = "i.crt", "i.key", "ca.crt"
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}

@@ -145,7 +145,7 @@ func (p *Program) command() (root *cobra.Command, started *bool) {
 	started = new(bool)
 	root = group("millstream", "A streaming platform whose API is protobuf over gRPC",
 		p.devCommand(), p.brokerCommand(), p.controllerCommand(),
-		p.topicCommand(), p.produceCommand(), p.consumeCommand(), p.benchCommand(), p.clusterCommand(), p.logCommand(), p.checkCommand(), p.apiCommand(), p.configCommand(), p.completionCommand(), p.versionCommand(),
+		p.topicCommand(), p.produceCommand(), p.consumeCommand(), p.benchCommand(), p.clusterCommand(), p.logCommand(), p.checkCommand(), p.apiCommand(), p.certCommand(), p.configCommand(), p.completionCommand(), p.versionCommand(),
 	)
 	root.Example = `  millstream dev --topics orders:3
   echo hello | millstream produce orders
