@@ -11,12 +11,18 @@ func (s *Service) RegisterBroker(ctx context.Context, r *controllerv1.RegisterBr
 	if err := checkRegistration(r); err != nil {
 		return nil, err
 	}
+	if err := s.checkCaller(ctx, r.GetBrokerId()); err != nil {
+		return nil, err
+	}
 	return s.o.Loop.RegisterBroker(ctx, r)
 }
 
 // Heartbeat is part of ControllerService.
 func (s *Service) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatRequest) (*controllerv1.HeartbeatResponse, error) {
 	if err := checkHeartbeat(r); err != nil {
+		return nil, err
+	}
+	if err := s.checkCaller(ctx, r.GetBrokerId()); err != nil {
 		return nil, err
 	}
 	return s.o.Loop.Heartbeat(ctx, r)

@@ -39,6 +39,9 @@ func ofRequest(err error) *rpc.Fault {
 			Field: &pb.FieldViolation{Field: e.Field, Description: e.Why},
 		}
 	}
+	if e, ok := errors.AsType[*CallerError](err); ok {
+		return &rpc.Fault{Code: codes.PermissionDenied, Reason: pb.ErrorReason_ERROR_REASON_WRONG_IDENTITY, Message: e.Error()}
+	}
 	if e, ok := errors.AsType[*topicconfig.NameError](err); ok {
 		return &rpc.Fault{
 			Code: codes.InvalidArgument, Reason: pb.ErrorReason_ERROR_REASON_INVALID_FIELD, Message: e.Error(),

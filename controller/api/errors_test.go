@@ -34,6 +34,7 @@ func TestErrorsOfTheControllerAreMapped(t *testing.T) {
 		{store.ErrFull, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, false},
 		{store.ErrDiskFull, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_DISK_FULL, true},
 		{errTooManyWatchers, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, false},
+		{&CallerError{Why: "it is another", Cause: context.Canceled}, codes.PermissionDenied, pb.ErrorReason_ERROR_REASON_WRONG_IDENTITY, false},
 		{errDraining, codes.Unavailable, pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, true},
 	} {
 		f := FaultOf(c.err)

@@ -49,6 +49,9 @@ type Options struct {
 	Image *image.Image
 	// KV is the store that the image follows.
 	KV store.KV
+	// Callers says who calls; nil: nobody knows, and what requests say of
+	// their broker is believed.
+	Callers Callers
 	// ConfirmInterval is how often watches are told that they are up to date;
 	// 0: DefaultConfirmInterval.
 	ConfirmInterval time.Duration

@@ -30,6 +30,9 @@ func (s *Service) WatchMetadata(r *controllerv1.WatchMetadataRequest, stream grp
 	if r.GetRevision() < 0 {
 		return &FieldError{"revision", "is negative"}
 	}
+	if err := s.checkWatcher(stream.Context(), r.GetBrokerId()); err != nil {
+		return err
+	}
 	if s.watchers.Add(1) > maxWatchers {
 		s.watchers.Add(-1)
 		return errTooManyWatchers

@@ -16,6 +16,10 @@ func TestDefaultsAreValid(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
+	c.Insecure, c.InternalTLSCert, c.InternalTLSKey, c.InternalTLSCA = false, "c.crt", "c.key", "ca.crt"
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestWhatCannotBeIsNamed(t *testing.T) {
@@ -28,6 +32,10 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		{"controller-addr", func(c *config.Config) { c.ControllerAddr = "x" }},
 		{"controller-addr", func(c *config.Config) { c.ControllerAddr = "x:y" }},
 		{"--insecure", func(c *config.Config) { c.ControllerAddr = "0.0.0.0:9653" }},
+		{"--internal-tls-cert", func(c *config.Config) { c.ControllerAddr = "10.0.0.1:9653" }},
+		{"internal-tls-cert", func(c *config.Config) { c.InternalTLSKey, c.InternalTLSCA = "x", "x" }},
+		{"internal-tls-key", func(c *config.Config) { c.InternalTLSCert, c.InternalTLSCA = "x", "x" }},
+		{"internal-tls-ca", func(c *config.Config) { c.InternalTLSCert, c.InternalTLSKey = "x", "x" }},
 		{"session-timeout", func(c *config.Config) { c.SessionTimeout = 1 }},
 		{"log-level", func(c *config.Config) { c.LogLevel = "loud" }},
 		{"log-format", func(c *config.Config) { c.LogFormat = "xml" }},

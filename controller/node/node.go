@@ -59,8 +59,11 @@ type Options struct {
 	// MaxPartitions is the most of a cluster; 0: 200,000.
 	MaxPartitions int
 	// Server has further options of the gRPC server: credentials and limits.
-	// Name, Logger, Registerer and FaultOf are set by the node.
+	// Name, Logger, Registerer, FaultOf and Authorize are set by the node.
 	Server rpc.Options
+	// Callers says who calls; required with credentials. Then only brokers and
+	// controllers are served, and brokers only in their own name.
+	Callers api.Callers
 	// Now is the time of day; nil: time.Now.
 	Now func() time.Time
 	// Random makes identities; nil: crypto/rand.
@@ -79,6 +82,8 @@ func (o Options) validate() error {
 		return errors.New("controller: DataDir is required")
 	case len(o.Listeners) == 0:
 		return errors.New("controller: a listener is required")
+	case (o.Server.Credentials == nil) != (o.Callers == nil):
+		return errors.New("controller: credentials and Callers need each other")
 	case o.SessionTimeout < 0, o.ReplicationFactor < 0, o.MaxPartitions < 0, o.Tick < 0:
 		return errors.New("controller: limits may not be negative")
 	}
@@ -101,6 +106,9 @@ func New(o Options) (*Node, error) {
 		return nil, err
 	}
 	o.Server.Name, o.Server.Logger, o.Server.Registerer, o.Server.FaultOf = "controller", o.Logger, o.Registerer, api.FaultOf
+	if o.Callers != nil {
+		o.Server.Authorize = api.Authorize(o.Callers)
+	}
 	server, err := rpc.NewServer(o.Server)
 	if err != nil {
 		return nil, err
@@ -145,7 +153,7 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Room: member.Room, Now: n.o.Now, Random: n.o.Random,
 		Logger: n.o.Logger,
 	})
-	service := api.New(api.Options{Loop: loop, Image: img, KV: member, Logger: n.o.Logger})
+	service := api.New(api.Options{Loop: loop, Image: img, KV: member, Callers: n.o.Callers, Logger: n.o.Logger})
 	service.Register(n.server)
 	n.server.OnDrain(service.Drain)
 	n.metrics.watch(img, loop, service, member)

@@ -123,6 +123,9 @@ const (
 	ErrorReason_ERROR_REASON_WRONG_CLUSTER ErrorReason = 36
 	// The server failed in a way that it did not foresee (INTERNAL).
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 37
+	// The certificate of the caller is not that of whom the request needs
+	// (PERMISSION_DENIED).
+	ErrorReason_ERROR_REASON_WRONG_IDENTITY ErrorReason = 38
 )
 
 // Enum value maps for ErrorReason.
@@ -166,6 +169,7 @@ var (
 		35: "ERROR_REASON_NOT_ENOUGH_BROKERS",
 		36: "ERROR_REASON_WRONG_CLUSTER",
 		37: "ERROR_REASON_INTERNAL",
+		38: "ERROR_REASON_WRONG_IDENTITY",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                0,
@@ -206,6 +210,7 @@ var (
 		"ERROR_REASON_NOT_ENOUGH_BROKERS":         35,
 		"ERROR_REASON_WRONG_CLUSTER":              36,
 		"ERROR_REASON_INTERNAL":                   37,
+		"ERROR_REASON_WRONG_IDENTITY":             38,
 	}
 )
 
@@ -829,7 +834,7 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"safeOffset\";\n" +
 	"\x11ResourceReference\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name*\xa9\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name*\xca\n" +
 	"\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
@@ -870,7 +875,8 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"\x15ERROR_REASON_CONFLICT\x10\"\x12#\n" +
 	"\x1fERROR_REASON_NOT_ENOUGH_BROKERS\x10#\x12\x1e\n" +
 	"\x1aERROR_REASON_WRONG_CLUSTER\x10$\x12\x19\n" +
-	"\x15ERROR_REASON_INTERNAL\x10%Bx\n" +
+	"\x15ERROR_REASON_INTERNAL\x10%\x12\x1f\n" +
+	"\x1bERROR_REASON_WRONG_IDENTITY\x10&Bx\n" +
 	"\x10io.millstream.v1B\vErrorsProtoP\x01ZEgithub.com/millstream-io/millstream/gen/go/millstream/v1;millstreamv1\xaa\x02\rMillstream.V1b\x06proto3"
 
 var (
