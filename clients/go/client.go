@@ -10,8 +10,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
@@ -45,7 +43,11 @@ type Options struct {
 	// Addr is the HOST:PORT of any broker, or a gRPC target. DefaultAddr if
 	// empty.
 	Addr string
-	// TLS is how to secure the connection. nil: not secured.
+	// TLSCA is a PEM file of the authorities whose certificates of brokers are
+	// accepted; it is read by New. Empty: those of TLS.
+	TLSCA string
+	// TLS is how to secure the connection. nil: it is secured only with TLSCA;
+	// new(tls.Config): with the authorities that this system trusts.
 	TLS *tls.Config
 	// Logger is told of lost streams and of retries. nil: nobody.
 	Logger *slog.Logger
@@ -68,7 +70,8 @@ type Client struct {
 	closed sync.Once
 }
 
-// New returns a client. It connects when it is first used; Close it.
+// New returns a client. It connects when it is first used; Close it. It fails
+// with a *[TLSCAError] when TLSCA cannot be used.
 func New(o Options) (*Client, error) {
 	if o.Addr == "" {
 		o.Addr = DefaultAddr
@@ -76,9 +79,9 @@ func New(o Options) (*Client, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	creds := insecure.NewCredentials()
-	if o.TLS != nil {
-		creds = credentials.NewTLS(o.TLS)
+	creds, err := o.credentials()
+	if err != nil {
+		return nil, err
 	}
 	pool := new(transport.Pool)
 	opts := []grpc.DialOption{

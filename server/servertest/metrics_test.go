@@ -2,14 +2,19 @@ package servertest_test
 
 import (
 	"flag"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/millstream-io/millstream/server/gateway"
+	"github.com/millstream-io/millstream/server/pki"
 	"github.com/millstream-io/millstream/server/servertest"
 	"github.com/millstream-io/millstream/server/telemetry"
+	"github.com/millstream-io/millstream/server/tlsfile"
 )
 
 var update = flag.Bool("update", false, "write the documentation instead of comparing it")
@@ -27,6 +32,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	if _, err := gateway.New(gateway.Options{Conn: s.Conn, Ready: func() error { return nil }, Registerer: s.Metrics}); err != nil {
 		t.Fatal(err)
 	}
+	documentTLS(t, s)
 	all, err := s.Metrics.Metrics()
 	if err != nil {
 		t.Fatal(err)
@@ -54,5 +60,29 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	if got, err := os.ReadFile(metricsPage); err != nil || string(got) != page {
 		t.Errorf("%s is out of date (%v): run go test ./server/servertest -run Metrics -update", metricsPage, err)
+	}
+}
+
+// documentTLS registers the metrics of certificates, which a server has with
+// TLS only.
+func documentTLS(t *testing.T, s *servertest.Server) {
+	t.Helper()
+	now := time.Now()
+	a, err := pki.NewAuthority("test", now, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := pki.EncodeKey(a.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := tlsfile.Files{Cert: filepath.Join(t.TempDir(), "crt"), Key: filepath.Join(t.TempDir(), "key")}
+	for name, text := range map[string][]byte{files.Cert: pki.EncodeCertificate(a.Cert), files.Key: key} {
+		if err := os.WriteFile(name, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := tlsfile.Open(tlsfile.Options{Use: "public", Files: files, Logger: slog.New(slog.DiscardHandler), Registerer: s.Metrics}); err != nil {
+		t.Fatal(err)
 	}
 }

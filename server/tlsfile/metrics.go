@@ -29,7 +29,7 @@ func newMetrics(reg prometheus.Registerer, use string, untilExpiry func() float6
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "millstream_tls_refused_handshakes_total", ConstLabels: labels,
-			Help: "Connections whose handshake failed, by problem.",
+			Help: "gRPC connections whose handshake failed, by problem.",
 		}, []string{"problem"}),
 	}
 	expiry := prometheus.NewGaugeFunc(prometheus.GaugeOpts{

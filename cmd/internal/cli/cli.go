@@ -21,6 +21,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -58,6 +59,8 @@ type Program struct {
 	Environ []string
 
 	addr, output, logLevel string // global flags
+	tlsCA                  string
+	tls                    bool
 
 	dialed dialer
 
@@ -157,6 +160,8 @@ func (p *Program) command() (root *cobra.Command, started *bool) {
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misuse(c, "%v", err) })
 	flags := root.PersistentFlags()
 	flags.StringVar(&p.addr, "addr", defaultAddr, "`HOST:PORT` of a broker (env MILLSTREAM_ADDR)")
+	flags.StringVar(&p.tlsCA, "tls-ca", "", "speak TLS, with brokers whose certificate is of an authority in `FILE` (env MILLSTREAM_TLS_CA)")
+	flags.BoolVar(&p.tls, "tls", false, "speak TLS, with brokers whose certificate is of an authority that this system trusts (env MILLSTREAM_TLS)")
 	flags.StringVarP(&p.output, "output", "o", "", "output `FORMAT`: table, json or yaml; consume has others")
 	flags.StringVar(&p.logLevel, "log-level", "", "least `LEVEL` logged: debug, info, warn or error (env MILLSTREAM_LOG_LEVEL)")
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
@@ -171,6 +176,15 @@ func (p *Program) resolve(c *cobra.Command) error {
 	flags := c.Flags()
 	if v := p.Getenv("MILLSTREAM_ADDR"); v != "" && !flags.Changed("addr") {
 		p.addr = v
+	}
+	if v := p.Getenv("MILLSTREAM_TLS_CA"); v != "" && !flags.Changed("tls-ca") {
+		p.tlsCA = v
+	}
+	if v := p.Getenv("MILLSTREAM_TLS"); v != "" && !flags.Changed("tls") {
+		var err error
+		if p.tls, err = strconv.ParseBool(v); err != nil {
+			return misuse(c, "MILLSTREAM_TLS is %q and must be true or false", v)
+		}
 	}
 	if v := p.Getenv("MILLSTREAM_LOG_LEVEL"); v != "" && !flags.Changed("log-level") {
 		p.logLevel = v

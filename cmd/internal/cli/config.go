@@ -22,7 +22,7 @@ func roles() map[string]configuration {
 }
 
 // knownEnv are variables that are no settings of a role.
-var knownEnv = []string{"MILLSTREAM_ADDR"}
+var knownEnv = []string{"MILLSTREAM_ADDR", "MILLSTREAM_TLS", "MILLSTREAM_TLS_CA"}
 
 // load fills the settings of a role from flags, environment and file.
 func (p *Program) load(c *cobra.Command, cfg configuration) ([]settings.Resolved, error) {

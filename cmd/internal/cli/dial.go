@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 
 	millstream "github.com/millstream-io/millstream/clients/go"
 	"github.com/millstream-io/millstream/server/telemetry"
@@ -29,16 +28,39 @@ const (
 
 // dialer connects, and remembers why it could not.
 type dialer struct {
-	mu  sync.Mutex // guards err
-	err error
+	mu        sync.Mutex // guards what follows
+	err       error      // of connecting
+	handshake error      // of TLS
+	reached   bool       // there was a connection
 }
 
 func (d *dialer) dial(ctx context.Context, addr string) (net.Conn, error) {
 	conn, err := (&net.Dialer{Timeout: connectTimeout}).DialContext(ctx, "tcp", addr)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.err = err
+	d.err, d.handshake, d.reached = err, nil, err == nil
 	return conn, err
+}
+
+// shook notes how the handshake of the last connection went.
+func (d *dialer) shook(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.handshake = err
+}
+
+// refusal returns what was wrong with the last handshake, nil if nothing was.
+func (d *dialer) refusal() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.handshake
+}
+
+// connected tells whether the last attempt reached something.
+func (d *dialer) connected() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.reached
 }
 
 // failure returns why the last attempt failed, nil if it did not.
@@ -72,17 +94,25 @@ func closeQuietly(c io.Closer) { _ = c.Close() }
 func (p *Program) target() string { return "passthrough:///" + p.addr }
 
 // dialOptions are those of every connection to a broker.
-func (p *Program) dialOptions() []grpc.DialOption {
+func (p *Program) dialOptions() ([]grpc.DialOption, error) {
+	creds, err := p.credentials()
+	if err != nil {
+		return nil, err
+	}
 	return []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(p.dialed.dial),
 		grpc.WithUserAgent("millstream-cli/" + p.Version),
-	}
+	}, nil
 }
 
 // dial returns a connection to the broker. The caller closes it.
 func (p *Program) dial() (*grpc.ClientConn, error) {
-	return grpc.NewClient(p.target(), append(p.dialOptions(),
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+	opts, err := p.dialOptions()
+	if err != nil {
+		return nil, err
+	}
+	return grpc.NewClient(p.target(), append(opts,
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
@@ -91,7 +121,11 @@ func (p *Program) dial() (*grpc.ClientConn, error) {
 
 // client returns a Go client for the broker. The caller closes it.
 func (p *Program) client() (*millstream.Client, error) {
-	return millstream.New(millstream.Options{Addr: p.target(), Logger: p.logger(slog.LevelWarn), DialOptions: p.dialOptions()})
+	opts, err := p.dialOptions()
+	if err != nil {
+		return nil, err
+	}
+	return millstream.New(millstream.Options{Addr: p.target(), Logger: p.logger(slog.LevelWarn), DialOptions: opts})
 }
 
 // logger returns a log on standard error from --log-level on, or from the

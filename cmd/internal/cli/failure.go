@@ -100,6 +100,9 @@ func (p *Program) explain(err error) string {
 		}
 		return fmt.Sprintf("cannot reach %s: %v; start a server with 'millstream dev', or name one with --addr", p.addr, cause)
 	}
+	if cause := p.dialed.refusal(); cause != nil && unreachable(err) {
+		return fmt.Sprintf("no TLS with %s: %v", p.addr, cause)
+	}
 	if re := requestErrorOf(err); re != nil {
 		return describe(re)
 	}
@@ -111,6 +114,11 @@ func (p *Program) explain(err error) string {
 		return err.Error()
 	}
 	switch st.Code() {
+	case codes.Unavailable:
+		if !p.speaksTLS() && p.dialed.connected() && p.serverSpeaksTLS() {
+			return fmt.Sprintf("%s speaks TLS only: name the file of its authority with --tls-ca, or use --tls if this system trusts it", p.addr)
+		}
+		return fmt.Sprintf("%s (%s)", st.Message(), st.Code())
 	case codes.Unimplemented:
 		return fmt.Sprintf("%s does not have this call: %s; is it a Millstream server of this version?", p.addr, st.Message())
 	case codes.DeadlineExceeded:

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/millstream-io/millstream/server/tlsfile"
 )
 
 func TestMain(m *testing.M) {
@@ -39,7 +42,9 @@ func TestMain(m *testing.M) {
 //	                      with several signals any will do
 //	[!] http METHOD PATH [BODY]
 //	                      send a request; the status and the body go to stdout;
-//	                      with ! the status is 400 or more
+//	                      with ! the status is 400 or more; over TLS if $CA
+//	                      names the file of an authority
+//	retry ARG…            run a command until it succeeds
 //	busy                  listen on a port, $BUSY
 //	follow ARG…           start the program in the background
 //	seen TEXT             wait until its output has TEXT
@@ -57,7 +62,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve": serve, "quit": quit, "http": request, "busy": busy,
-			"follow": follow, "seen": seen, "unfollow": unfollow,
+			"retry": retry, "follow": follow, "seen": seen, "unfollow": unfollow,
 		},
 	})
 }
@@ -200,9 +205,17 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) > 2 {
 		body = strings.NewReader(args[2])
 	}
-	req, err := http.NewRequest(args[0], "http://"+ts.Getenv("HTTP")+args[1], body)
+	scheme, client := "http://", http.DefaultClient
+	if ca := ts.Getenv("CA"); ca != "" {
+		roots, err := tlsfile.Roots(ts.MkAbs(ca), time.Now())
+		ts.Check(err)
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}
+		defer transport.CloseIdleConnections()
+		scheme, client = "https://", &http.Client{Transport: transport}
+	}
+	req, err := http.NewRequest(args[0], scheme+ts.Getenv("HTTP")+args[1], body)
 	ts.Check(err)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	ts.Check(err)
 	defer closeQuietly(resp.Body)
 	text, err := io.ReadAll(resp.Body)
@@ -210,6 +223,18 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 	_, _ = fmt.Fprintf(ts.Stdout(), "%d %s\n%s", resp.StatusCode, resp.Header.Get("Content-Type"), text)
 	if (resp.StatusCode >= 400) != neg {
 		ts.Fatalf("%s %s: %d %s", args[0], args[1], resp.StatusCode, text)
+	}
+}
+
+func retry(ts *testscript.TestScript, neg bool, args []string) {
+	for deadline := time.Now().Add(patience); ; {
+		err := ts.Exec(args[0], args[1:]...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%q does not succeed: %v", args, err)
+		}
 	}
 }
 

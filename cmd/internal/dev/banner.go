@@ -13,6 +13,8 @@ type Banner struct {
 	GRPCAddr, HTTPAddr string
 	// DefaultAddr is what the command line takes without --addr.
 	DefaultAddr string
+	// TLS says that both speak TLS only.
+	TLS bool
 	// DataDir is where records are; Temporary: they are lost at exit.
 	DataDir   string
 	Temporary bool
@@ -24,8 +26,12 @@ type Banner struct {
 func (b *Banner) String() string {
 	var s strings.Builder
 	fmt.Fprintf(&s, "Millstream %s, dev server: controller and broker in one process, for development.\n", b.Version)
-	fmt.Fprintf(&s, "  gRPC  %s\n", b.GRPCAddr)
-	fmt.Fprintf(&s, "  HTTP  http://%s  (/v1 /openapi.json /metrics /healthz /readyz)\n", b.HTTPAddr)
+	tls := ""
+	if b.TLS {
+		tls = "  TLS; ca.crt below stands for the file of its authority"
+	}
+	fmt.Fprintf(&s, "  gRPC  %s%s\n", b.GRPCAddr, tls)
+	fmt.Fprintf(&s, "  HTTP  %s://%s  (/v1 /openapi.json /metrics /healthz /readyz)\n", b.scheme(), b.HTTPAddr)
 	if b.Temporary {
 		fmt.Fprintf(&s, "  data  %s  TEMPORARY: all data is lost at exit; keep it with --data-dir DIR\n", b.DataDir)
 	} else {
@@ -38,9 +44,19 @@ func (b *Banner) String() string {
 	return s.String()
 }
 
+func (b *Banner) scheme() string {
+	if b.TLS {
+		return "https"
+	}
+	return "http"
+}
+
 func (b *Banner) examples() []string {
-	grpc, http := reachable(b.GRPCAddr), reachable(b.HTTPAddr)
-	cli := "millstream "
+	grpc, http := reachable(b.GRPCAddr), b.scheme()+"://"+reachable(b.HTTPAddr)
+	cli, grpcurl, curl := "millstream ", "grpcurl -plaintext", "curl -s"
+	if b.TLS {
+		cli, grpcurl, curl = "millstream --tls-ca ca.crt ", "grpcurl -cacert ca.crt", "curl -s --cacert ca.crt"
+	}
 	if grpc != b.DefaultAddr {
 		cli += "--addr " + grpc + " "
 	}
@@ -53,9 +69,9 @@ func (b *Banner) examples() []string {
 	return append(lines,
 		"echo hello | "+cli+"produce "+topic,
 		cli+"consume "+topic+" --from earliest --until end",
-		fmt.Sprintf(`grpcurl -plaintext -d '{"topic":"%s","records":[{"text":"hello"}]}' %s millstream.v1.BrokerService/Append`, topic, grpc),
-		fmt.Sprintf(`curl -s http://%s/v1/topics/%s/records -d '{"records":[{"text":"hello"}]}'`, http, topic),
-		fmt.Sprintf(`curl -s http://%s/v1/topics/%s/partitions/0/records`, http, topic),
+		fmt.Sprintf(`%s -d '{"topic":"%s","records":[{"text":"hello"}]}' %s millstream.v1.BrokerService/Append`, grpcurl, topic, grpc),
+		fmt.Sprintf(`%s %s/v1/topics/%s/records -d '{"records":[{"text":"hello"}]}'`, curl, http, topic),
+		fmt.Sprintf(`%s %s/v1/topics/%s/partitions/0/records`, curl, http, topic),
 	)
 }
 

@@ -37,6 +37,19 @@ func TestBannerFitsTheServer(t *testing.T) {
 	}
 }
 
+func TestBannerSpeaksTLS(t *testing.T) {
+	b := Banner{GRPCAddr: "127.0.0.1:9650", HTTPAddr: "127.0.0.1:9651", DefaultAddr: "127.0.0.1:9650", TLS: true, DataDir: "d", Topic: "orders"}
+	text := b.String()
+	for _, want := range []string{"| millstream --tls-ca ca.crt produce orders", "HTTP  https://127.0.0.1:9651", "curl -s --cacert ca.crt https://127.0.0.1:9651/v1/", "grpcurl -cacert ca.crt"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "http://") {
+		t.Errorf("it is not said with TLS\n%s", text)
+	}
+}
+
 func TestTopicSpecs(t *testing.T) {
 	for s, want := range map[string]TopicSpec{"a": {"a", 1}, "a:3": {"a", 3}, "a.b-c_d:10000": {"a.b-c_d", 10000}} {
 		if got, err := ParseTopic(s); err != nil || got != want {

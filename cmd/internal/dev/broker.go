@@ -2,6 +2,7 @@ package dev
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"github.com/millstream-io/millstream/server/gateway"
 	"github.com/millstream-io/millstream/server/metadata"
 	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/server/tlsfile"
 )
 
 const (
@@ -33,10 +35,23 @@ const (
 )
 
 // listeners are those of a broker.
-type listeners struct{ grpc, http net.Listener }
+type listeners struct {
+	grpc, http net.Listener    // http has TLS already
+	tls        *tlsfile.Source // nil: there is none
+}
 
-// openListeners opens both or none.
-func openListeners(s *config.Serving) (*listeners, error) {
+// openListeners opens both or none, after the certificates that they need.
+func openListeners(s *config.Serving, logger *slog.Logger, reg *prometheus.Registry) (*listeners, error) {
+	l := &listeners{}
+	if s.TLSCert != "" {
+		var err error
+		l.tls, err = tlsfile.Open(tlsfile.Options{
+			Use: "public", Files: tlsfile.Files{Cert: s.TLSCert, Key: s.TLSKey}, Logger: logger, Registerer: reg,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+		}
+	}
 	g, err := listen("grpc-addr", s.GRPCAddr)
 	if err != nil {
 		return nil, err
@@ -45,7 +60,12 @@ func openListeners(s *config.Serving) (*listeners, error) {
 	if err != nil {
 		return nil, errors.Join(err, g.Close())
 	}
-	return &listeners{g, h}, nil
+	l.grpc, l.http = g, h
+	if l.tls != nil {
+		// HTTP/1.1 as without TLS: one way to serve, with the same limits.
+		l.http = tls.NewListener(h, l.tls.ServerConfig("http/1.1"))
+	}
+	return l, nil
 }
 
 // close closes both; it is for a process that did not come to serve them, or
@@ -94,6 +114,10 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 	}
 	so := cfg.Server()
 	so.Logger, so.Registerer, so.FaultOf = logger, reg, api.FaultOf
+	if lis.tls != nil {
+		// Anybody may connect, and knows what it was told; so it is no warning.
+		so.Credentials = lis.tls.ServerCredentials(slog.LevelDebug)
+	}
 	if r.server, err = rpc.NewServer(so); err != nil {
 		return nil, err
 	}

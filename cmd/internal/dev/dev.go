@@ -10,9 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	controllerconfig "github.com/millstream-io/millstream/controller/config"
 	"github.com/millstream-io/millstream/controller/node"
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
@@ -38,7 +35,8 @@ type Options struct {
 
 // RunDev runs a dev server until ctx ends, which is no error, or a part fails.
 func RunDev(ctx context.Context, cfg Config, o Options) (err error) {
-	lis, err := openListeners(&cfg.Serving)
+	reg := telemetry.NewRegistry()
+	lis, err := openListeners(&cfg.Serving, o.Logger, reg)
 	if err != nil {
 		return err
 	}
@@ -53,7 +51,6 @@ func RunDev(ctx context.Context, cfg Config, o Options) (err error) {
 			o.OnTemporary(dir)
 		}
 	}
-	reg := telemetry.NewRegistry()
 	inside := rpc.ListenInProcess()
 	controller, err := node.New(node.Options{
 		DataDir: filepath.Join(dir, "controller"), Listeners: []net.Listener{inside}, Tick: node.DevTick,
@@ -86,7 +83,7 @@ func RunDev(ctx context.Context, cfg Config, o Options) (err error) {
 		role.wait("")
 		o.ready(Banner{
 			Version: o.Version, GRPCAddr: lis.grpc.Addr().String(), HTTPAddr: lis.http.Addr().String(),
-			DefaultAddr: config.Default().GRPCAddr, DataDir: dir, Temporary: temporary, Topic: topic,
+			DefaultAddr: config.Default().GRPCAddr, TLS: lis.tls != nil, DataDir: dir, Temporary: temporary, Topic: topic,
 		})
 		return nil
 	})
@@ -95,21 +92,22 @@ func RunDev(ctx context.Context, cfg Config, o Options) (err error) {
 
 // RunBroker runs a broker until ctx ends, which is no error, or a part fails.
 func RunBroker(ctx context.Context, cfg config.Config, o Options) (err error) {
-	lis, err := openListeners(&cfg.Serving)
+	reg := telemetry.NewRegistry()
+	internal, err := internalOfBroker(&cfg, o.Logger, reg)
+	if err != nil {
+		return err
+	}
+	lis, err := openListeners(&cfg.Serving, o.Logger, reg)
 	if err != nil {
 		return err
 	}
 	defer lis.close()
-	var clients []controllerv1.ControllerServiceClient
-	for _, addr := range cfg.Controllers {
-		conn, err := grpc.NewClient("passthrough:///"+addr, append(rpc.ClientOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = conn.Close() }() // nothing is on its way when the broker has ended
-		clients = append(clients, controllerv1.NewControllerServiceClient(conn))
+	controllers, err := dialControllers(cfg.Controllers, internal)
+	if err != nil {
+		return err
 	}
-	role, err := newBrokerRole(cfg, o.Version, lis, clients, o.Logger, telemetry.NewRegistry())
+	defer controllers.close()
+	role, err := newBrokerRole(cfg, o.Version, lis, controllers.clients, o.Logger, reg)
 	if err != nil {
 		return err
 	}
@@ -117,7 +115,7 @@ func RunBroker(ctx context.Context, cfg config.Config, o Options) (err error) {
 	s := newStages()
 	role.start(s)
 	err = run(ctx, s, role, func() error {
-		o.ready(Banner{Version: o.Version, GRPCAddr: lis.grpc.Addr().String(), HTTPAddr: lis.http.Addr().String(), DataDir: cfg.DataDir})
+		o.ready(Banner{Version: o.Version, GRPCAddr: lis.grpc.Addr().String(), HTTPAddr: lis.http.Addr().String(), TLS: lis.tls != nil, DataDir: cfg.DataDir})
 		return nil
 	})
 	return directoryError(cfg.DataDir, err)
@@ -146,14 +144,23 @@ func run(ctx context.Context, s *stages, role *brokerRole, then func() error) er
 // RunController runs a controller until ctx ends, which is no error, or it
 // fails.
 func RunController(ctx context.Context, cfg controllerconfig.Config, o Options) error {
+	reg := telemetry.NewRegistry()
+	internal, err := internalOfController(&cfg, o.Logger, reg)
+	if err != nil {
+		return err
+	}
 	lis, err := listen("controller-addr", cfg.ControllerAddr)
 	if err != nil {
 		return err
 	}
-	n, err := node.New(node.Options{
+	no := node.Options{
 		ID: cfg.ControllerID, DataDir: cfg.DataDir, Listeners: []net.Listener{lis},
-		SessionTimeout: cfg.SessionTimeout, Logger: o.Logger, Registerer: telemetry.NewRegistry(),
-	})
+		SessionTimeout: cfg.SessionTimeout, Logger: o.Logger, Registerer: reg,
+	}
+	if internal != nil {
+		no.Server.Credentials, no.Callers = internal.ServerCredentials(slog.LevelWarn), internal.Peer
+	}
+	n, err := node.New(no)
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
