@@ -6,7 +6,7 @@
 //
 //	millstream://CLUSTER/ROLE/ID     millstream://prod/broker/1
 //
-// which every authority can put there (docs/operations/tls.md, ADR 9).
+// which every authority can put there (docs/operations/tls.md, ADR 10).
 //
 // It refuses to own files, connections and what a role may do: it is pure, but
 // for keys, which come from crypto/rand.
