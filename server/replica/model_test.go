@@ -18,10 +18,12 @@ type model struct {
 	leading   bool
 	replicas  []ID
 	committed []ID
-	proposed  []ID // nil: no proposal is open
+	proposals [][]ID // since the record changed
 	min       int
 	asked     Durability
-	said      map[ID][]Progress // of this epoch, since the member joined
+	said      map[ID][]Progress // of this epoch and session, since the member joined
+	session   map[ID]uint64     // open ones
+	last      map[ID]uint64     // numbers heard of
 	hw        record.Offset
 	onDisk    bool // H3: all committed records were seen on disk everywhere
 }
@@ -39,7 +41,7 @@ func (m *model) furthest(id ID) Progress {
 func (m *model) maximal() []ID {
 	var ids []ID
 	for _, id := range m.replicas {
-		if slices.Contains(m.committed, id) || slices.Contains(m.proposed, id) {
+		if slices.Contains(m.committed, id) || slices.Contains(slices.Concat(m.proposals...), id) {
 			ids = append(ids, id)
 		}
 	}
@@ -68,7 +70,12 @@ func (m *model) take(a Assignment) {
 	for _, id := range m.replicas {
 		if !slices.Contains(a.Replicas, id) {
 			delete(m.said, id)
+			delete(m.session, id)
+			delete(m.last, id)
 		}
+	}
+	for i, p := range m.proposals { // members that went are no longer proposed
+		m.proposals[i] = slices.DeleteFunc(p, func(id ID) bool { return !slices.Contains(a.Replicas, id) })
 	}
 	m.replicas, m.committed = slices.Clone(a.Replicas), slices.Clone(a.InSync)
 	m.min, m.asked, m.pepoch = a.MinInSync, a.Durability, a.PartitionEpoch
@@ -104,6 +111,7 @@ func TestLeaderIsItsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := New(1)
 		m := &model{self: 1, epoch: -1}
+		h := log([2]int{0, 60})
 		t.Repeat(map[string]func(*rapid.T){
 			"lead": func(t *rapid.T) {
 				a := drawAssignment(t, m.epoch+record.LeaderEpoch(rapid.IntRange(0, 2).Draw(t, "step")), 0)
@@ -115,8 +123,9 @@ func TestLeaderIsItsModel(t *testing.T) {
 				if e.Fenced {
 					return
 				}
-				m.epoch, m.leading, m.proposed = a.Epoch, true, nil
+				m.epoch, m.leading, m.proposals = a.Epoch, true, nil
 				m.replicas, m.said = nil, map[ID][]Progress{1: {own}}
+				m.session, m.last = map[ID]uint64{}, map[ID]uint64{}
 				m.hw, m.onDisk = min(known, own.End), false
 				m.take(a)
 				m.conclude()
@@ -124,7 +133,7 @@ func TestLeaderIsItsModel(t *testing.T) {
 			"resign": func(t *rapid.T) {
 				m.epoch += record.LeaderEpoch(rapid.IntRange(0, 1).Draw(t, "step"))
 				l.Resign(m.epoch)
-				m.leading, m.proposed = false, nil
+				m.leading, m.proposals, m.session = false, nil, nil
 			},
 			"confirm": func(t *rapid.T) {
 				a := drawAssignment(t, m.epoch, m.pepoch+int32(rapid.IntRange(-1, 2).Draw(t, "step")))
@@ -136,48 +145,101 @@ func TestLeaderIsItsModel(t *testing.T) {
 					return
 				}
 				if a.PartitionEpoch > m.pepoch {
-					m.proposed = nil
-				}
-				if m.proposed != nil { // members that went are no longer proposed
-					m.proposed = slices.DeleteFunc(m.proposed, func(id ID) bool { return !slices.Contains(a.Replicas, id) })
+					m.proposals = nil
 				}
 				m.take(a)
 				m.conclude()
 			},
 			"propose": func(t *rapid.T) {
+				if !m.leading {
+					t.Skip()
+				}
 				isr := []ID{1}
 				for id := ID(2); id <= 5; id++ {
-					if rapid.Bool().Draw(t, "wanted") {
+					if rapid.Bool().Draw(t, "wanted") && slices.Contains(m.replicas, id) {
 						isr = append(isr, id)
 					}
 				}
-				if e := l.Propose(isr); e.Fenced == m.leading {
+				l.propose(func(i int) bool { return slices.Contains(isr, l.members[i].id) })
+				m.proposals = append(m.proposals, isr)
+			},
+			"refuse": func(t *rapid.T) {
+				taken := m.leading && len(m.proposals) == 1
+				if e := l.Refused(m.pepoch); e.Fenced == taken {
+					t.Fatalf("fenced %v, %d proposals", e.Fenced, len(m.proposals))
+				}
+				if taken {
+					m.proposals = nil
+					m.conclude()
+				}
+			},
+			"append": func(t *rapid.T) {
+				p := drawProgress(t)
+				if e := l.Advance(1, m.epoch, p); e.Fenced == m.leading {
 					t.Fatalf("fenced %v while leading %v", e.Fenced, m.leading)
 				}
 				if m.leading {
-					m.proposed = slices.DeleteFunc(isr, func(id ID) bool { return !slices.Contains(m.replicas, id) })
+					m.said[1] = append(m.said[1], p)
 					m.conclude()
 				}
 			},
-			"advance": func(t *rapid.T) {
-				id := ID(rapid.IntRange(1, 6).Draw(t, "replica"))
-				epoch := m.epoch - record.LeaderEpoch(rapid.IntRange(0, 3).Draw(t, "age")/3)
-				p := drawProgress(t)
-				taken := m.leading && epoch == m.epoch && slices.Contains(m.replicas, id)
-				if e := l.Advance(id, epoch, p); e.Fenced == taken {
+			"open": func(t *rapid.T) {
+				id := ID(rapid.IntRange(2, 6).Draw(t, "replica"))
+				o := Open{Session: uint64(rapid.IntRange(1, 20).Draw(t, "session")), Epoch: m.epoch, Progress: drawProgress(t)}
+				part := rapid.Bool().Draw(t, "diverges")
+				if part {
+					o.LastEpoch, o.End = 0, o.End+61
+				}
+				a, e := l.Open(id, 1, o, h)
+				taken := m.leading && slices.Contains(m.replicas, id) && o.Session > m.last[id]
+				if e.Fenced == taken || (a.Error == NoError) != taken || a.Diverged != (taken && part) {
+					t.Fatalf("%+v, %+v", a, e)
+				}
+				if !taken {
+					return
+				}
+				m.last[id] = o.Session
+				m.said[id] = nil
+				delete(m.session, id)
+				if !part {
+					m.session[id] = o.Session
+					m.said[id] = []Progress{o.Progress}
+					l.members[l.index(id)].session.next = 60 // all of it is sent
+				}
+				m.conclude()
+			},
+			"ack": func(t *rapid.T) {
+				id := ID(rapid.IntRange(2, 6).Draw(t, "replica"))
+				a := Ack{
+					Session: uint64(rapid.IntRange(1, 20).Draw(t, "session")), Progress: drawProgress(t),
+					Epoch: m.epoch - record.LeaderEpoch(rapid.IntRange(0, 3).Draw(t, "age")/3),
+				}
+				if rapid.Bool().Draw(t, "current") {
+					a.Session = max(1, m.session[id])
+				}
+				taken := m.leading && a.Epoch == m.epoch && m.session[id] == a.Session
+				if e := l.Ack(id, a); e.Fenced == taken {
 					t.Fatalf("fenced %v, want %v", e.Fenced, !taken)
 				}
 				if taken {
-					m.said[id] = append(m.said[id], p)
+					m.said[id] = append(m.said[id], a.Progress)
 					m.conclude()
 				}
 			},
-			"": func(t *rapid.T) { compare(t, &l, m) },
+			"close": func(t *rapid.T) {
+				id := ID(rapid.IntRange(2, 6).Draw(t, "replica"))
+				number := uint64(rapid.IntRange(1, 20).Draw(t, "session"))
+				l.Close(id, number)
+				if m.session[id] == number {
+					delete(m.session, id)
+				}
+			},
+			"": func(t *rapid.T) { equal(t, &l, m) },
 		})
 	})
 }
 
-func compare(t *rapid.T, l *Leader, m *model) {
+func equal(t *rapid.T, l *Leader, m *model) {
 	if l.Leading() != m.leading || l.Epoch() != m.epoch {
 		t.Fatalf("leading %v in %d, want %v in %d", l.Leading(), l.Epoch(), m.leading, m.epoch)
 	}
