@@ -1055,9 +1055,16 @@ func (x *SessionClose) GetRevision() int64 {
 	return 0
 }
 
-// Ping says that its sender is there. It has no answer.
+// Ping says that its sender is there. A leader is answered at once with its
+// own time: what it is told was said after it asked, however long either side
+// was asleep. A follower that knows a newer leader epoch of a partition has
+// closed that session on this stream before it answers.
 type Ping struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A leader's monotonic time when it sent this, in nanoseconds.
+	SentNs int64 `protobuf:"fixed64,1,opt,name=sent_ns,json=sentNs,proto3" json:"sent_ns,omitempty"`
+	// In a follower's answer: `sent_ns` of the leader's last Ping.
+	EchoNs        int64 `protobuf:"fixed64,2,opt,name=echo_ns,json=echoNs,proto3" json:"echo_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1090,6 +1097,20 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
 	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Ping) GetSentNs() int64 {
+	if x != nil {
+		return x.SentNs
+	}
+	return 0
+}
+
+func (x *Ping) GetEchoNs() int64 {
+	if x != nil {
+		return x.EchoNs
+	}
+	return 0
 }
 
 var File_millstream_replication_v1_replication_service_proto protoreflect.FileDescriptor
@@ -1169,8 +1190,10 @@ const file_millstream_replication_v1_replication_service_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12!\n" +
 	"\fleader_epoch\x18\x02 \x01(\x0fR\vleaderEpoch\x12=\n" +
 	"\x05error\x18\x03 \x01(\x0e2'.millstream.replication.v1.SessionErrorR\x05error\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x10R\brevision\"\x06\n" +
-	"\x04Ping*>\n" +
+	"\brevision\x18\x04 \x01(\x10R\brevision\"8\n" +
+	"\x04Ping\x12\x17\n" +
+	"\asent_ns\x18\x01 \x01(\x10R\x06sentNs\x12\x17\n" +
+	"\aecho_ns\x18\x02 \x01(\x10R\x06echoNs*>\n" +
 	"\x04Lane\x12\x14\n" +
 	"\x10LANE_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tLANE_TAIL\x10\x01\x12\x11\n" +

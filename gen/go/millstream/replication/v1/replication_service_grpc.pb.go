@@ -45,7 +45,8 @@ type ReplicationServiceClient interface {
 	// broker and lane ends the first before it is read. Within a message, the
 	// fields are taken in the order of their numbers.
 	//
-	// Both sides send a Ping at least every 500 ms, so that silence means a cut.
+	// Both sides send a Ping at least every 500 ms, so that silence means a cut. A
+	// follower also answers each of the leader's.
 	// Neither side has to wait to receive: acks are bounded by credit, and
 	// batches are sent only within it.
 	Replicate(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ReplicateRequest, ReplicateResponse], error)
@@ -88,7 +89,8 @@ type ReplicationServiceServer interface {
 	// broker and lane ends the first before it is read. Within a message, the
 	// fields are taken in the order of their numbers.
 	//
-	// Both sides send a Ping at least every 500 ms, so that silence means a cut.
+	// Both sides send a Ping at least every 500 ms, so that silence means a cut. A
+	// follower also answers each of the leader's.
 	// Neither side has to wait to receive: acks are bounded by credit, and
 	// batches are sent only within it.
 	Replicate(grpc.BidiStreamingServer[ReplicateRequest, ReplicateResponse]) error
