@@ -85,6 +85,15 @@ CYCLES ?= 300
 crash: build ## Kill -9 a loaded server CYCLES times and look for every acknowledged record.
 	$(GO) run ./cmd/crash -millstream bin/millstream -cycles $(CYCLES)
 
+SEEDS ?= 1..500
+.PHONY: sim
+sim: ## Simulate a cluster with faults for each of SEEDS (make sim SEEDS=1..500).
+	$(GO) run ./cmd/sim -seeds $(SEEDS)
+
+.PHONY: sim-mutants
+sim-mutants: ## Show that the simulator finds known mistakes within 20 seeds each.
+	$(GO) test -tags mutants -count=1 -v -run TestMistakesAreFound ./cmd/internal/sim
+
 SCALE ?=
 .PHONY: scale
 scale: build ## Measure what cost grows with: partitions, size of the log, idle partitions, cold readers.

@@ -69,8 +69,9 @@ type Follower struct {
 	session    uint64
 	next       record.Offset // after what was accepted; what is below and not in own is being written
 	own        Progress
-	received   int64 // bytes accepted in this session
-	granted    int64 // bytes that the leader may send in it
+	opened     Progress // what the session was opened with
+	received   int64    // bytes accepted in this session
+	granted    int64    // bytes that the leader may send in it
 	window     int64
 	// highWatermark is the highest known to hold for this log. It may be beyond
 	// the own end while streaming.
@@ -168,6 +169,9 @@ func (f *Follower) Opened(o Opened) FollowerEffects {
 	default:
 		f.state = streaming
 		f.learn(&e, o.HighWatermark, o.LogStart, o.End)
+		if f.own != f.opened { // a sync has ended meanwhile, and there may be no other
+			f.ack(&e)
+		}
 		return e
 	}
 	f.state = truncating
@@ -193,7 +197,7 @@ func (f *Follower) Truncated(own Progress) FollowerEffects {
 // p.From if it has none; bytes are those of the batches. A range that does not
 // continue the log, or that no credit was given for, ends the session.
 func (f *Follower) Push(p Push, end record.Offset, bytes int64) FollowerEffects {
-	if f.state != streaming || p.Session != f.session || p.Epoch != f.epoch {
+	if mutation != StaleFrames && (f.state != streaming || p.Session != f.session || p.Epoch != f.epoch) {
 		return fencedFollower()
 	}
 	if p.From != f.next || end < p.From || (f.received+bytes > f.granted && f.next != f.own.End) {
@@ -224,9 +228,13 @@ func (f *Follower) advance(own Progress) FollowerEffects {
 	if f.next == own.End {
 		f.granted = f.received + f.window // nothing is being written: all the room is free
 	}
-	e.Acks = true
-	e.Ack = Ack{Session: f.session, Epoch: f.epoch, Progress: own, Credit: f.granted}
+	f.ack(&e)
 	return e
+}
+
+func (f *Follower) ack(e *FollowerEffects) {
+	e.Acks = true
+	e.Ack = Ack{Session: f.session, Epoch: f.epoch, Progress: f.own, Credit: f.granted}
 }
 
 // AppendFailed says how far the log is after something accepted could not be
@@ -274,7 +282,7 @@ func (f *Follower) learn(e *FollowerEffects, highWatermark, logStart, end record
 // open asks for a session with a number of its own.
 func (f *Follower) open(e FollowerEffects) FollowerEffects {
 	f.state, f.session = opening, f.sessions.next()
-	f.received, f.granted = 0, f.window
+	f.received, f.granted, f.opened = 0, f.window, f.own
 	e.Opens = true
 	e.Open = Open{
 		Session: f.session, Epoch: f.epoch, LastEpoch: f.log.LastEpoch(),

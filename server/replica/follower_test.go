@@ -57,6 +57,19 @@ func TestFollowerAppendsAndAcks(t *testing.T) {
 	}
 }
 
+// A sync that ends while the session is being opened is the last for long, if
+// nothing is appended: without this ack the replica would never be in sync.
+func TestASyncBeforeTheAnswerIsAcked(t *testing.T) {
+	f, _ := following(t, log([2]int{1, 10}), 2, 0)
+	f.own.SyncedEnd, f.opened.SyncedEnd = 7, 7
+	if e := f.Synced(progress(10, 10)); e.Acks {
+		t.Fatalf("%+v: there is no session yet", e)
+	}
+	if e := f.Opened(Opened{Session: 1, Epoch: 2}); !e.Acks || e.Ack.SyncedEnd != 10 || e.Ack.Credit != 1000 {
+		t.Fatalf("%+v", e)
+	}
+}
+
 func TestAPushThatDoesNotContinueTheLogEndsTheSession(t *testing.T) {
 	for story, push := range map[string]struct {
 		Push

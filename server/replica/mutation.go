@@ -15,8 +15,9 @@ const (
 	TruncateToHighWatermark
 	// IgnoreMinISR moves the high watermark whatever the size of the ISR.
 	IgnoreMinISR
-	// StaleAcks lets a leader count acks of any session and epoch.
-	StaleAcks
+	// StaleFrames lets a leader count acks, and a follower take pushes, of any
+	// session and epoch, whoever has ended it.
+	StaleFrames
 	// SkipDivergence lets a leader take every follower's log for a beginning of
 	// its own.
 	SkipDivergence

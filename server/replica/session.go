@@ -160,7 +160,7 @@ func (l *Leader) Open(id ID, brokerEpoch int64, o Open, h History) (Opened, Effe
 // Close ends a session, because the follower says so or its stream has ended.
 // What it acked still counts: it has it.
 func (l *Leader) Close(id ID, number uint64) {
-	if i := l.index(id); i >= 0 && l.members[i].session.number == number {
+	if i := l.index(id); i >= 0 && l.members[i].session.number == number && mutation != StaleFrames {
 		l.members[i].session.open = false
 	}
 }
@@ -174,7 +174,7 @@ func (l *Leader) Ack(id ID, a Ack) Effects {
 	}
 	m := &l.members[i]
 	s := &m.session
-	if mutation == StaleAcks {
+	if mutation == StaleFrames {
 		m.advance(a.Progress)
 		s.credit = max(s.credit, a.Credit)
 		return l.settle()

@@ -1,0 +1,170 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/millstream-io/millstream/server/replica"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+// checker looks at everything at once, as nobody in a cluster can.
+//
+// INVARIANT: every member of the ISR and the ELR has every acknowledged record
+// at its place, at the durability promised. So has the leader of the newest
+// epoch when it begins, and so had the newest leader what an older one acknowledges.
+// INVARIANT: one broker acknowledges in a leader epoch.
+// INVARIANT: an offset that was read or acknowledged has one value for ever, a
+// value one offset.
+// INVARIANT: who says that it is fresh has not been overtaken a lease ago.
+type checker struct {
+	w      *world
+	acked  []uint64 // value by offset; 0: not acknowledged
+	seen   []uint64 // value by offset; 0: not read
+	count  int
+	at     map[uint64]int       // where a value was read or acknowledged
+	acker  map[int32]replica.ID // by leader epoch
+	newest struct {             // the newest leader
+		b     *broker
+		life  int
+		epoch record.LeaderEpoch
+	}
+	// acknowledged is when the newest epoch first acknowledged something.
+	acknowledged time.Duration
+	ackEpoch     record.LeaderEpoch
+}
+
+// acks checks an acknowledgement before anybody hears of it.
+func (c *checker) acks(b *broker, r request) {
+	epoch := b.lead.Epoch()
+	c.w.say("broker %d acks %x at %d in epoch %d", b.id, r.value, r.at, epoch)
+	c.count++
+	if other, ok := c.acker[int32(epoch)]; ok && other != b.id {
+		c.w.fail("brokers %d and %d acknowledge in epoch %d", other, b.id, epoch)
+	}
+	c.acker[int32(epoch)] = b.id
+	if epoch > c.ackEpoch {
+		c.ackEpoch, c.acknowledged = epoch, c.w.now
+	}
+	c.settled(&c.acked, r.at, r.value)
+	c.holds("acknowledging", r.at)
+	if n := &c.newest; n.epoch > epoch && n.b.life == n.life && n.b.lead.Epoch() == n.epoch {
+		if l := n.b.log; l.End() <= r.at || l.entries[r.at].value != r.value {
+			c.w.fail("broker %d of epoch %d acknowledges %d, which the leader of epoch %d has not", b.id, epoch, r.at, n.epoch)
+		}
+	}
+}
+
+// reads checks what is delivered.
+func (c *checker) reads(b *broker, at record.Offset, value uint64) {
+	if at < record.Offset(len(c.seen)) && c.seen[at] != 0 && c.seen[at] != value {
+		c.w.fail("broker %d delivers %x at %d, where %x was before", b.id, value, at, c.seen[at])
+	}
+	c.settled(&c.seen, at, value)
+}
+
+// settled notes that a value stands at an offset.
+func (c *checker) settled(of *[]uint64, at record.Offset, value uint64) {
+	for int(at) >= len(*of) {
+		*of = append(*of, 0)
+	}
+	(*of)[at] = value
+	for _, known := range [][]uint64{c.acked, c.seen} {
+		if int(at) < len(known) && known[at] != 0 && known[at] != value {
+			c.w.fail("offset %d has two values, %x and %x", at, known[at], value)
+		}
+	}
+	if old, ok := c.at[value]; ok && old != int(at) {
+		c.w.fail("%x stands at %d and at %d", value, old, at)
+	}
+	c.at[value] = int(at)
+}
+
+// holds checks one acknowledged record on all who may lead.
+func (c *checker) holds(when string, at record.Offset) {
+	for _, id := range c.w.controller.p.trusted() {
+		c.hold(when, c.w.broker(id), at)
+	}
+}
+
+// holders checks all acknowledged records on all who may lead.
+func (c *checker) holders(when string) {
+	for _, id := range c.w.controller.p.trusted() {
+		for at := range c.acked {
+			if c.hold(when, c.w.broker(id), record.Offset(at)); c.w.failed != nil {
+				return
+			}
+		}
+	}
+}
+
+func (c *checker) hold(when string, b *broker, at record.Offset) {
+	if b.lost || c.acked[at] == 0 {
+		return
+	}
+	l := b.log
+	if l.End() <= at || l.entries[at].value != c.acked[at] {
+		c.w.fail("%s: broker %d may lead and has not the acknowledged record at %d", when, b.id, at)
+	} else if l.holds(c.w.durability) <= at {
+		c.w.fail("%s: broker %d may lead and has the acknowledged record at %d only in memory", when, b.id, at)
+	}
+}
+
+// joined checks a changed ISR.
+func (c *checker) joined(p partition) {
+	for _, id := range ids(p.ISR) {
+		if b := c.w.broker(id); !b.lost {
+			b.rejoins = false
+		}
+	}
+}
+
+// leads checks a new leader.
+func (c *checker) leads(b *broker) {
+	epoch := b.lead.Epoch()
+	if int32(epoch) < c.w.controller.p.LeaderEpoch {
+		return // it does not know yet that it has been replaced, and will ack nothing more
+	}
+	c.newest.b, c.newest.life, c.newest.epoch = b, b.life, epoch
+	for at, value := range c.acked {
+		if value != 0 && (b.log.End() <= record.Offset(at) || b.log.entries[at].value != value) {
+			c.w.fail("broker %d leads in epoch %d without the acknowledged record at %d", b.id, epoch, at)
+			return
+		}
+	}
+}
+
+// fresh checks that nobody else acknowledged longer ago than a lease, with what
+// the clocks may differ.
+func (c *checker) fresh(b *broker) {
+	if c.ackEpoch > b.lead.Epoch() && c.w.now-c.acknowledged > lease*6/5+50*time.Millisecond {
+		c.w.fail("broker %d of epoch %d says that it is fresh, %v after epoch %d acknowledged",
+			b.id, b.lead.Epoch(), c.w.now-c.acknowledged, c.ackEpoch)
+	}
+}
+
+// converged tells why the cluster is not yet as it should be without faults.
+func (c *checker) converged() string {
+	p := c.w.controller.p
+	if p.Leader < 0 {
+		return "nobody leads"
+	}
+	l := c.w.broker(replica.ID(p.Leader))
+	switch {
+	case !l.up || !l.lead.Leading() || int32(l.lead.Epoch()) != p.LeaderEpoch:
+		return "the leader does not lead"
+	case len(p.ISR) < len(p.Replicas):
+		return "not all are in sync"
+	case l.lead.HighWatermark() < l.log.End() || !l.lead.KnowsEnd():
+		return "not all is committed"
+	}
+	for _, b := range c.w.brokers {
+		if !slices.Equal(b.log.entries, l.log.entries) {
+			return "the logs differ"
+		}
+		if b != l && b.follow.ReadableEnd() != l.lead.HighWatermark() {
+			return "a follower does not know the high watermark"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,19 @@
+// Package sim runs a cluster of brokers in one goroutine, with simulated time,
+// network and disks, and the real decision cores: server/replica in the
+// brokers, controller/election in the controller. Everything that happens is
+// drawn from one seed: the same seed gives the same history, to the letter.
+//
+// A run has two parts. While faults happen, safety is checked at every step:
+// see checker. Then the faults stop, and the cluster has to converge: a leader,
+// all replicas in sync and equal, acks again.
+//
+// The faults are bounded so that the promise is owed: at Memory no machine loses
+// its power; a disk is lost only when all replicas are in sync and no other is
+// lost, and never with a min ISR of one. All else is unbounded: processes are
+// killed and paused, all machines lose power at once, syncs fail and are slow,
+// frames are late and overtake one another on different streams, links are cut
+// in one direction or both, the controller is away.
+//
+// What is around the cores in a broker, and is not simulated by the real code:
+// the log (a list), the network, the controller's bookkeeping.
+package sim

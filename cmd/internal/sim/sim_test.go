@@ -1,0 +1,31 @@
+package sim
+
+import (
+	"bytes"
+	"testing"
+)
+
+// TestSeeds runs some seeds; make sim runs more.
+func TestSeeds(t *testing.T) {
+	acked := 0
+	for seed := range uint64(40) {
+		r := Run(seed, NoMistake)
+		if r.Violation != nil {
+			t.Error(r)
+		}
+		acked += r.Acked
+	}
+	if acked < 4000 {
+		t.Fatalf("only %d records were acknowledged", acked)
+	}
+}
+
+func TestSameSeedSameHistory(t *testing.T) {
+	a, b, other := Run(7, NoMistake), Run(7, NoMistake), Run(8, NoMistake)
+	if !bytes.Equal(a.History, b.History) {
+		t.Fatal("two histories of one seed")
+	}
+	if bytes.Equal(a.History, other.History) {
+		t.Fatal("two seeds with one history")
+	}
+}
