@@ -58,6 +58,7 @@ type broker struct {
 	retryAt  time.Duration
 	pending  []request
 	syncing  bool
+	shown    record.Offset // how far the checker has seen what may be read
 }
 
 func newBroker(w *world, id replica.ID) *broker {
@@ -98,7 +99,7 @@ func (b *broker) start() {
 	if b.w.mistake != TrustPageCache {
 		b.log.rewriteTail()
 	}
-	b.record = partition{}
+	b.record, b.shown = partition{}, 0
 	b.lead = replica.New(b.id)
 	b.follow = replica.NewFollower(b.log, &replica.Sessions{}, window)
 	b.in, b.out, b.heard, b.pending = nil, make([]outgoing, n), make([]time.Duration, n), nil
@@ -204,6 +205,7 @@ func (b *broker) tick() {
 	}
 	b.pump()
 	b.connect()
+	b.w.check.shows(b)
 	for _, o := range b.out {
 		if s := o.stream; s != nil {
 			sent := b.clock()

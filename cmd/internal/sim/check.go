@@ -14,8 +14,9 @@ import (
 // at its place, at the durability promised. So has the leader of the newest
 // epoch when it begins, and so had the newest leader what an older one acknowledges.
 // INVARIANT: one broker acknowledges in a leader epoch.
-// INVARIANT: an offset that was read or acknowledged has one value for ever, a
-// value one offset.
+// INVARIANT: an offset that was read, acknowledged, or could be read from any
+// replica has one value for ever, a value one offset. So replicas are equal
+// below what they know of the high watermark.
 // INVARIANT: who says that it is fresh has not been overtaken a lease ago.
 type checker struct {
 	w      *world
@@ -61,6 +62,17 @@ func (c *checker) reads(b *broker, at record.Offset, value uint64) {
 		c.w.fail("broker %d delivers %x at %d, where %x was before", b.id, value, at, c.seen[at])
 	}
 	c.settled(&c.seen, at, value)
+}
+
+// shows checks what a replica may deliver by now.
+func (c *checker) shows(b *broker) {
+	end := b.follow.ReadableEnd()
+	if b.lead.Leading() {
+		end = b.lead.ReadableEnd()
+	}
+	for ; b.shown < min(end, b.log.End()); b.shown++ {
+		c.reads(b, b.shown, b.log.entries[b.shown].value)
+	}
 }
 
 // settled notes that a value stands at an offset.

@@ -128,6 +128,7 @@ func (b *broker) effects(e replica.FollowerEffects) {
 			return
 		}
 		b.log.truncate(e.To)
+		b.shown = min(b.shown, e.To)
 		b.w.check.holders("truncation")
 		b.effects(b.follow.Truncated(b.log.progress()))
 		return
