@@ -176,7 +176,7 @@ func (f *Follower) Opened(o Opened) FollowerEffects {
 	}
 	f.state = truncating
 	// In an epoch whose leader has all that is committed this does not happen.
-	if committed := min(f.highWatermark, f.own.End); e.To < committed {
+	if committed := min(f.highWatermark, f.own.End); max(e.To, f.log.Start()) < committed {
 		e.Lost = true
 	}
 	f.highWatermark = min(f.highWatermark, e.To)

@@ -171,6 +171,13 @@ func TestFollowerReportsLossOfCommittedRecords(t *testing.T) {
 	if e = f.Opened(Opened{Session: 1, Epoch: 3, Reset: true, LogStart: 40}); !e.Reset || e.To != 40 || e.Lost {
 		t.Fatalf("%+v: the leader has let it go as well", e)
 	}
+	// All that was committed had been let go, more than the leader has.
+	gone := log()
+	gone.start = 10
+	f, _ = following(t, gone, 3, 10)
+	if e = f.Opened(Opened{Session: 1, Epoch: 3, Reset: true, LogStart: 4}); !e.Reset || e.Lost {
+		t.Fatalf("%+v: there was nothing to lose", e)
+	}
 }
 
 func TestFailedAppendEndsTheSession(t *testing.T) {

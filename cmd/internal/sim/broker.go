@@ -203,6 +203,7 @@ func (b *broker) tick() {
 	if p, ok := b.lead.Tick(b.clock(), lagMax); ok && !b.failed {
 		b.propose(p)
 	}
+	b.retain()
 	b.pump()
 	b.connect()
 	b.w.check.shows(b)
@@ -282,13 +283,17 @@ func (b *broker) advanced() {
 	b.effects(b.follow.Synced(own))
 }
 
-// fail is the end of a log directory: nothing is acked any more. The machine
-// is restarted at some time.
+// fail is the end of a log directory: nothing is acked any more. At some time
+// the process or the machine is restarted.
 func (b *broker) fail() {
 	b.failed = true
 	b.resign(b.lead.Epoch())
 	b.effects(b.follow.Stop(b.follow.Epoch()))
-	b.later(b.w.between(time.Second, 4*time.Second), func() { b.w.nemesis.power(b) })
+	restart := b.w.nemesis.power
+	if b.w.roll(2) == 0 {
+		restart = b.w.nemesis.kill
+	}
+	b.later(b.w.between(0, 4*time.Second), func() { restart(b) })
 }
 
 // torn notices the end of a stream.

@@ -19,13 +19,16 @@ import (
 // below what they know of the high watermark.
 // INVARIANT: who says that it is fresh has not been overtaken a lease ago.
 type checker struct {
-	w      *world
-	acked  []uint64 // value by offset; 0: not acknowledged
-	seen   []uint64 // value by offset; 0: not read
-	count  int
-	at     map[uint64]int       // where a value was read or acknowledged
-	acker  map[int32]replica.ID // by leader epoch
-	newest struct {             // the newest leader
+	w     *world
+	acked []uint64 // value by offset; 0: not acknowledged
+	// deleted is the greatest log start that a leader decided on: what is below
+	// is owed to nobody.
+	deleted record.Offset
+	seen    []uint64 // value by offset; 0: not read
+	count   int
+	at      map[uint64]int       // where a value was read or acknowledged
+	acker   map[int32]replica.ID // by leader epoch
+	newest  struct {             // the newest leader
 		b     *broker
 		life  int
 		epoch record.LeaderEpoch
@@ -50,7 +53,7 @@ func (c *checker) acks(b *broker, r request) {
 	c.settled(&c.acked, r.at, r.value)
 	c.holds("acknowledging", r.at)
 	if n := &c.newest; n.epoch > epoch && n.b.life == n.life && n.b.lead.Epoch() == n.epoch {
-		if l := n.b.log; l.End() <= r.at || l.entries[r.at].value != r.value {
+		if r.at >= c.deleted && !n.b.log.has(r.at, r.value) {
 			c.w.fail("broker %d of epoch %d acknowledges %d, which the leader of epoch %d has not", b.id, epoch, r.at, n.epoch)
 		}
 	}
@@ -70,7 +73,7 @@ func (c *checker) shows(b *broker) {
 	if b.lead.Leading() {
 		end = b.lead.ReadableEnd()
 	}
-	for ; b.shown < min(end, b.log.End()); b.shown++ {
+	for b.shown = max(b.shown, b.log.start); b.shown < min(end, b.log.End()); b.shown++ {
 		c.reads(b, b.shown, b.log.entries[b.shown].value)
 	}
 }
@@ -111,13 +114,12 @@ func (c *checker) holders(when string) {
 }
 
 func (c *checker) hold(when string, b *broker, at record.Offset) {
-	if b.lost || c.acked[at] == 0 {
+	if b.lost || c.acked[at] == 0 || at < c.deleted {
 		return
 	}
-	l := b.log
-	if l.End() <= at || l.entries[at].value != c.acked[at] {
+	if !b.log.has(at, c.acked[at]) {
 		c.w.fail("%s: broker %d may lead and has not the acknowledged record at %d", when, b.id, at)
-	} else if l.holds(c.w.durability) <= at {
+	} else if b.log.holds(c.w.durability) <= at {
 		c.w.fail("%s: broker %d may lead and has the acknowledged record at %d only in memory", when, b.id, at)
 	}
 }
@@ -139,7 +141,7 @@ func (c *checker) leads(b *broker) {
 	}
 	c.newest.b, c.newest.life, c.newest.epoch = b, b.life, epoch
 	for at, value := range c.acked {
-		if value != 0 && (b.log.End() <= record.Offset(at) || b.log.entries[at].value != value) {
+		if at := record.Offset(at); value != 0 && at >= c.deleted && !b.log.has(at, value) {
 			c.w.fail("broker %d leads in epoch %d without the acknowledged record at %d", b.id, epoch, at)
 			return
 		}
@@ -171,7 +173,7 @@ func (c *checker) converged() string {
 		return "not all is committed"
 	}
 	for _, b := range c.w.brokers {
-		if !slices.Equal(b.log.entries, l.log.entries) {
+		if b.log.End() != l.log.End() || !slices.Equal(b.log.entries[c.deleted:], l.log.entries[c.deleted:]) {
 			return "the logs differ"
 		}
 		if b != l && b.follow.ReadableEnd() != l.lead.HighWatermark() {

@@ -95,7 +95,7 @@ func (r *reader) run() {
 		return
 	}
 	end := b.lead.ReadableEnd()
-	for ; r.at < end; r.at++ {
+	for r.at = max(r.at, b.log.start); r.at < end; r.at++ {
 		r.w.check.reads(b, r.at, b.log.entries[r.at].value)
 	}
 	if b.lead.Epoch() < r.epoch || !b.lead.KnowsEnd() {

@@ -12,7 +12,8 @@
 // lost, and never with a min ISR of one. All else is unbounded: processes are
 // killed and paused, all machines lose power at once, syncs fail and are slow,
 // frames are late and overtake one another on different streams, links are cut
-// in one direction or both, the controller is away.
+// in one direction or both, the controller is away; and leaders let old records
+// go.
 //
 // What is around the cores in a broker, and is not simulated by the real code:
 // the log (a list), the network, the controller's bookkeeping.

@@ -23,7 +23,9 @@ const never = record.Offset(math.MaxInt64)
 
 // log is a log as a list, with a disk below it. It is a replica.History.
 type log struct {
-	entries []entry
+	entries []entry            // by offset; what is below start is not there
+	start   record.Offset      // at most the end
+	before  record.LeaderEpoch // of the last record let go, or NoEpoch
 	synced  record.Offset
 	cuts    int // truncations so far
 	// doomed is where begins what a failed sync took from the disk while memory
@@ -32,26 +34,49 @@ type log struct {
 	torn   bool // recovery found half a batch, and cut it
 }
 
-func newLog() *log { return &log{doomed: never} }
+func newLog() *log { return &log{before: replica.NoEpoch, doomed: never} }
 
 // Start, End, LastEpoch and EpochEnd are those of replica.History.
-func (l *log) Start() record.Offset { return 0 }
+func (l *log) Start() record.Offset { return l.start }
 
 func (l *log) End() record.Offset { return record.Offset(len(l.entries)) }
 
 func (l *log) LastEpoch() record.LeaderEpoch {
-	if len(l.entries) == 0 {
-		return replica.NoEpoch
+	if l.start == l.End() {
+		return l.before
 	}
 	return l.entries[len(l.entries)-1].epoch
 }
 
 func (l *log) EpochEnd(e record.LeaderEpoch) (record.LeaderEpoch, record.Offset) {
-	n := sort.Search(len(l.entries), func(i int) bool { return l.entries[i].epoch > e })
-	if n == 0 {
-		return replica.NoEpoch, 0
+	kept := l.entries[l.start:]
+	n := sort.Search(len(kept), func(i int) bool { return kept[i].epoch > e })
+	switch {
+	case n == 0 && len(kept) == 0 && l.before <= e:
+		return l.before, l.start
+	case n == 0:
+		return replica.NoEpoch, l.start
 	}
-	return l.entries[n-1].epoch, record.Offset(n)
+	return kept[n-1].epoch, l.start + record.Offset(n)
+}
+
+// has tells whether a value stands at an offset.
+func (l *log) has(at record.Offset, value uint64) bool {
+	return at >= l.start && at < l.End() && l.entries[at].value == value
+}
+
+// letGo removes what is below an offset.
+func (l *log) letGo(below record.Offset) {
+	if below = min(below, l.End()); below > l.start {
+		l.start, l.before = below, l.entries[below-1].epoch
+	}
+}
+
+// begin removes everything, and begins again at an offset.
+func (l *log) begin(at record.Offset) {
+	l.entries, l.start, l.before, l.synced = make([]entry, at), at, replica.NoEpoch, at
+	l.cuts++
+	l.doomed = never
 }
 
 // progress is how far the process that writes the log thinks it is.
@@ -70,7 +95,7 @@ func (l *log) holds(d replica.Durability) record.Offset {
 // committed is the high watermark that the log itself tells.
 func (l *log) committed() record.Offset {
 	var end record.Offset
-	for _, e := range l.entries {
+	for _, e := range l.entries[l.start:] {
 		end = max(end, e.committed)
 	}
 	return min(end, l.End())
@@ -78,6 +103,9 @@ func (l *log) committed() record.Offset {
 
 func (l *log) truncate(to record.Offset) {
 	l.entries = l.entries[:to:to]
+	if to < l.start {
+		l.start, l.before = to, replica.NoEpoch
+	}
 	l.synced = min(l.synced, to)
 	l.cuts++
 	if to <= l.doomed {
@@ -93,7 +121,7 @@ func (l *log) rewriteTail() { l.doomed = never }
 // losePower leaves what is on the disk, and of the rest what happened to get
 // there: from the beginning, perhaps with half a batch at the end.
 func (l *log) losePower(w *world) {
-	end, keep := l.End(), min(l.synced, l.doomed)
+	end, keep := l.End(), max(l.start, min(l.synced, l.doomed))
 	if most := min(end, l.doomed); most > keep {
 		keep += record.Offset(w.roll(int(most-keep) + 1))
 	}

@@ -51,6 +51,11 @@ func (b *broker) pump() {
 			if !ok {
 				break
 			}
+			if o.Closed != replica.NoError {
+				b.out[id] = outgoing{}
+				s.down(func() { s.follower.effects(s.follower.follow.ClosedByLeader(o.Session)) })
+				break
+			}
 			var entries []entry
 			if o.Records {
 				n := min(int(o.End-o.From), pushEntries, max(1, int(o.Budget/entryBytes)))
@@ -59,6 +64,18 @@ func (b *broker) pump() {
 			b.lead.Sent(replica.ID(id), o, o.From+record.Offset(len(entries)), int64(len(entries)*entryBytes), b.clock())
 			s.down(func() { s.follower.push(o.Push, entries) })
 		}
+	}
+}
+
+// retain lets old records go, now and then: how many, retention decides.
+func (b *broker) retain() {
+	if !b.lead.Leading() || b.w.roll(60) > 0 {
+		return
+	}
+	if end := b.lead.ReadableEnd(); end > b.log.start {
+		b.log.letGo(b.log.start + record.Offset(b.w.roll(int(end-b.log.start)+1)))
+		b.w.check.deleted = max(b.w.check.deleted, b.log.start)
+		b.w.say("broker %d lets go what is below %d", b.id, b.log.start)
 	}
 }
 
@@ -122,16 +139,23 @@ func (b *broker) effects(e replica.FollowerEffects) {
 		b.retry()
 	}
 	if e.Truncate || e.Reset {
-		b.w.say("broker %d truncates from %d to %d, epoch %d", b.id, b.log.End(), e.To, b.follow.Epoch())
+		b.w.say("broker %d truncates from %d to %d, epoch %d, reset %v", b.id, b.log.End(), e.To, b.follow.Epoch(), e.Reset)
 		if e.Lost {
 			b.w.fail("broker %d: committed records are lost", b.id)
 			return
 		}
-		b.log.truncate(e.To)
+		if e.Reset {
+			b.log.begin(e.To)
+		} else {
+			b.log.truncate(e.To)
+		}
 		b.shown = min(b.shown, e.To)
 		b.w.check.holders("truncation")
 		b.effects(b.follow.Truncated(b.log.progress()))
 		return
+	}
+	if e.LogStart >= 0 {
+		b.log.letGo(e.LogStart)
 	}
 	if s == nil {
 		return
