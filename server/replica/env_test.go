@@ -82,21 +82,21 @@ func (p *paper) cut(off record.Offset) {
 }
 
 // resume opens a session of a follower whose log ends there and agrees.
-func resume(t *testing.T, l *Leader, id ID, number uint64, own Progress) {
+func resume(t *testing.T, l *Leader, id ID, own Progress) {
 	t.Helper()
 	h := &paper{}
 	h.write(1, 1000)
-	o, _ := l.Open(id, 7, Open{Session: number, Epoch: l.Epoch(), LastEpoch: 1, Progress: own, Credit: 1 << 20}, h)
+	o, _ := l.Open(id, 7, Open{Session: 1, Epoch: l.Epoch(), LastEpoch: 1, Progress: own, Credit: 1 << 20}, h)
 	if o.Error != NoError || o.Diverged || o.Reset {
-		t.Fatalf("session %d of %d: %+v", number, id, o)
+		t.Fatalf("a session of %d: %+v", id, o)
 	}
 }
 
 // say acks that a follower is as far as that, all of which was sent.
-func say(t *testing.T, l *Leader, id ID, number uint64, own Progress) Effects {
+func say(t *testing.T, l *Leader, id ID, own Progress) Effects {
 	t.Helper()
 	l.members[l.index(id)].session.next = max(l.members[l.index(id)].session.next, own.End)
-	e := l.Ack(id, Ack{Session: number, Epoch: l.Epoch(), Progress: own, Credit: 1 << 20})
+	e := l.Ack(id, Ack{Session: 1, Epoch: l.Epoch(), Progress: own, Credit: 1 << 20})
 	if e.Fenced {
 		t.Fatalf("an ack of %d was not taken", id)
 	}

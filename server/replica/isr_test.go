@@ -22,8 +22,8 @@ func run(l *Leader, now *time.Duration, each func()) (Proposal, bool) {
 func TestLaggingReplicaLeavesTheISR(t *testing.T) {
 	l := New(1)
 	l.Lead(three(1, Memory, 1, 2, 3), progress(0, 0), 0)
-	resume(t, &l, 2, 1, progress(0, 0))
-	resume(t, &l, 3, 1, progress(0, 0))
+	resume(t, &l, 2, progress(0, 0))
+	resume(t, &l, 3, progress(0, 0))
 	var now time.Duration
 	// Nothing is appended: nobody lags, however silent.
 	if p, ok := run(&l, &now, func() {}); ok {
@@ -34,7 +34,7 @@ func TestLaggingReplicaLeavesTheISR(t *testing.T) {
 	p, ok := run(&l, &now, func() {
 		end++
 		l.Advance(1, 1, progress(end, 0))
-		say(t, &l, 2, 1, progress(max(0, end-5), 0))
+		say(t, &l, 2, progress(max(0, end-5), 0))
 	})
 	if !ok || len(p.InSync) != 2 || p.InSync[0].ID != 1 || p.InSync[1].ID != 2 || p.PartitionEpoch != 0 || p.Epoch != 1 {
 		t.Fatalf("%+v", p)
@@ -58,7 +58,7 @@ func TestReplicaThatNeverComesLeavesTheISR(t *testing.T) {
 	l := New(1)
 	// All of it is old. Nobody has said anything in this epoch.
 	l.Lead(three(1, Memory, 1, 2, 3), progress(50, 50), 50)
-	resume(t, &l, 2, 1, progress(50, 0))
+	resume(t, &l, 2, progress(50, 0))
 	var now time.Duration
 	p, ok := run(&l, &now, func() {})
 	if !ok || len(p.InSync) != 2 || now < lagMax {
@@ -69,19 +69,19 @@ func TestReplicaThatNeverComesLeavesTheISR(t *testing.T) {
 func TestReplicaJoinsTheISRWhenItHasAllThatIsCommitted(t *testing.T) {
 	l := New(1)
 	l.Lead(three(1, Disk, 1, 2), progress(50, 50), 30)
-	resume(t, &l, 2, 1, progress(40, 40))
+	resume(t, &l, 2, progress(40, 40))
 	wantHighWatermark(t, &l, 40)
-	resume(t, &l, 3, 1, progress(40, 40))
+	resume(t, &l, 3, progress(40, 40))
 	// It has what is committed, but what the leader had at its election may have
 	// been read before.
 	if p, ok := l.Tick(0, lagMax); ok {
 		t.Fatalf("%+v", p)
 	}
-	say(t, &l, 3, 1, progress(50, 45))
+	say(t, &l, 3, progress(50, 45))
 	if p, ok := l.Tick(1, lagMax); ok {
 		t.Fatalf("%+v: five records are not on its disk", p)
 	}
-	say(t, &l, 3, 1, progress(50, 50))
+	say(t, &l, 3, progress(50, 50))
 	p, ok := l.Tick(2, lagMax)
 	if !ok || len(p.InSync) != 3 || p.InSync[2] != (InSyncReplica{ID: 3, BrokerEpoch: 7}) {
 		t.Fatalf("%+v", p)
@@ -92,12 +92,12 @@ func TestReplicaJoinsTheISRWhenItHasAllThatIsCommitted(t *testing.T) {
 		t.Fatal("nothing was refused")
 	}
 	l.Advance(1, 1, progress(60, 60))
-	say(t, &l, 2, 1, progress(60, 60))
+	say(t, &l, 2, progress(60, 60))
 	wantHighWatermark(t, &l, 60)
 	if _, ok = l.Tick(time.Second, lagMax); ok {
 		t.Fatal("it asks too often")
 	}
-	say(t, &l, 3, 1, progress(60, 60))
+	say(t, &l, 3, progress(60, 60))
 	if _, ok = l.Tick(2*time.Second, lagMax); !ok {
 		t.Fatal("it does not ask again")
 	}
@@ -111,10 +111,10 @@ func TestReplicaJoinsTheISRWhenItHasAllThatIsCommitted(t *testing.T) {
 func TestDivergedReplicaDoesNotLagAtOnce(t *testing.T) {
 	l := New(1)
 	l.Lead(three(2, Memory, 1, 2), progress(0, 0), 0)
-	resume(t, &l, 2, 1, progress(0, 0))
+	resume(t, &l, 2, progress(0, 0))
 	l.Advance(1, 2, progress(100, 0))
 	l.Tick(0, lagMax)
-	say(t, &l, 2, 1, progress(100, 0))
+	say(t, &l, 2, progress(100, 0))
 	// Much later it comes back and has to truncate first. It lags only when
 	// something that it misses is as old as that.
 	o, _ := l.Open(2, 7, Open{Session: 2, Epoch: 2, LastEpoch: 1, Progress: progress(90, 0)}, log([2]int{0, 80}, [2]int{2, 20}))

@@ -35,12 +35,12 @@ func TestOneReplicaAlone(t *testing.T) {
 func TestHighWatermarkIsTheLeastOfTheISR(t *testing.T) {
 	l := New(1)
 	l.Lead(three(1, Memory, 1, 2, 3), progress(10, 0), 0)
-	resume(t, &l, 2, 1, progress(8, 0))
+	resume(t, &l, 2, progress(8, 0))
 	wantHighWatermark(t, &l, 0)
-	resume(t, &l, 3, 1, progress(5, 0))
+	resume(t, &l, 3, progress(5, 0))
 	wantHighWatermark(t, &l, 5)
 	// An old message of replica 3 changes nothing.
-	say(t, &l, 3, 1, progress(4, 0))
+	say(t, &l, 3, progress(4, 0))
 	wantHighWatermark(t, &l, 5)
 	for why, a := range map[string]Ack{
 		"an older epoch":           {Session: 1, Epoch: 0, Progress: progress(5, 0)},
@@ -60,8 +60,8 @@ func TestHighWatermarkIsTheLeastOfTheISR(t *testing.T) {
 func TestProposedRemovalCountsUntilConfirmed(t *testing.T) {
 	l := New(1)
 	l.Lead(three(1, Memory, 1, 2, 3), progress(10, 0), 0)
-	resume(t, &l, 2, 1, progress(10, 0))
-	resume(t, &l, 3, 1, progress(5, 0))
+	resume(t, &l, 2, progress(10, 0))
+	resume(t, &l, 3, progress(5, 0))
 	only := func(ids ...ID) func(int) bool {
 		return func(i int) bool { return contains(ids, l.members[i].id) }
 	}
@@ -74,9 +74,9 @@ func TestProposedRemovalCountsUntilConfirmed(t *testing.T) {
 	// A proposed addition counts at once: replica 3 is behind.
 	l.propose(only(1, 2, 3))
 	l.Advance(1, 1, progress(20, 0))
-	say(t, &l, 2, 1, progress(20, 0))
+	say(t, &l, 2, progress(20, 0))
 	wantHighWatermark(t, &l, 10)
-	say(t, &l, 3, 1, progress(15, 0))
+	say(t, &l, 3, progress(15, 0))
 	wantHighWatermark(t, &l, 15)
 	// Nobody knows what became of that. Another proposal does not make replica 3
 	// count less: the first may have been taken.
@@ -103,7 +103,7 @@ func TestBelowMinISRNothingIsCommitted(t *testing.T) {
 	l := New(1)
 	l.Lead(three(1, Memory, 1), progress(10, 10), 3)
 	wantHighWatermark(t, &l, 3)
-	resume(t, &l, 2, 1, progress(10, 0))
+	resume(t, &l, 2, progress(10, 0))
 	// A proposal alone does not count towards the minimum.
 	if p, ok := l.Tick(0, lagMax); !ok || len(p.InSync) != 2 {
 		t.Fatalf("%+v", p)
@@ -159,7 +159,7 @@ func TestFencing(t *testing.T) {
 	if e := l.Lead(three(3, Disk, 1, 2), progress(0, 0), 0); !e.Fenced {
 		t.Fatal("led twice in one epoch")
 	}
-	resume(t, &l, 2, 1, progress(0, 0))
+	resume(t, &l, 2, progress(0, 0))
 	l.Resign(5)
 	if l.Leading() || l.Epoch() != 5 {
 		t.Fatalf("leading %v in epoch %d", l.Leading(), l.Epoch())
@@ -184,11 +184,11 @@ func TestNewLeaderBehindTheOldHighWatermark(t *testing.T) {
 	if l.KnowsEnd() {
 		t.Fatal("it tells an end that is older than one that was seen")
 	}
-	resume(t, &l, 3, 1, progress(45, 0))
+	resume(t, &l, 3, progress(45, 0))
 	if wantHighWatermark(t, &l, 45); l.KnowsEnd() {
 		t.Fatal("five records are missing")
 	}
-	if say(t, &l, 3, 1, progress(50, 0)); !l.KnowsEnd() {
+	if say(t, &l, 3, progress(50, 0)); !l.KnowsEnd() {
 		t.Fatal("all that it had is committed")
 	}
 }
@@ -201,7 +201,7 @@ func TestFreshness(t *testing.T) {
 	if l.Fresh(heardAt, time.Second, heard) {
 		t.Fatal("replica 2 may follow somebody else")
 	}
-	resume(t, &l, 2, 1, progress(0, 0))
+	resume(t, &l, 2, progress(0, 0))
 	if !l.Fresh(heardAt+time.Second, time.Second, heard) {
 		t.Fatal("it was heard a second ago")
 	}

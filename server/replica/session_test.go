@@ -147,7 +147,7 @@ func TestEndsAreToldWithin100Milliseconds(t *testing.T) {
 	h := log([2]int{1, 10})
 	l := leading(1, h)
 	l.Open(2, 7, Open{Session: 1, Epoch: 1, LastEpoch: NoEpoch, Credit: 1000}, h)
-	resume(t, l, 3, 1, progress(10, 0))
+	resume(t, l, 3, progress(10, 0))
 	o, _ := l.Offer(2, 0, 0)
 	l.Sent(2, o, 10, 100, 0)
 	if e := l.Ack(2, Ack{Session: 1, Epoch: 1, Progress: progress(10, 0)}); !e.Advanced {
