@@ -27,3 +27,11 @@ func (s *Service) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatReques
 	}
 	return s.o.Loop.Heartbeat(ctx, r)
 }
+
+// AlterPartition is part of ControllerService.
+func (s *Service) AlterPartition(ctx context.Context, r *controllerv1.AlterPartitionRequest) (*controllerv1.AlterPartitionResponse, error) {
+	if err := checkAlterPartition(r); err != nil {
+		return nil, err
+	}
+	return s.o.Loop.AlterPartition(ctx, r)
+}

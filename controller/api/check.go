@@ -14,6 +14,9 @@ const (
 	maxTextBytes      = 255
 	maxRequestIDBytes = 64
 	maxFailedDirs     = 64
+	maxProposals      = 1_000
+	maxInSync         = 64
+	maxPartition      = topicconfig.MaxPartitions - 1
 )
 
 // FieldError says that a field of a request is not acceptable.
@@ -64,6 +67,62 @@ func checkHeartbeat(r *controllerv1.HeartbeatRequest) error {
 		return &FieldError{"revision", "is negative"}
 	case len(r.GetFailedDirectoryIds()) > maxFailedDirs:
 		return &FieldError{"failed_directory_ids", fmt.Sprintf("has more than %d", maxFailedDirs)}
+	}
+	return nil
+}
+
+func checkAlterPartition(r *controllerv1.AlterPartitionRequest) error {
+	if err := checkBroker(r.GetBrokerId()); err != nil {
+		return err
+	}
+	switch {
+	case r.GetBrokerEpoch() <= 0:
+		return &FieldError{"broker_epoch", "is not one that was given out"}
+	case len(r.GetProposals()) > maxProposals:
+		return &FieldError{"proposals", fmt.Sprintf("has more than %d", maxProposals)}
+	}
+	seen := make(map[string]bool, len(r.GetProposals()))
+	for i, p := range r.GetProposals() {
+		field := fmt.Sprintf("proposals[%d]", i)
+		if err := checkLog(field, p.GetTopicId(), p.GetPartition()); err != nil {
+			return err
+		}
+		switch name := fmt.Sprintf("%x/%d", p.GetTopicId(), p.GetPartition()); {
+		case seen[name]:
+			return &FieldError{field, "is for the same partition as one before"}
+		case len(p.GetInSyncReplicas()) > maxInSync:
+			return &FieldError{field + ".in_sync_replicas", fmt.Sprintf("has more than %d", maxInSync)}
+		default:
+			seen[name] = true
+		}
+		if err := checkInSync(field, r.GetBrokerId(), p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkInSync refuses a proposal that cannot be: the leader is always in sync.
+func checkInSync(field string, leader int32, p *controllerv1.InSyncProposal) error {
+	members := make(map[int32]bool, len(p.GetInSyncReplicas()))
+	for _, m := range p.GetInSyncReplicas() {
+		if members[m.GetBrokerId()] {
+			return &FieldError{field + ".in_sync_replicas", fmt.Sprintf("has broker %d twice", m.GetBrokerId())}
+		}
+		members[m.GetBrokerId()] = true
+	}
+	if !members[leader] {
+		return &FieldError{field + ".in_sync_replicas", fmt.Sprintf("lacks broker %d, which proposes it", leader)}
+	}
+	return nil
+}
+
+func checkLog(field string, topic []byte, partition uint32) error {
+	if err := checkID(field+".topic_id", topic, false); err != nil {
+		return err
+	}
+	if partition > maxPartition {
+		return &FieldError{field + ".partition", fmt.Sprintf("must be 0 to %d, not %d", maxPartition, partition)}
 	}
 	return nil
 }

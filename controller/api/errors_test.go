@@ -66,6 +66,17 @@ func TestFieldsAreChecked(t *testing.T) {
 		change(r)
 		return checkHeartbeat(r)
 	}
+	alter := func(change func(*controllerv1.AlterPartitionRequest)) error {
+		of := func(n uint32) *controllerv1.InSyncProposal {
+			return &controllerv1.InSyncProposal{TopicId: make([]byte, 16), Partition: n, InSyncReplicas: []*controllerv1.InSyncReplica{{BrokerId: 1}}}
+		}
+		r := &controllerv1.AlterPartitionRequest{BrokerId: 1, BrokerEpoch: 1, Proposals: []*controllerv1.InSyncProposal{of(0), of(1)}}
+		change(r)
+		return checkAlterPartition(r)
+	}
+	if err := alter(func(*controllerv1.AlterPartitionRequest) {}); err != nil {
+		t.Error(err)
+	}
 	if err := registration(func(*controllerv1.RegisterBrokerRequest) {}); err != nil {
 		t.Error(err)
 	}
@@ -86,11 +97,21 @@ func TestFieldsAreChecked(t *testing.T) {
 		"broker_epoch":          heartbeat(func(r *controllerv1.HeartbeatRequest) { r.BrokerEpoch = 0 }),
 		"revision":              heartbeat(func(r *controllerv1.HeartbeatRequest) { r.Revision = -1 }),
 		"failed_directory_ids":  heartbeat(func(r *controllerv1.HeartbeatRequest) { r.FailedDirectoryIds = make([][]byte, maxFailedDirs+1) }),
-		"request_id":            checkCreateTopic(&controllerv1.CreateTopicRequest{Topic: "a", RequestId: long}),
-		"replication_factor":    checkCreateTopic(&controllerv1.CreateTopicRequest{Topic: "a", ReplicationFactor: 1 << 31}),
-		"partition_count":       checkCreateTopic(&controllerv1.CreateTopicRequest{Topic: "a", PartitionCount: 1 << 31}),
-		"expected_revision":     checkUpdateTopicConfig(&controllerv1.UpdateTopicConfigRequest{Topic: "a", ExpectedRevision: new(int64(-1))}),
-		"topic_id":              checkDeleteTopic(&controllerv1.DeleteTopicRequest{Topic: "a", TopicId: []byte{1}}),
+		"proposals": alter(func(r *controllerv1.AlterPartitionRequest) {
+			r.Proposals = make([]*controllerv1.InSyncProposal, maxProposals+1)
+		}),
+		"proposals[1]":           alter(func(r *controllerv1.AlterPartitionRequest) { r.Proposals[1].Partition = 0 }),
+		"proposals[1].partition": alter(func(r *controllerv1.AlterPartitionRequest) { r.Proposals[1].Partition = 1 << 31 }),
+		"proposals[0].topic_id":  alter(func(r *controllerv1.AlterPartitionRequest) { r.Proposals[0].TopicId = nil }),
+		"proposals[0].in_sync_replicas": alter(func(r *controllerv1.AlterPartitionRequest) {
+			r.Proposals[0].InSyncReplicas = append(r.Proposals[0].InSyncReplicas, r.Proposals[0].InSyncReplicas[0])
+		}),
+		"proposals[1].in_sync_replicas": alter(func(r *controllerv1.AlterPartitionRequest) { r.Proposals[1].InSyncReplicas[0].BrokerId = 2 }),
+		"request_id":                    checkCreateTopic(&controllerv1.CreateTopicRequest{Topic: "a", RequestId: long}),
+		"replication_factor":            checkCreateTopic(&controllerv1.CreateTopicRequest{Topic: "a", ReplicationFactor: 1 << 31}),
+		"partition_count":               checkCreateTopic(&controllerv1.CreateTopicRequest{Topic: "a", PartitionCount: 1 << 31}),
+		"expected_revision":             checkUpdateTopicConfig(&controllerv1.UpdateTopicConfigRequest{Topic: "a", ExpectedRevision: new(int64(-1))}),
+		"topic_id":                      checkDeleteTopic(&controllerv1.DeleteTopicRequest{Topic: "a", TopicId: []byte{1}}),
 	} {
 		if e, ok := errors.AsType[*FieldError](err); !ok || e.Field != field {
 			t.Errorf("%s: %v", field, err)

@@ -36,6 +36,7 @@ const (
 type Loop interface {
 	RegisterBroker(context.Context, *controllerv1.RegisterBrokerRequest) (*controllerv1.RegisterBrokerResponse, error)
 	Heartbeat(context.Context, *controllerv1.HeartbeatRequest) (*controllerv1.HeartbeatResponse, error)
+	AlterPartition(context.Context, *controllerv1.AlterPartitionRequest) (*controllerv1.AlterPartitionResponse, error)
 	CreateTopic(context.Context, *controllerv1.CreateTopicRequest) (*controllerv1.CreateTopicResponse, error)
 	UpdateTopicConfig(context.Context, *controllerv1.UpdateTopicConfigRequest) (*controllerv1.UpdateTopicConfigResponse, error)
 	DeleteTopic(context.Context, *controllerv1.DeleteTopicRequest) (*controllerv1.DeleteTopicResponse, error)

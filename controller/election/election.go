@@ -9,7 +9,13 @@
 // began.
 //
 // INVARIANT: epochs never fall; every change of the leader, nobody included,
-// begins an epoch; who leads was in sync or eligible; Next of Next is Next.
+// begins an epoch; who leads was in sync or eligible, or had the most of all
+// that are last known; Next of Next is Next.
+//
+// ELR and last known mean something only while the ISR is below MinISR, when
+// the high watermark stands still: every replica that left since then had
+// everything below it. Whatever brings the ISR to MinISR clears both, because
+// from there on records are acknowledged without them.
 package election
 
 import "slices"
@@ -55,18 +61,18 @@ type Partition struct {
 // A replica whose broker is gone leaves the ISR, but the last one stays: it
 // alone is known to have everything. Those that leave while the ISR is below
 // MinISR stay eligible, as the high watermark does not move without them.
+//
+// A broker that is leaving is led away from first, and leaves the ISR once
+// somebody who stays leads: then nobody waits for it when it stops. It stays
+// where the ISR would fall below MinISR, which comes soon enough.
 func Next(p Partition, standing func(id int32) Standing) (Partition, bool) {
-	n := p
+	n := forget(p) // MinISR may be another than when the ISR last changed
 	gone := func(id int32) bool { return standing(id) == Gone }
 	if alive := without(n.ISR, gone); len(alive) < len(n.ISR) {
 		if len(alive) == 0 {
 			alive = []int32{lastOf(n)}
 		}
-		if len(alive) < n.MinISR {
-			left := without(n.ISR, func(id int32) bool { return slices.Contains(alive, id) })
-			n.ELR = union(n.ELR, left)
-		}
-		n.ISR = alive
+		n = withISR(n, alive)
 	}
 	leader := choose(n, standing)
 	if leader != NoLeader && !slices.Contains(n.ISR, leader) {
@@ -74,12 +80,57 @@ func Next(p Partition, standing func(id int32) Standing) (Partition, bool) {
 		// acknowledged since: those in it become what it was.
 		n.ELR = union(without(n.ELR, func(id int32) bool { return id == leader }), n.ISR)
 		n.ISR = []int32{leader}
+		n = forget(n)
 	}
 	if leader != n.Leader {
 		n.Leader = leader
 		n.LeaderEpoch++
 	}
+	if leader != NoLeader && standing(leader) == Serving {
+		n = letGo(n, standing)
+	}
 	return n, changed(p, n)
+}
+
+// letGo takes replicas that are leaving out of the ISR, as long as that is
+// enough without them.
+func letGo(p Partition, standing func(id int32) Standing) Partition {
+	for _, id := range p.ISR {
+		if standing(id) == Leaving && len(p.ISR) > p.MinISR {
+			p = withISR(p, without(p.ISR, in([]int32{id})))
+		}
+	}
+	return p
+}
+
+// Propose returns the partition with the ISR that its leader proposes. Who
+// leaves it stays eligible if it falls below MinISR. REQUIRES: the leader is in
+// it, all in it are replicas and hold everything below the high watermark.
+func Propose(p Partition, isr []int32) Partition { return withISR(p, slices.Clone(isr)) }
+
+// withISR replaces the ISR. Who was in it until now has all that was ever
+// acknowledged, and as long as the ISR is below MinISR nothing more is: so who
+// leaves is eligible then.
+func withISR(p Partition, isr []int32) Partition {
+	if len(isr) < p.MinISR {
+		p.ELR = union(p.ELR, p.ISR)
+	}
+	p.ISR = isr
+	p.ELR = without(p.ELR, in(isr))
+	p.LastKnown = without(p.LastKnown, func(id int32) bool { return in(isr)(id) || in(p.ELR)(id) })
+	return forget(p)
+}
+
+// forget clears ELR and last known when the ISR is enough by itself.
+func forget(p Partition) Partition {
+	if len(p.ISR) >= p.MinISR {
+		p.ELR, p.LastKnown = nil, nil
+	}
+	return p
+}
+
+func in(ids []int32) func(int32) bool {
+	return func(id int32) bool { return slices.Contains(ids, id) }
 }
 
 // choose returns the leader: who leads already if it can go on, else the first
@@ -131,7 +182,7 @@ func Distrust(p Partition, id int32) (Partition, bool) {
 		n.Leader = NoLeader
 		n.LeaderEpoch++
 	}
-	return n, true
+	return forget(n), true
 }
 
 // CanMove reports whether another broker than the leader could lead.

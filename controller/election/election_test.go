@@ -15,6 +15,12 @@ import (
 type world struct {
 	p        Partition
 	standing map[int32]Standing
+	reports  map[int32]Recovered
+}
+
+func (w *world) reported(id int32) (Recovered, bool) {
+	r, ok := w.reports[id]
+	return r, ok
 }
 
 func (w *world) of(id int32) Standing { return w.standing[id] }
@@ -27,7 +33,7 @@ func (w *world) String() string {
 // partition has become.
 func TestScenarios(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		w := &world{standing: map[int32]Standing{}}
+		w := &world{standing: map[int32]Standing{}, reports: map[int32]Recovered{}}
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			var ids []int32
 			for _, a := range d.CmdArgs {
@@ -54,11 +60,18 @@ func TestScenarios(t *testing.T) {
 			case "leave":
 				stand(Leaving)
 			case "join-isr": // what a leader proposes when a follower has caught up
-				w.p.ISR = union(w.p.ISR, ids)
-				w.p.ELR = without(w.p.ELR, func(id int32) bool { return slices.Contains(ids, id) })
-				if len(w.p.ISR) >= w.p.MinISR {
-					w.p.ELR = nil
-				}
+				w.p = Propose(w.p, union(w.p.ISR, ids))
+			case "leave-isr": // what a leader proposes when a follower is slow
+				w.p = Propose(w.p, without(w.p.ISR, in(ids)))
+			case "min": // the setting is changed
+				w.p.MinISR = int(ids[0])
+			case "report": // broker, last epoch, end
+				w.reports[ids[0]] = Recovered{LastEpoch: ids[1], End: int64(ids[2])}
+				w.p, _ = Recover(w.p, w.of, w.reported)
+			case "accept-loss":
+				w.p, _ = AcceptLoss(w.p, w.of, w.reported)
+			case "awaits":
+				return fmt.Sprintln(Awaits(w.p, w.of, w.reported))
 			case "distrust":
 				w.p, _ = Distrust(w.p, ids[0])
 			default:
@@ -87,6 +100,7 @@ func drawPartition(t *rapid.T) (Partition, map[int32]Standing) {
 			p.LastKnown = append(p.LastKnown, id)
 		}
 	}
+	p = forget(p)
 	if len(p.ISR) > 0 && rapid.Bool().Draw(t, "led") {
 		p.Leader = rapid.SampledFrom(p.ISR).Draw(t, "leader")
 	}
@@ -158,6 +172,122 @@ func TestNextKeepsTheInvariants(t *testing.T) {
 	})
 }
 
+// TestWhatWasAcknowledgedIsWithWhomeverMayLead plays partitions whose replicas
+// come, go, are slow and lose their logs, and in which the leader acknowledges
+// exactly when it may. Every acknowledged record must then be with every
+// replica that is in sync or eligible; if there are none, with one of those
+// last known unless that replica itself lost it.
+func TestWhatWasAcknowledgedIsWithWhomeverMayLead(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		all := []int32{1, 2, 3}
+		p := Partition{Leader: 1, LeaderEpoch: 1, Replicas: all, ISR: all, MinISR: rapid.IntRange(1, 3).Draw(t, "min")}
+		standing := map[int32]Standing{1: Serving, 2: Serving, 3: Serving}
+		of := func(id int32) Standing { return standing[id] }
+		has := map[int32]int{}  // what each replica holds
+		fit := map[int32]bool{} // who lost something since it was last in sync
+		acked, written := 0, 0
+		for range rapid.IntRange(1, 40).Draw(t, "steps") {
+			id := rapid.SampledFrom(all).Draw(t, "replica")
+			switch rapid.SampledFrom([]string{"append", "slow", "catch up", "fence", "unfence", "leave", "lose", "min"}).Draw(t, "step") {
+			case "append":
+				if p.Leader == NoLeader {
+					break
+				}
+				written++
+				for _, r := range p.ISR {
+					has[r] = written
+				}
+				if len(p.ISR) >= p.MinISR {
+					acked = written
+				}
+			case "slow":
+				if p.Leader != NoLeader && id != p.Leader && slices.Contains(p.ISR, id) {
+					p = Propose(p, without(p.ISR, in([]int32{id})))
+				}
+			case "catch up":
+				if p.Leader != NoLeader && standing[id] == Serving && !slices.Contains(p.ISR, id) {
+					has[id], fit[id] = has[p.Leader], false
+					p = Propose(p, union(p.ISR, []int32{id}))
+				}
+			case "fence":
+				standing[id] = Gone
+			case "unfence":
+				standing[id] = Serving
+			case "leave":
+				standing[id] = Leaving
+			case "lose":
+				standing[id] = Gone
+				p, _ = Next(p, of)
+				p, _ = Distrust(p, id)
+				has[id], fit[id] = 0, true
+			case "min":
+				p.MinISR = rapid.IntRange(1, 3).Draw(t, "new min")
+			}
+			p, _ = Next(p, of)
+			for _, r := range union(p.ISR, p.ELR) {
+				if has[r] < acked {
+					t.Fatalf("replica %d may lead with %d of %d acknowledged: %+v", r, has[r], acked, p)
+				}
+			}
+			if len(p.ISR)+len(p.ELR) > 0 {
+				continue
+			}
+			if !slices.ContainsFunc(p.LastKnown, func(r int32) bool { return has[r] >= acked || fit[r] }) {
+				t.Fatalf("nobody of %v can have the %d acknowledged; %v", p.LastKnown, acked, has)
+			}
+		}
+	})
+}
+
+// TestTheLastKnownWithTheMostLeads compares Recover with the rule, word by word.
+func TestTheLastKnownWithTheMostLeads(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, standing := drawPartition(t)
+		if rapid.Bool().Draw(t, "none trusted") {
+			p.LastKnown, p.ISR, p.ELR, p.Leader = slices.Clone(p.Replicas), nil, nil, NoLeader
+		}
+		reports := map[int32]Recovered{}
+		for _, id := range p.Replicas {
+			if rapid.IntRange(0, 4).Draw(t, "reports") > 0 {
+				reports[id] = Recovered{LastEpoch: rapid.Int32Range(0, 12).Draw(t, "last"), End: rapid.Int64Range(0, 3).Draw(t, "end")}
+			}
+		}
+		of := func(id int32) Standing { return standing[id] }
+		reported := func(id int32) (Recovered, bool) { r, ok := reports[id]; return r, ok }
+		n, led := Recover(p, of, reported)
+		want := p.Leader == NoLeader && len(p.ISR) == 0 && len(p.ELR) == 0 && len(p.LastKnown) > 0
+		top := Recovered{}
+		for _, id := range p.LastKnown {
+			r, ok := reports[id]
+			want = want && ok
+			if r.LastEpoch > top.LastEpoch || r.LastEpoch == top.LastEpoch && r.End > top.End {
+				top = r
+			}
+		}
+		want = want && slices.ContainsFunc(p.LastKnown, func(id int32) bool { return reports[id] == top && standing[id] != Gone })
+		if led != want {
+			t.Fatalf("recovered %v, want %v: %+v, %v, %v", led, want, p, standing, reports)
+		}
+		if !led {
+			if p.Leader == NoLeader && len(Awaits(p, of, reported)) == 0 {
+				t.Fatalf("nobody leads and nobody is awaited: %+v", p)
+			}
+			return
+		}
+		if reports[n.Leader] != top || standing[n.Leader] == Gone || !slices.Equal(n.ISR, []int32{n.Leader}) {
+			t.Fatalf("%d leads: %+v, %v", n.Leader, n, reports)
+		}
+		for _, r := range reports {
+			if n.LeaderEpoch <= r.LastEpoch || n.LeaderEpoch <= p.LeaderEpoch {
+				t.Fatalf("epoch %d is not new: %+v, %v", n.LeaderEpoch, p, reports)
+			}
+		}
+		if again, more := Next(n, of); more {
+			t.Fatalf("not settled: %+v, then %+v", n, again)
+		}
+	})
+}
+
 func b2i(b bool) int {
 	if b {
 		return 1
@@ -173,7 +303,7 @@ func TestDistrustTakesEverythingFromAReplica(t *testing.T) {
 		if slices.Contains(n.ISR, id) || slices.Contains(n.ELR, id) || n.Leader == id {
 			t.Fatalf("%d is trusted: %+v", id, n)
 		}
-		if diff && !slices.Contains(n.LastKnown, id) {
+		if diff && len(n.ISR) < n.MinISR && !slices.Contains(n.LastKnown, id) {
 			t.Fatalf("%d is forgotten: %+v", id, n)
 		}
 		if n, _ = Next(n, func(x int32) Standing { return standing[x] }); n.Leader == id {

@@ -21,17 +21,23 @@ const partitionsPerEdit = 120
 // in its record.
 type electable struct {
 	election.Partition
-	record *controllerv1.PartitionRecord
-	min    uint32
-	disk   bool
+	record      *controllerv1.PartitionRecord
+	min         uint32
+	disk        bool
+	directories [][]byte
 }
 
 func newElectable(r *controllerv1.PartitionRecord) electable {
-	return electable{record: r, min: r.GetMinInsyncReplicas(), disk: r.GetDisk(), Partition: election.Partition{
+	return electable{record: r, min: r.GetMinInsyncReplicas(), disk: r.GetDisk(), directories: r.GetDirectoryIds(), Partition: election.Partition{
 		Leader: r.GetLeader(), LeaderEpoch: r.GetLeaderEpoch(), Replicas: r.GetReplicas(), ISR: r.GetInSyncReplicas(),
 		ELR: r.GetEligibleLeaderReplicas(), LastKnown: r.GetLastKnown(),
-		MinISR: max(1, min(int(r.GetMinInsyncReplicas()), len(r.GetReplicas()))),
+		MinISR: effectiveMin(r.GetMinInsyncReplicas(), r.GetReplicas()),
 	}}
+}
+
+// effectiveMin is the min.insync.replicas that a partition can have (rule H2).
+func effectiveMin(set uint32, replicas []int32) int {
+	return max(1, min(int(set), len(replicas)))
 }
 
 // replica returns the place of a broker among the replicas; -1: it has none.
@@ -39,10 +45,22 @@ func (e electable) replica(id int32) int { return slices.Index(e.record.GetRepli
 
 // directory returns the directory of a replica; empty: it is not known.
 func (e electable) directory(i int) []byte {
-	if ds := e.record.GetDirectoryIds(); i < len(ds) {
-		return ds[i]
+	if i < len(e.directories) {
+		return e.directories[i]
 	}
 	return nil
+}
+
+// setDirectory makes a directory that of a replica.
+func (e *electable) setDirectory(i int, id []byte) {
+	if bytes.Equal(e.directory(i), id) {
+		return
+	}
+	e.directories = slices.Clone(e.directories)
+	for len(e.directories) <= i {
+		e.directories = append(e.directories, nil)
+	}
+	e.directories[i] = id
 }
 
 // standing says how far the brokers can be counted on for the partition. One
@@ -69,7 +87,7 @@ func (e electable) edited() *controllerv1.PartitionRecord {
 	r := proto.CloneOf(e.record)
 	r.Leader, r.LeaderEpoch, r.PartitionEpoch = e.Leader, e.LeaderEpoch, r.GetPartitionEpoch()+1
 	r.InSyncReplicas, r.EligibleLeaderReplicas, r.LastKnown = e.ISR, e.ELR, e.LastKnown
-	r.MinInsyncReplicas, r.Disk = e.min, e.disk
+	r.MinInsyncReplicas, r.Disk, r.DirectoryIds = e.min, e.disk, e.directories
 	return r
 }
 
@@ -86,8 +104,11 @@ func (a *active) planPartitions(v *image.View) []*store.Edit {
 		}
 		var elected bool
 		before := e
-		e.Partition, elected = election.Next(e.Partition, e.standing(v))
 		e.min, e.disk = uint32(c.MinInsyncReplicas), c.Durability == topicconfig.DurabilityDisk
+		// In the same put (rule H3): who was eligible under the old minimum may
+		// not be under the new one.
+		e.MinISR = effectiveMin(e.min, e.Replicas)
+		e.Partition, elected = election.Next(e.Partition, e.standing(v))
 		if e.LeaderEpoch != before.LeaderEpoch {
 			a.elections.Add(1)
 		}
@@ -115,26 +136,35 @@ func settingsOf(t *image.Topic) topicconfig.Config {
 // eachPartition returns the changes that f makes to partitions, those of
 // unfinished topics included.
 func (a *active) eachPartition(v *image.View, f func(electable) (electable, bool)) []*store.Edit {
-	var edits []*store.Edit
-	room := 0
+	b := newBatch()
 	for _, topics := range []map[store.TopicID]*image.Topic{v.Topics, v.Intents} {
 		for id, t := range topics {
 			for n, p := range t.Partitions {
 				if p.Record == nil {
 					continue
 				}
-				e, changed := f(newElectable(p.Record))
-				if !changed {
-					continue
+				if e, changed := f(newElectable(p.Record)); changed {
+					b.put(store.PartitionKey(id, uint32(n)), p.Revision, e.edited())
 				}
-				if room == 0 {
-					edits, room = append(edits, new(store.Edit)), partitionsPerEdit
-				}
-				k := store.PartitionKey(id, uint32(n))
-				edits[len(edits)-1].Expect(k, p.Revision).Put(k, e.edited())
-				room--
 			}
 		}
 	}
-	return edits
+	return b.edits
+}
+
+// batch is changes of partitions, in as few edits as they fit in.
+type batch struct {
+	edits []*store.Edit
+	room  int // in the last
+}
+
+func newBatch() *batch { return new(batch) }
+
+// put replaces the record of a partition that was last changed at a revision.
+func (b *batch) put(k store.Key, revision int64, r *controllerv1.PartitionRecord) {
+	if b.room == 0 {
+		b.edits, b.room = append(b.edits, new(store.Edit)), partitionsPerEdit
+	}
+	b.edits[len(b.edits)-1].Expect(k, revision).Put(k, r)
+	b.room--
 }

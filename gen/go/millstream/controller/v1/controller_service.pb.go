@@ -24,6 +24,136 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// InSyncOutcome is what becomes of a proposal.
+type InSyncOutcome int32
+
+const (
+	// Never sent.
+	InSyncOutcome_IN_SYNC_OUTCOME_UNSPECIFIED InSyncOutcome = 0
+	// Carried out.
+	InSyncOutcome_IN_SYNC_OUTCOME_ALTERED InSyncOutcome = 1
+	// There is no such partition.
+	InSyncOutcome_IN_SYNC_OUTCOME_UNKNOWN_PARTITION InSyncOutcome = 2
+	// Who proposes does not lead it.
+	InSyncOutcome_IN_SYNC_OUTCOME_NOT_LEADER InSyncOutcome = 3
+	// It leads in another epoch.
+	InSyncOutcome_IN_SYNC_OUTCOME_STALE_LEADER_EPOCH InSyncOutcome = 4
+	// The partition has changed since: look at the record and propose again.
+	InSyncOutcome_IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH InSyncOutcome = 5
+	// Somebody in it cannot be in sync now.
+	InSyncOutcome_IN_SYNC_OUTCOME_INELIGIBLE InSyncOutcome = 6
+)
+
+// Enum value maps for InSyncOutcome.
+var (
+	InSyncOutcome_name = map[int32]string{
+		0: "IN_SYNC_OUTCOME_UNSPECIFIED",
+		1: "IN_SYNC_OUTCOME_ALTERED",
+		2: "IN_SYNC_OUTCOME_UNKNOWN_PARTITION",
+		3: "IN_SYNC_OUTCOME_NOT_LEADER",
+		4: "IN_SYNC_OUTCOME_STALE_LEADER_EPOCH",
+		5: "IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH",
+		6: "IN_SYNC_OUTCOME_INELIGIBLE",
+	}
+	InSyncOutcome_value = map[string]int32{
+		"IN_SYNC_OUTCOME_UNSPECIFIED":           0,
+		"IN_SYNC_OUTCOME_ALTERED":               1,
+		"IN_SYNC_OUTCOME_UNKNOWN_PARTITION":     2,
+		"IN_SYNC_OUTCOME_NOT_LEADER":            3,
+		"IN_SYNC_OUTCOME_STALE_LEADER_EPOCH":    4,
+		"IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH": 5,
+		"IN_SYNC_OUTCOME_INELIGIBLE":            6,
+	}
+)
+
+func (x InSyncOutcome) Enum() *InSyncOutcome {
+	p := new(InSyncOutcome)
+	*p = x
+	return p
+}
+
+func (x InSyncOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (InSyncOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_millstream_controller_v1_controller_service_proto_enumTypes[0].Descriptor()
+}
+
+func (InSyncOutcome) Type() protoreflect.EnumType {
+	return &file_millstream_controller_v1_controller_service_proto_enumTypes[0]
+}
+
+func (x InSyncOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use InSyncOutcome.Descriptor instead.
+func (InSyncOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{0}
+}
+
+// Ineligibility is why a replica cannot be in sync.
+type Ineligibility int32
+
+const (
+	// It can.
+	Ineligibility_INELIGIBILITY_UNSPECIFIED Ineligibility = 0
+	// The broker holds no replica.
+	Ineligibility_INELIGIBILITY_NOT_A_REPLICA Ineligibility = 1
+	// The broker is fenced, or unknown.
+	Ineligibility_INELIGIBILITY_FENCED Ineligibility = 2
+	// The broker is stopping, and was not in sync before.
+	Ineligibility_INELIGIBILITY_STOPPING Ineligibility = 3
+	// Another incarnation of the broker is the current one.
+	Ineligibility_INELIGIBILITY_STALE_BROKER_EPOCH Ineligibility = 4
+)
+
+// Enum value maps for Ineligibility.
+var (
+	Ineligibility_name = map[int32]string{
+		0: "INELIGIBILITY_UNSPECIFIED",
+		1: "INELIGIBILITY_NOT_A_REPLICA",
+		2: "INELIGIBILITY_FENCED",
+		3: "INELIGIBILITY_STOPPING",
+		4: "INELIGIBILITY_STALE_BROKER_EPOCH",
+	}
+	Ineligibility_value = map[string]int32{
+		"INELIGIBILITY_UNSPECIFIED":        0,
+		"INELIGIBILITY_NOT_A_REPLICA":      1,
+		"INELIGIBILITY_FENCED":             2,
+		"INELIGIBILITY_STOPPING":           3,
+		"INELIGIBILITY_STALE_BROKER_EPOCH": 4,
+	}
+)
+
+func (x Ineligibility) Enum() *Ineligibility {
+	p := new(Ineligibility)
+	*p = x
+	return p
+}
+
+func (x Ineligibility) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Ineligibility) Descriptor() protoreflect.EnumDescriptor {
+	return file_millstream_controller_v1_controller_service_proto_enumTypes[1].Descriptor()
+}
+
+func (Ineligibility) Type() protoreflect.EnumType {
+	return &file_millstream_controller_v1_controller_service_proto_enumTypes[1]
+}
+
+func (x Ineligibility) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Ineligibility.Descriptor instead.
+func (Ineligibility) EnumDescriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{1}
+}
+
 // BrokerRecord is a broker as the metadata knows it.
 type BrokerRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -51,8 +181,11 @@ type BrokerRecord struct {
 	FeatureLevelMin uint32 `protobuf:"varint,11,opt,name=feature_level_min,json=featureLevelMin,proto3" json:"feature_level_min,omitempty"`
 	// The greatest of them.
 	FeatureLevelMax uint32 `protobuf:"varint,12,opt,name=feature_level_max,json=featureLevelMax,proto3" json:"feature_level_max,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Its directory is older than what it acknowledged: what it reports of its
+	// logs is not enough to lead.
+	OldDirectory  bool `protobuf:"varint,13,opt,name=old_directory,json=oldDirectory,proto3" json:"old_directory,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BrokerRecord) Reset() {
@@ -167,6 +300,13 @@ func (x *BrokerRecord) GetFeatureLevelMax() uint32 {
 		return x.FeatureLevelMax
 	}
 	return 0
+}
+
+func (x *BrokerRecord) GetOldDirectory() bool {
+	if x != nil {
+		return x.OldDirectory
+	}
+	return false
 }
 
 // TopicRecord is a topic as the metadata knows it.
@@ -857,6 +997,11 @@ type HeartbeatRequest struct {
 	Stopping bool `protobuf:"varint,5,opt,name=stopping,proto3" json:"stopping,omitempty"`
 	// Log directories that have failed, 16 bytes each.
 	FailedDirectoryIds [][]byte `protobuf:"bytes,6,rep,name=failed_directory_ids,json=failedDirectoryIds,proto3" json:"failed_directory_ids,omitempty"`
+	// What recovery found of logs: of those that were wanted, and without being
+	// asked of those that are doubtful, before `ready`. At most 1,000.
+	RecoveredLogs []*RecoveredLog `protobuf:"bytes,7,rep,name=recovered_logs,json=recoveredLogs,proto3" json:"recovered_logs,omitempty"`
+	// Brokers whose connection was reset or refused. At most 64.
+	UnreachableBrokers []*UnreachableBroker `protobuf:"bytes,8,rep,name=unreachable_brokers,json=unreachableBrokers,proto3" json:"unreachable_brokers,omitempty"`
 	unknownFields      protoimpl.UnknownFields
 	sizeCache          protoimpl.SizeCache
 }
@@ -933,6 +1078,157 @@ func (x *HeartbeatRequest) GetFailedDirectoryIds() [][]byte {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetRecoveredLogs() []*RecoveredLog {
+	if x != nil {
+		return x.RecoveredLogs
+	}
+	return nil
+}
+
+func (x *HeartbeatRequest) GetUnreachableBrokers() []*UnreachableBroker {
+	if x != nil {
+		return x.UnreachableBrokers
+	}
+	return nil
+}
+
+// RecoveredLog is what a broker found of a log when it started.
+type RecoveredLog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Topic, 16 bytes.
+	TopicId []byte `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// Number.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Leader epoch of its last batch; 0: it has none.
+	LastLeaderEpoch int32 `protobuf:"varint,3,opt,name=last_leader_epoch,json=lastLeaderEpoch,proto3" json:"last_leader_epoch,omitempty"`
+	// The offset after its last record.
+	End int64 `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
+	// Recovery cut what may have been acknowledged, or found damage.
+	Doubtful      bool `protobuf:"varint,5,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveredLog) Reset() {
+	*x = RecoveredLog{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveredLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveredLog) ProtoMessage() {}
+
+func (x *RecoveredLog) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveredLog.ProtoReflect.Descriptor instead.
+func (*RecoveredLog) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RecoveredLog) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *RecoveredLog) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *RecoveredLog) GetLastLeaderEpoch() int32 {
+	if x != nil {
+		return x.LastLeaderEpoch
+	}
+	return 0
+}
+
+func (x *RecoveredLog) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *RecoveredLog) GetDoubtful() bool {
+	if x != nil {
+		return x.Doubtful
+	}
+	return false
+}
+
+// UnreachableBroker is a broker that another cannot reach.
+type UnreachableBroker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identity.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Its epoch, as who reports it knows it.
+	BrokerEpoch   int64 `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnreachableBroker) Reset() {
+	*x = UnreachableBroker{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnreachableBroker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnreachableBroker) ProtoMessage() {}
+
+func (x *UnreachableBroker) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnreachableBroker.ProtoReflect.Descriptor instead.
+func (*UnreachableBroker) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *UnreachableBroker) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *UnreachableBroker) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
 // HeartbeatResponse tells a broker how it is seen.
 type HeartbeatResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -941,14 +1237,17 @@ type HeartbeatResponse struct {
 	// May stop now.
 	MayStop bool `protobuf:"varint,2,opt,name=may_stop,json=mayStop,proto3" json:"may_stop,omitempty"`
 	// Revision that the active controller has.
-	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Logs whose recovered ends are awaited: nobody can lead these partitions
+	// before. At most 1,000 at a time.
+	WantedLogs    []*WantedLog `protobuf:"bytes,4,rep,name=wanted_logs,json=wantedLogs,proto3" json:"wanted_logs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -960,7 +1259,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -973,7 +1272,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{8}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HeartbeatResponse) GetFenced() bool {
@@ -997,6 +1296,415 @@ func (x *HeartbeatResponse) GetRevision() int64 {
 	return 0
 }
 
+func (x *HeartbeatResponse) GetWantedLogs() []*WantedLog {
+	if x != nil {
+		return x.WantedLogs
+	}
+	return nil
+}
+
+// WantedLog names a log.
+type WantedLog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Topic, 16 bytes.
+	TopicId []byte `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// Number.
+	Partition     uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WantedLog) Reset() {
+	*x = WantedLog{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WantedLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WantedLog) ProtoMessage() {}
+
+func (x *WantedLog) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WantedLog.ProtoReflect.Descriptor instead.
+func (*WantedLog) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *WantedLog) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *WantedLog) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+// AlterPartitionRequest proposes who is in sync.
+type AlterPartitionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who proposes: the leader of all these partitions.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Its epoch.
+	BrokerEpoch int64 `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	// The proposals, at most one for a partition and 1,000 in all.
+	Proposals     []*InSyncProposal `protobuf:"bytes,3,rep,name=proposals,proto3" json:"proposals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterPartitionRequest) Reset() {
+	*x = AlterPartitionRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterPartitionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterPartitionRequest) ProtoMessage() {}
+
+func (x *AlterPartitionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterPartitionRequest.ProtoReflect.Descriptor instead.
+func (*AlterPartitionRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *AlterPartitionRequest) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *AlterPartitionRequest) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+func (x *AlterPartitionRequest) GetProposals() []*InSyncProposal {
+	if x != nil {
+		return x.Proposals
+	}
+	return nil
+}
+
+// InSyncProposal is the proposal for one partition.
+type InSyncProposal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Topic, 16 bytes.
+	TopicId []byte `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// Number.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The epoch that the proposer leads in.
+	LeaderEpoch int32 `protobuf:"varint,3,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	// The partition epoch that the proposal is meant for.
+	PartitionEpoch int32 `protobuf:"varint,4,opt,name=partition_epoch,json=partitionEpoch,proto3" json:"partition_epoch,omitempty"`
+	// Who should be in sync, the proposer among them. At most 64.
+	InSyncReplicas []*InSyncReplica `protobuf:"bytes,5,rep,name=in_sync_replicas,json=inSyncReplicas,proto3" json:"in_sync_replicas,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *InSyncProposal) Reset() {
+	*x = InSyncProposal{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InSyncProposal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InSyncProposal) ProtoMessage() {}
+
+func (x *InSyncProposal) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InSyncProposal.ProtoReflect.Descriptor instead.
+func (*InSyncProposal) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *InSyncProposal) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *InSyncProposal) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *InSyncProposal) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *InSyncProposal) GetPartitionEpoch() int32 {
+	if x != nil {
+		return x.PartitionEpoch
+	}
+	return 0
+}
+
+func (x *InSyncProposal) GetInSyncReplicas() []*InSyncReplica {
+	if x != nil {
+		return x.InSyncReplicas
+	}
+	return nil
+}
+
+// InSyncReplica is a replica in an incarnation.
+type InSyncReplica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its broker.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// The epoch of the incarnation that is in sync.
+	BrokerEpoch   int64 `protobuf:"varint,2,opt,name=broker_epoch,json=brokerEpoch,proto3" json:"broker_epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InSyncReplica) Reset() {
+	*x = InSyncReplica{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InSyncReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InSyncReplica) ProtoMessage() {}
+
+func (x *InSyncReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InSyncReplica.ProtoReflect.Descriptor instead.
+func (*InSyncReplica) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *InSyncReplica) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *InSyncReplica) GetBrokerEpoch() int64 {
+	if x != nil {
+		return x.BrokerEpoch
+	}
+	return 0
+}
+
+// AlterPartitionResponse answers the proposals, in their order.
+type AlterPartitionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each.
+	Results []*InSyncResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Revision that has all that was carried out.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterPartitionResponse) Reset() {
+	*x = AlterPartitionResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterPartitionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterPartitionResponse) ProtoMessage() {}
+
+func (x *AlterPartitionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterPartitionResponse.ProtoReflect.Descriptor instead.
+func (*AlterPartitionResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *AlterPartitionResponse) GetResults() []*InSyncResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *AlterPartitionResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// InSyncResult answers one proposal.
+type InSyncResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Topic, 16 bytes.
+	TopicId []byte `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// Number.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// What became of the proposal.
+	Outcome InSyncOutcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=millstream.controller.v1.InSyncOutcome" json:"outcome,omitempty"`
+	// The partition as it is now, whatever the outcome; absent if there is none.
+	Record *PartitionRecord `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"`
+	// The first replica that made the proposal INELIGIBLE; else 0.
+	IneligibleBrokerId int32 `protobuf:"varint,5,opt,name=ineligible_broker_id,json=ineligibleBrokerId,proto3" json:"ineligible_broker_id,omitempty"`
+	// What is the matter with it.
+	Ineligibility Ineligibility `protobuf:"varint,6,opt,name=ineligibility,proto3,enum=millstream.controller.v1.Ineligibility" json:"ineligibility,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InSyncResult) Reset() {
+	*x = InSyncResult{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InSyncResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InSyncResult) ProtoMessage() {}
+
+func (x *InSyncResult) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InSyncResult.ProtoReflect.Descriptor instead.
+func (*InSyncResult) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *InSyncResult) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *InSyncResult) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *InSyncResult) GetOutcome() InSyncOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return InSyncOutcome_IN_SYNC_OUTCOME_UNSPECIFIED
+}
+
+func (x *InSyncResult) GetRecord() *PartitionRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *InSyncResult) GetIneligibleBrokerId() int32 {
+	if x != nil {
+		return x.IneligibleBrokerId
+	}
+	return 0
+}
+
+func (x *InSyncResult) GetIneligibility() Ineligibility {
+	if x != nil {
+		return x.Ineligibility
+	}
+	return Ineligibility_INELIGIBILITY_UNSPECIFIED
+}
+
 // WatchMetadataRequest begins a watch.
 type WatchMetadataRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1012,7 +1720,7 @@ type WatchMetadataRequest struct {
 
 func (x *WatchMetadataRequest) Reset() {
 	*x = WatchMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1024,7 +1732,7 @@ func (x *WatchMetadataRequest) String() string {
 func (*WatchMetadataRequest) ProtoMessage() {}
 
 func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1037,7 +1745,7 @@ func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataRequest.ProtoReflect.Descriptor instead.
 func (*WatchMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{9}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchMetadataRequest) GetClusterGeneration() uint32 {
@@ -1084,7 +1792,7 @@ type WatchMetadataResponse struct {
 
 func (x *WatchMetadataResponse) Reset() {
 	*x = WatchMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1096,7 +1804,7 @@ func (x *WatchMetadataResponse) String() string {
 func (*WatchMetadataResponse) ProtoMessage() {}
 
 func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1109,7 +1817,7 @@ func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataResponse.ProtoReflect.Descriptor instead.
 func (*WatchMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{10}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchMetadataResponse) GetSnapshotBegin() bool {
@@ -1177,7 +1885,7 @@ type MetadataChange struct {
 
 func (x *MetadataChange) Reset() {
 	*x = MetadataChange{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1897,7 @@ func (x *MetadataChange) String() string {
 func (*MetadataChange) ProtoMessage() {}
 
 func (x *MetadataChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1910,7 @@ func (x *MetadataChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataChange.ProtoReflect.Descriptor instead.
 func (*MetadataChange) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{11}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *MetadataChange) GetChange() isMetadataChange_Change {
@@ -1357,7 +2065,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +2077,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +2090,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{12}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateTopicRequest) GetTopic() string {
@@ -1440,7 +2148,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +2160,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +2173,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{13}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CreateTopicResponse) GetTopic() *TopicRecord {
@@ -1503,7 +2211,7 @@ type UpdateTopicConfigRequest struct {
 
 func (x *UpdateTopicConfigRequest) Reset() {
 	*x = UpdateTopicConfigRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +2223,7 @@ func (x *UpdateTopicConfigRequest) String() string {
 func (*UpdateTopicConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +2236,7 @@ func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{14}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *UpdateTopicConfigRequest) GetTopic() string {
@@ -1586,7 +2294,7 @@ type UpdateTopicConfigResponse struct {
 
 func (x *UpdateTopicConfigResponse) Reset() {
 	*x = UpdateTopicConfigResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1598,7 +2306,7 @@ func (x *UpdateTopicConfigResponse) String() string {
 func (*UpdateTopicConfigResponse) ProtoMessage() {}
 
 func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1611,7 +2319,7 @@ func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{15}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *UpdateTopicConfigResponse) GetTopic() *TopicRecord {
@@ -1645,7 +2353,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +2365,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +2378,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{16}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -1712,7 +2420,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +2432,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +2445,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{17}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeleteTopicResponse) GetRevision() int64 {
@@ -1751,7 +2459,7 @@ var File_millstream_controller_v1_controller_service_proto protoreflect.FileDesc
 
 const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\n" +
-	"1millstream/controller/v1/controller_service.proto\x12\x18millstream.controller.v1\"\x9a\x03\n" +
+	"1millstream/controller/v1/controller_service.proto\x12\x18millstream.controller.v1\"\xbf\x03\n" +
 	"\fBrokerRecord\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x18\n" +
@@ -1765,7 +2473,8 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x10register_time_ms\x18\n" +
 	" \x01(\x03R\x0eregisterTimeMs\x12*\n" +
 	"\x11feature_level_min\x18\v \x01(\rR\x0ffeatureLevelMin\x12*\n" +
-	"\x11feature_level_max\x18\f \x01(\rR\x0ffeatureLevelMax\"\x90\x03\n" +
+	"\x11feature_level_max\x18\f \x01(\rR\x0ffeatureLevelMax\x12#\n" +
+	"\rold_directory\x18\r \x01(\bR\foldDirectory\"\x90\x03\n" +
 	"\vTopicRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12'\n" +
@@ -1832,18 +2541,57 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x122\n" +
 	"\x15heartbeat_interval_ms\x18\x04 \x01(\rR\x13heartbeatIntervalMs\x12,\n" +
 	"\x12session_timeout_ms\x18\x05 \x01(\rR\x10sessionTimeoutMs\x12\x1a\n" +
-	"\beligible\x18\x06 \x01(\bR\beligible\"\xd2\x01\n" +
+	"\beligible\x18\x06 \x01(\bR\beligible\"\xff\x02\n" +
 	"\x10HeartbeatRequest\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x1a\n" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x12\x14\n" +
 	"\x05ready\x18\x04 \x01(\bR\x05ready\x12\x1a\n" +
 	"\bstopping\x18\x05 \x01(\bR\bstopping\x120\n" +
-	"\x14failed_directory_ids\x18\x06 \x03(\fR\x12failedDirectoryIds\"b\n" +
+	"\x14failed_directory_ids\x18\x06 \x03(\fR\x12failedDirectoryIds\x12M\n" +
+	"\x0erecovered_logs\x18\a \x03(\v2&.millstream.controller.v1.RecoveredLogR\rrecoveredLogs\x12\\\n" +
+	"\x13unreachable_brokers\x18\b \x03(\v2+.millstream.controller.v1.UnreachableBrokerR\x12unreachableBrokers\"\xa1\x01\n" +
+	"\fRecoveredLog\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12*\n" +
+	"\x11last_leader_epoch\x18\x03 \x01(\x05R\x0flastLeaderEpoch\x12\x10\n" +
+	"\x03end\x18\x04 \x01(\x03R\x03end\x12\x1a\n" +
+	"\bdoubtful\x18\x05 \x01(\bR\bdoubtful\"S\n" +
+	"\x11UnreachableBroker\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\"\xa8\x01\n" +
 	"\x11HeartbeatResponse\x12\x16\n" +
 	"\x06fenced\x18\x01 \x01(\bR\x06fenced\x12\x19\n" +
 	"\bmay_stop\x18\x02 \x01(\bR\amayStop\x12\x1a\n" +
-	"\brevision\x18\x03 \x01(\x03R\brevision\"~\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12D\n" +
+	"\vwanted_logs\x18\x04 \x03(\v2#.millstream.controller.v1.WantedLogR\n" +
+	"wantedLogs\"D\n" +
+	"\tWantedLog\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\"\x9f\x01\n" +
+	"\x15AlterPartitionRequest\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12F\n" +
+	"\tproposals\x18\x03 \x03(\v2(.millstream.controller.v1.InSyncProposalR\tproposals\"\xe8\x01\n" +
+	"\x0eInSyncProposal\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12!\n" +
+	"\fleader_epoch\x18\x03 \x01(\x05R\vleaderEpoch\x12'\n" +
+	"\x0fpartition_epoch\x18\x04 \x01(\x05R\x0epartitionEpoch\x12Q\n" +
+	"\x10in_sync_replicas\x18\x05 \x03(\v2'.millstream.controller.v1.InSyncReplicaR\x0einSyncReplicas\"O\n" +
+	"\rInSyncReplica\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\"v\n" +
+	"\x16AlterPartitionResponse\x12@\n" +
+	"\aresults\x18\x01 \x03(\v2&.millstream.controller.v1.InSyncResultR\aresults\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xce\x02\n" +
+	"\fInSyncResult\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12A\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2'.millstream.controller.v1.InSyncOutcomeR\aoutcome\x12A\n" +
+	"\x06record\x18\x04 \x01(\v2).millstream.controller.v1.PartitionRecordR\x06record\x120\n" +
+	"\x14ineligible_broker_id\x18\x05 \x01(\x05R\x12ineligibleBrokerId\x12M\n" +
+	"\rineligibility\x18\x06 \x01(\x0e2'.millstream.controller.v1.IneligibilityR\rineligibility\"~\n" +
 	"\x14WatchMetadataRequest\x12-\n" +
 	"\x12cluster_generation\x18\x01 \x01(\rR\x11clusterGeneration\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1b\n" +
@@ -1901,10 +2649,25 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\"1\n" +
 	"\x13DeleteTopicResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision2\xbd\x05\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision*\x87\x02\n" +
+	"\rInSyncOutcome\x12\x1f\n" +
+	"\x1bIN_SYNC_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17IN_SYNC_OUTCOME_ALTERED\x10\x01\x12%\n" +
+	"!IN_SYNC_OUTCOME_UNKNOWN_PARTITION\x10\x02\x12\x1e\n" +
+	"\x1aIN_SYNC_OUTCOME_NOT_LEADER\x10\x03\x12&\n" +
+	"\"IN_SYNC_OUTCOME_STALE_LEADER_EPOCH\x10\x04\x12)\n" +
+	"%IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH\x10\x05\x12\x1e\n" +
+	"\x1aIN_SYNC_OUTCOME_INELIGIBLE\x10\x06*\xab\x01\n" +
+	"\rIneligibility\x12\x1d\n" +
+	"\x19INELIGIBILITY_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bINELIGIBILITY_NOT_A_REPLICA\x10\x01\x12\x18\n" +
+	"\x14INELIGIBILITY_FENCED\x10\x02\x12\x1a\n" +
+	"\x16INELIGIBILITY_STOPPING\x10\x03\x12$\n" +
+	" INELIGIBILITY_STALE_BROKER_EPOCH\x10\x042\xb2\x06\n" +
 	"\x11ControllerService\x12s\n" +
 	"\x0eRegisterBroker\x12/.millstream.controller.v1.RegisterBrokerRequest\x1a0.millstream.controller.v1.RegisterBrokerResponse\x12d\n" +
-	"\tHeartbeat\x12*.millstream.controller.v1.HeartbeatRequest\x1a+.millstream.controller.v1.HeartbeatResponse\x12w\n" +
+	"\tHeartbeat\x12*.millstream.controller.v1.HeartbeatRequest\x1a+.millstream.controller.v1.HeartbeatResponse\x12s\n" +
+	"\x0eAlterPartition\x12/.millstream.controller.v1.AlterPartitionRequest\x1a0.millstream.controller.v1.AlterPartitionResponse\x12w\n" +
 	"\rWatchMetadata\x12..millstream.controller.v1.WatchMetadataRequest\x1a/.millstream.controller.v1.WatchMetadataResponse\"\x03\x90\x02\x010\x01\x12j\n" +
 	"\vCreateTopic\x12,.millstream.controller.v1.CreateTopicRequest\x1a-.millstream.controller.v1.CreateTopicResponse\x12|\n" +
 	"\x11UpdateTopicConfig\x122.millstream.controller.v1.UpdateTopicConfigRequest\x1a3.millstream.controller.v1.UpdateTopicConfigResponse\x12j\n" +
@@ -1922,60 +2685,82 @@ func file_millstream_controller_v1_controller_service_proto_rawDescGZIP() []byte
 	return file_millstream_controller_v1_controller_service_proto_rawDescData
 }
 
-var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
-	(*BrokerRecord)(nil),              // 0: millstream.controller.v1.BrokerRecord
-	(*TopicRecord)(nil),               // 1: millstream.controller.v1.TopicRecord
-	(*PartitionRecord)(nil),           // 2: millstream.controller.v1.PartitionRecord
-	(*DeletionRecord)(nil),            // 3: millstream.controller.v1.DeletionRecord
-	(*ClusterRecord)(nil),             // 4: millstream.controller.v1.ClusterRecord
-	(*RegisterBrokerRequest)(nil),     // 5: millstream.controller.v1.RegisterBrokerRequest
-	(*RegisterBrokerResponse)(nil),    // 6: millstream.controller.v1.RegisterBrokerResponse
-	(*HeartbeatRequest)(nil),          // 7: millstream.controller.v1.HeartbeatRequest
-	(*HeartbeatResponse)(nil),         // 8: millstream.controller.v1.HeartbeatResponse
-	(*WatchMetadataRequest)(nil),      // 9: millstream.controller.v1.WatchMetadataRequest
-	(*WatchMetadataResponse)(nil),     // 10: millstream.controller.v1.WatchMetadataResponse
-	(*MetadataChange)(nil),            // 11: millstream.controller.v1.MetadataChange
-	(*CreateTopicRequest)(nil),        // 12: millstream.controller.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),       // 13: millstream.controller.v1.CreateTopicResponse
-	(*UpdateTopicConfigRequest)(nil),  // 14: millstream.controller.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil), // 15: millstream.controller.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),        // 16: millstream.controller.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),       // 17: millstream.controller.v1.DeleteTopicResponse
-	nil,                               // 18: millstream.controller.v1.TopicRecord.ConfigEntry
-	nil,                               // 19: millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	nil,                               // 20: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	(InSyncOutcome)(0),                // 0: millstream.controller.v1.InSyncOutcome
+	(Ineligibility)(0),                // 1: millstream.controller.v1.Ineligibility
+	(*BrokerRecord)(nil),              // 2: millstream.controller.v1.BrokerRecord
+	(*TopicRecord)(nil),               // 3: millstream.controller.v1.TopicRecord
+	(*PartitionRecord)(nil),           // 4: millstream.controller.v1.PartitionRecord
+	(*DeletionRecord)(nil),            // 5: millstream.controller.v1.DeletionRecord
+	(*ClusterRecord)(nil),             // 6: millstream.controller.v1.ClusterRecord
+	(*RegisterBrokerRequest)(nil),     // 7: millstream.controller.v1.RegisterBrokerRequest
+	(*RegisterBrokerResponse)(nil),    // 8: millstream.controller.v1.RegisterBrokerResponse
+	(*HeartbeatRequest)(nil),          // 9: millstream.controller.v1.HeartbeatRequest
+	(*RecoveredLog)(nil),              // 10: millstream.controller.v1.RecoveredLog
+	(*UnreachableBroker)(nil),         // 11: millstream.controller.v1.UnreachableBroker
+	(*HeartbeatResponse)(nil),         // 12: millstream.controller.v1.HeartbeatResponse
+	(*WantedLog)(nil),                 // 13: millstream.controller.v1.WantedLog
+	(*AlterPartitionRequest)(nil),     // 14: millstream.controller.v1.AlterPartitionRequest
+	(*InSyncProposal)(nil),            // 15: millstream.controller.v1.InSyncProposal
+	(*InSyncReplica)(nil),             // 16: millstream.controller.v1.InSyncReplica
+	(*AlterPartitionResponse)(nil),    // 17: millstream.controller.v1.AlterPartitionResponse
+	(*InSyncResult)(nil),              // 18: millstream.controller.v1.InSyncResult
+	(*WatchMetadataRequest)(nil),      // 19: millstream.controller.v1.WatchMetadataRequest
+	(*WatchMetadataResponse)(nil),     // 20: millstream.controller.v1.WatchMetadataResponse
+	(*MetadataChange)(nil),            // 21: millstream.controller.v1.MetadataChange
+	(*CreateTopicRequest)(nil),        // 22: millstream.controller.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),       // 23: millstream.controller.v1.CreateTopicResponse
+	(*UpdateTopicConfigRequest)(nil),  // 24: millstream.controller.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil), // 25: millstream.controller.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),        // 26: millstream.controller.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),       // 27: millstream.controller.v1.DeleteTopicResponse
+	nil,                               // 28: millstream.controller.v1.TopicRecord.ConfigEntry
+	nil,                               // 29: millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	nil,                               // 30: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 }
 var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
-	18, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
-	4,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	11, // 2: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
-	4,  // 3: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	0,  // 4: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
-	1,  // 5: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
-	2,  // 6: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
-	3,  // 7: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
-	19, // 8: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	1,  // 9: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	20, // 10: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
-	1,  // 11: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	5,  // 12: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
-	7,  // 13: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
-	9,  // 14: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
-	12, // 15: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
-	14, // 16: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
-	16, // 17: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
-	6,  // 18: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
-	8,  // 19: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
-	10, // 20: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
-	13, // 21: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
-	15, // 22: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
-	17, // 23: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
-	18, // [18:24] is the sub-list for method output_type
-	12, // [12:18] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	28, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
+	6,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	10, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
+	11, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
+	13, // 4: millstream.controller.v1.HeartbeatResponse.wanted_logs:type_name -> millstream.controller.v1.WantedLog
+	15, // 5: millstream.controller.v1.AlterPartitionRequest.proposals:type_name -> millstream.controller.v1.InSyncProposal
+	16, // 6: millstream.controller.v1.InSyncProposal.in_sync_replicas:type_name -> millstream.controller.v1.InSyncReplica
+	18, // 7: millstream.controller.v1.AlterPartitionResponse.results:type_name -> millstream.controller.v1.InSyncResult
+	0,  // 8: millstream.controller.v1.InSyncResult.outcome:type_name -> millstream.controller.v1.InSyncOutcome
+	4,  // 9: millstream.controller.v1.InSyncResult.record:type_name -> millstream.controller.v1.PartitionRecord
+	1,  // 10: millstream.controller.v1.InSyncResult.ineligibility:type_name -> millstream.controller.v1.Ineligibility
+	21, // 11: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
+	6,  // 12: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	2,  // 13: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
+	3,  // 14: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
+	4,  // 15: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
+	5,  // 16: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
+	29, // 17: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	3,  // 18: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	30, // 19: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	3,  // 20: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	7,  // 21: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
+	9,  // 22: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
+	14, // 23: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
+	19, // 24: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
+	22, // 25: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
+	24, // 26: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
+	26, // 27: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
+	8,  // 28: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
+	12, // 29: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
+	17, // 30: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
+	20, // 31: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
+	23, // 32: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
+	25, // 33: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
+	27, // 34: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
+	28, // [28:35] is the sub-list for method output_type
+	21, // [21:28] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_millstream_controller_v1_controller_service_proto_init() }
@@ -1983,7 +2768,7 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 	if File_millstream_controller_v1_controller_service_proto != nil {
 		return
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[11].OneofWrappers = []any{
+	file_millstream_controller_v1_controller_service_proto_msgTypes[19].OneofWrappers = []any{
 		(*MetadataChange_Cluster)(nil),
 		(*MetadataChange_Broker)(nil),
 		(*MetadataChange_RemovedBrokerId)(nil),
@@ -1992,19 +2777,20 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		(*MetadataChange_Deletion)(nil),
 		(*MetadataChange_ForgottenDeletion)(nil),
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[14].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_controller_v1_controller_service_proto_rawDesc), len(file_millstream_controller_v1_controller_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   21,
+			NumEnums:      2,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_millstream_controller_v1_controller_service_proto_goTypes,
 		DependencyIndexes: file_millstream_controller_v1_controller_service_proto_depIdxs,
+		EnumInfos:         file_millstream_controller_v1_controller_service_proto_enumTypes,
 		MessageInfos:      file_millstream_controller_v1_controller_service_proto_msgTypes,
 	}.Build()
 	File_millstream_controller_v1_controller_service_proto = out.File

@@ -24,6 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	ControllerService_RegisterBroker_FullMethodName    = "/millstream.controller.v1.ControllerService/RegisterBroker"
 	ControllerService_Heartbeat_FullMethodName         = "/millstream.controller.v1.ControllerService/Heartbeat"
+	ControllerService_AlterPartition_FullMethodName    = "/millstream.controller.v1.ControllerService/AlterPartition"
 	ControllerService_WatchMetadata_FullMethodName     = "/millstream.controller.v1.ControllerService/WatchMetadata"
 	ControllerService_CreateTopic_FullMethodName       = "/millstream.controller.v1.ControllerService/CreateTopic"
 	ControllerService_UpdateTopicConfig_FullMethodName = "/millstream.controller.v1.ControllerService/UpdateTopicConfig"
@@ -44,6 +45,11 @@ type ControllerServiceClient interface {
 	RegisterBroker(ctx context.Context, in *RegisterBrokerRequest, opts ...grpc.CallOption) (*RegisterBrokerResponse, error)
 	// Heartbeat says that a broker is alive and what it wants.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
+	// AlterPartition changes which replicas of partitions are in sync, as their
+	// leader proposes. Each proposal is compared with the partition's epochs and
+	// has a result of its own; one that was carried out already is refused as
+	// stale, and the record in its result says so.
+	AlterPartition(ctx context.Context, in *AlterPartitionRequest, opts ...grpc.CallOption) (*AlterPartitionResponse, error)
 	// WatchMetadata streams the metadata: a snapshot at one revision in pieces
 	// below 4 MiB, then deltas in order of revision, and at least each second a
 	// frame that confirms the revision. A watcher that names a revision which
@@ -79,6 +85,16 @@ func (c *controllerServiceClient) Heartbeat(ctx context.Context, in *HeartbeatRe
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HeartbeatResponse)
 	err := c.cc.Invoke(ctx, ControllerService_Heartbeat_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) AlterPartition(ctx context.Context, in *AlterPartitionRequest, opts ...grpc.CallOption) (*AlterPartitionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AlterPartitionResponse)
+	err := c.cc.Invoke(ctx, ControllerService_AlterPartition_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +164,11 @@ type ControllerServiceServer interface {
 	RegisterBroker(context.Context, *RegisterBrokerRequest) (*RegisterBrokerResponse, error)
 	// Heartbeat says that a broker is alive and what it wants.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
+	// AlterPartition changes which replicas of partitions are in sync, as their
+	// leader proposes. Each proposal is compared with the partition's epochs and
+	// has a result of its own; one that was carried out already is refused as
+	// stale, and the record in its result says so.
+	AlterPartition(context.Context, *AlterPartitionRequest) (*AlterPartitionResponse, error)
 	// WatchMetadata streams the metadata: a snapshot at one revision in pieces
 	// below 4 MiB, then deltas in order of revision, and at least each second a
 	// frame that confirms the revision. A watcher that names a revision which
@@ -174,6 +195,9 @@ func (UnimplementedControllerServiceServer) RegisterBroker(context.Context, *Reg
 }
 func (UnimplementedControllerServiceServer) Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Heartbeat not implemented")
+}
+func (UnimplementedControllerServiceServer) AlterPartition(context.Context, *AlterPartitionRequest) (*AlterPartitionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AlterPartition not implemented")
 }
 func (UnimplementedControllerServiceServer) WatchMetadata(*WatchMetadataRequest, grpc.ServerStreamingServer[WatchMetadataResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchMetadata not implemented")
@@ -240,6 +264,24 @@ func _ControllerService_Heartbeat_Handler(srv interface{}, ctx context.Context, 
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControllerServiceServer).Heartbeat(ctx, req.(*HeartbeatRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_AlterPartition_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AlterPartitionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).AlterPartition(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_AlterPartition_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).AlterPartition(ctx, req.(*AlterPartitionRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -323,6 +365,10 @@ var ControllerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Heartbeat",
 			Handler:    _ControllerService_Heartbeat_Handler,
+		},
+		{
+			MethodName: "AlterPartition",
+			Handler:    _ControllerService_AlterPartition_Handler,
 		},
 		{
 			MethodName: "CreateTopic",
