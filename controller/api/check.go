@@ -14,6 +14,8 @@ const (
 	maxTextBytes      = 255
 	maxRequestIDBytes = 64
 	maxFailedDirs     = 64
+	maxRecoveredLogs  = 1_000
+	maxUnreachable    = 64
 	maxProposals      = 1_000
 	maxInSync         = 64
 	maxPartition      = topicconfig.MaxPartitions - 1
@@ -67,6 +69,19 @@ func checkHeartbeat(r *controllerv1.HeartbeatRequest) error {
 		return &FieldError{"revision", "is negative"}
 	case len(r.GetFailedDirectoryIds()) > maxFailedDirs:
 		return &FieldError{"failed_directory_ids", fmt.Sprintf("has more than %d", maxFailedDirs)}
+	case len(r.GetRecoveredLogs()) > maxRecoveredLogs:
+		return &FieldError{"recovered_logs", fmt.Sprintf("has more than %d", maxRecoveredLogs)}
+	case len(r.GetUnreachableBrokers()) > maxUnreachable:
+		return &FieldError{"unreachable_brokers", fmt.Sprintf("has more than %d", maxUnreachable)}
+	}
+	for i, l := range r.GetRecoveredLogs() {
+		field := fmt.Sprintf("recovered_logs[%d]", i)
+		if err := checkLog(field, l.GetTopicId(), l.GetPartition()); err != nil {
+			return err
+		}
+		if l.GetLastLeaderEpoch() < 0 || l.GetEnd() < 0 {
+			return &FieldError{field, "has a negative epoch or end"}
+		}
 	}
 	return nil
 }

@@ -81,6 +81,22 @@ func ofState(err error) *rpc.Fault {
 			Code: codes.NotFound, Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION, Message: e.Error(), Resource: topic(e.Topic),
 		}
 	}
+	if e, ok := errors.AsType[*reconcile.UnknownPartitionError](err); ok {
+		return &rpc.Fault{
+			Code: codes.NotFound, Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION, Message: e.Error(), Resource: topic(e.Topic),
+		}
+	}
+	if e, ok := errors.AsType[*reconcile.NotOfflineError](err); ok {
+		return &rpc.Fault{
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_CONFLICT, Message: e.Error(), Resource: topic(e.Topic),
+			Metadata: map[string]string{"leader": strconv.Itoa(int(e.Leader))},
+		}
+	}
+	if e, ok := errors.AsType[*reconcile.NoReplicaServesError](err); ok {
+		return &rpc.Fault{
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS, Message: e.Error(), Resource: topic(e.Topic),
+		}
+	}
 	if e, ok := errors.AsType[*reconcile.ConflictError](err); ok {
 		return &rpc.Fault{
 			Code: codes.Aborted, Reason: pb.ErrorReason_ERROR_REASON_CONFLICT, Message: e.Error(), Resource: topic(e.Topic),

@@ -21,6 +21,7 @@ import (
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 
 	"github.com/millstream-io/millstream/controller/image"
+	"github.com/millstream-io/millstream/controller/reconcile"
 	"github.com/millstream-io/millstream/controller/store"
 )
 
@@ -37,6 +38,8 @@ type Loop interface {
 	RegisterBroker(context.Context, *controllerv1.RegisterBrokerRequest) (*controllerv1.RegisterBrokerResponse, error)
 	Heartbeat(context.Context, *controllerv1.HeartbeatRequest) (*controllerv1.HeartbeatResponse, error)
 	AlterPartition(context.Context, *controllerv1.AlterPartitionRequest) (*controllerv1.AlterPartitionResponse, error)
+	OfflinePartitions(context.Context) ([]reconcile.Offline, error)
+	RecoverPartition(context.Context, *controllerv1.RecoverPartitionRequest) (*controllerv1.RecoverPartitionResponse, error)
 	CreateTopic(context.Context, *controllerv1.CreateTopicRequest) (*controllerv1.CreateTopicResponse, error)
 	UpdateTopicConfig(context.Context, *controllerv1.UpdateTopicConfigRequest) (*controllerv1.UpdateTopicConfigResponse, error)
 	DeleteTopic(context.Context, *controllerv1.DeleteTopicRequest) (*controllerv1.DeleteTopicResponse, error)

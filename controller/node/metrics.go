@@ -14,7 +14,7 @@ import (
 
 // metrics reads its values from the running controller when it is asked.
 type metrics struct {
-	active, revision, topics, partitions, offline, brokers, fenced, watchers, storeBytes, elections *prometheus.Desc
+	active, revision, topics, partitions, offline, brokers, fenced, watchers, storeBytes, elections, losses *prometheus.Desc
 
 	mu      sync.Mutex // guards what follows, which is nil while nothing runs
 	img     *image.Image
@@ -38,6 +38,7 @@ func newMetrics() *metrics {
 		watchers:   d("watchers", "Watches of the metadata that are open."),
 		storeBytes: d("store_bytes", "Size of the metadata store on disk."),
 		elections:  d("elections_total", "Changes of partition leaders that this controller has made."),
+		losses:     d("lossy_elections_total", "Leaders that this controller has let lead though they may lack acknowledged records."),
 	}
 }
 
@@ -50,7 +51,7 @@ func (m *metrics) watch(img *image.Image, loop *reconcile.Loop, service *api.Ser
 // Describe is part of prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.watchers, m.storeBytes, m.elections,
+		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.watchers, m.storeBytes, m.elections, m.losses,
 	} {
 		to <- d
 	}
@@ -95,4 +96,5 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	gauge(m.watchers, float64(m.service.Watchers()))
 	gauge(m.storeBytes, float64(m.member.StoredBytes()))
 	to <- prometheus.MustNewConstMetric(m.elections, prometheus.CounterValue, float64(m.loop.Elections()))
+	to <- prometheus.MustNewConstMetric(m.losses, prometheus.CounterValue, float64(m.loop.Losses()))
 }

@@ -63,6 +63,16 @@ func (l *Loop) reign(ctx context.Context, changed <-chan struct{}) error {
 	l.reigning.Store(true)
 	defer l.reigning.Store(false)
 	l.readyOnce.Do(func() { close(l.ready) })
+	probing, stop := context.WithCancel(ctx)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		l.probe(probing)
+	}()
+	defer func() {
+		stop() // ends its calls too, which nobody answers any more
+		<-stopped
+	}()
 	return a.serve(ctx, changed)
 }
 
@@ -90,6 +100,7 @@ func (a *active) takeOver(ctx context.Context) error {
 		}
 	})
 	a.sessions.reset(alive)
+	a.recoveries.reset()
 	if cluster == nil {
 		id, err := a.newID()
 		if err != nil {

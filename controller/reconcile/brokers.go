@@ -49,14 +49,19 @@ func (a *active) register(ctx context.Context, r *controllerv1.RegisterBrokerReq
 		return a.registered(cluster, in), nil
 	}
 	eligible := r.GetPreviousBrokerEpoch() >= served
-	if err := a.retire(ctx, old, r.GetDirectoryId(), eligible); err != nil {
+	if err := a.retire(ctx, old, r, eligible); err != nil {
 		return nil, err
 	}
-	a.o.Image.Read(func(v *image.View) { old = v.Brokers[id] })
+	stale := !eligible
+	a.o.Image.Read(func(v *image.View) {
+		old = v.Brokers[id]
+		// Restarting makes an old directory no younger.
+		stale = stale || old.Record.GetOldDirectory() && bytes.Equal(old.Record.GetDirectoryId(), r.GetDirectoryId()) && awaitedFrom(v, old.Record)
+	})
 	rec := &controllerv1.BrokerRecord{
 		BrokerId: id, Address: r.GetAddress(), InternalAddress: r.GetInternalAddress(), Rack: r.GetRack(), Fenced: true,
 		DirectoryId: r.GetDirectoryId(), Version: r.GetVersion(), RegisterTimeMs: a.o.Now().UnixMilli(),
-		FeatureLevelMin: r.GetFeatureLevelMin(), FeatureLevelMax: r.GetFeatureLevelMax(),
+		FeatureLevelMin: r.GetFeatureLevelMin(), FeatureLevelMax: r.GetFeatureLevelMax(), OldDirectory: stale,
 	}
 	epoch, err := a.commit(ctx, new(store.Edit).Expect(store.BrokerKey(id), old.Revision).Put(store.BrokerKey(id), rec))
 	if err != nil {
@@ -103,10 +108,15 @@ func mayRegister(v *image.View, r *controllerv1.RegisterBrokerRequest) error {
 }
 
 // retire fences the incarnation of a broker that was, takes its leaderships
-// and, if what is on its directory now is not what it acknowledged, the trust
-// in its replicas. Since all of that comes before the new incarnation is
-// known, a failure half-way leaves the broker fenced, and it registers again.
-func (a *active) retire(ctx context.Context, old image.Broker, directory []byte, eligible bool) error {
+// and the trust in those of its replicas that may lack what they acknowledged.
+// Since all of that comes before the new incarnation is known, a failure
+// half-way leaves the broker fenced, and it registers again.
+//
+// A directory that is not what it was is not trusted at all. After a stop that
+// was not orderly, what was only in memory is gone if the machine was restarted
+// (rule H4); what was on disk the broker itself has looked through, and reports
+// if it is doubtful.
+func (a *active) retire(ctx context.Context, old image.Broker, r *controllerv1.RegisterBrokerRequest, eligible bool) error {
 	if old.Record == nil {
 		return nil
 	}
@@ -121,28 +131,15 @@ func (a *active) retire(ctx context.Context, old image.Broker, directory []byte,
 	if err := a.settle(ctx); err != nil {
 		return err
 	}
-	if eligible {
-		return nil
+	switch {
+	case !eligible:
+		a.o.Logger.ErrorContext(ctx, "a broker's directory is older than what it acknowledged; its replicas are not trusted",
+			slog.Int("broker_id", int(id)), slog.String("directory_id", hex.EncodeToString(r.GetDirectoryId())))
+		return a.distrust(ctx, id, r.GetDirectoryId(), func(electable) bool { return true })
+	case !r.GetClean() && !r.GetSameBoot():
+		return a.distrust(ctx, id, r.GetDirectoryId(), func(e electable) bool { return !e.disk })
 	}
-	a.o.Logger.ErrorContext(ctx, "a broker's directory is older than what it acknowledged; its replicas are not trusted",
-		slog.Int("broker_id", int(id)), slog.String("directory_id", hex.EncodeToString(directory)))
-	var edits []*store.Edit
-	a.o.Image.Read(func(v *image.View) {
-		edits = a.eachPartition(v, func(p electable) (electable, bool) {
-			i := p.replica(id)
-			if i < 0 || !bytes.Equal(p.directory(i), directory) {
-				return p, false
-			}
-			var changed bool
-			p.Partition, changed = election.Distrust(p.Partition, id)
-			return p, changed
-		})
-	})
-	if len(edits) == 0 {
-		return nil
-	}
-	_, err := a.commit(ctx, edits...)
-	return err
+	return nil
 }
 
 // Heartbeat notes that a broker is alive and does what it wants.
@@ -161,6 +158,13 @@ func (l *Loop) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatRequest) 
 	if err != nil {
 		return nil, err
 	}
+	if len(r.GetRecoveredLogs()) > 0 {
+		// Before the broker is taken to be ready: it may be less than it seems.
+		if err := l.do(ctx, func(ctx context.Context, a *active) error { return a.report(ctx, r.GetBrokerId(), r) }); err != nil {
+			return nil, err
+		}
+	}
+	l.suspect(r.GetUnreachableBrokers())
 	l.sessions.hear(r.GetBrokerId(), b)
 	if wants(rec, b) {
 		if err := l.do(ctx, func(ctx context.Context, a *active) error { return a.settle(ctx) }); err != nil {
@@ -172,6 +176,7 @@ func (l *Loop) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatRequest) 
 	}
 	return &controllerv1.HeartbeatResponse{
 		Fenced: rec.GetFenced(), MayStop: rec.GetStopping() && !l.needed(rec), Revision: l.o.Image.Revision(),
+		WantedLogs: l.recoveries.wantedOf(r.GetBrokerId()),
 	}, nil
 }
 

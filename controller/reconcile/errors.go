@@ -110,3 +110,42 @@ type UnfinishedError struct{ Topic string }
 func (e *UnfinishedError) Error() string {
 	return fmt.Sprintf("topic %q is not finished yet; it will be when its brokers can be counted on", e.Topic)
 }
+
+// UnknownPartitionError says that a topic has no such partition.
+type UnknownPartitionError struct {
+	Topic     string
+	Partition uint32
+	// Count is how many it has.
+	Count int
+}
+
+// Error says it for people.
+func (e *UnknownPartitionError) Error() string {
+	return fmt.Sprintf("topic %q has partitions 0 to %d, not %d", e.Topic, e.Count-1, e.Partition)
+}
+
+// NotOfflineError says that a partition needs no recovery.
+type NotOfflineError struct {
+	Topic     string
+	Partition uint32
+	// Leader is who leads it.
+	Leader int32
+}
+
+// Error says it for people.
+func (e *NotOfflineError) Error() string {
+	return fmt.Sprintf("partition %d of topic %q is led by broker %d: there is nothing to recover", e.Partition, e.Topic, e.Leader)
+}
+
+// NoReplicaServesError says that no broker is there that could lead.
+type NoReplicaServesError struct {
+	Topic     string
+	Partition uint32
+	// Replicas are the brokers that hold it.
+	Replicas []int32
+}
+
+// Error says it for people.
+func (e *NoReplicaServesError) Error() string {
+	return fmt.Sprintf("none of the brokers %v that hold partition %d of topic %q serves", e.Replicas, e.Partition, e.Topic)
+}

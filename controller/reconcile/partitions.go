@@ -68,11 +68,8 @@ func (e *electable) setDirectory(i int, id []byte) {
 func (e electable) standing(v *image.View) func(id int32) election.Standing {
 	return func(id int32) election.Standing {
 		b := v.Brokers[id].Record
-		i := e.replica(id)
 		switch {
-		case b == nil || b.GetFenced() || i < 0:
-			return election.Gone
-		case len(e.directory(i)) > 0 && !bytes.Equal(e.directory(i), b.GetDirectoryId()):
+		case b == nil || b.GetFenced() || !e.holds(b):
 			return election.Gone
 		case b.GetStopping():
 			return election.Leaving
@@ -80,6 +77,27 @@ func (e electable) standing(v *image.View) func(id int32) election.Standing {
 			return election.Serving
 		}
 	}
+}
+
+// anywhere is standing without regard to directories: a broker whose directory
+// is lost can lead on another, with nothing.
+func (e electable) anywhere(v *image.View) func(id int32) election.Standing {
+	return func(id int32) election.Standing {
+		switch b := v.Brokers[id].Record; {
+		case b == nil || b.GetFenced() || e.replica(id) < 0:
+			return election.Gone
+		case b.GetStopping():
+			return election.Leaving
+		default:
+			return election.Serving
+		}
+	}
+}
+
+// holds reports whether a broker has a replica on the directory that it has.
+func (e electable) holds(b *controllerv1.BrokerRecord) bool {
+	i := e.replica(b.GetBrokerId())
+	return b != nil && i >= 0 && (len(e.directory(i)) == 0 || bytes.Equal(e.directory(i), b.GetDirectoryId()))
 }
 
 // edited returns the record that the partition should have.
@@ -95,7 +113,8 @@ func (e electable) edited() *controllerv1.PartitionRecord {
 // replicas in sync, or the settings that their topic has by now.
 func (a *active) planPartitions(v *image.View) []*store.Edit {
 	settings := map[store.TopicID]topicconfig.Config{}
-	return a.eachPartition(v, func(e electable) (electable, bool) {
+	var off offlines
+	edits := a.eachPartition(v, func(e electable) (electable, bool) {
 		id := store.TopicID(e.record.GetTopicId())
 		c, ok := settings[id]
 		if !ok {
@@ -109,11 +128,19 @@ func (a *active) planPartitions(v *image.View) []*store.Edit {
 		// not be under the new one.
 		e.MinISR = effectiveMin(e.min, e.Replicas)
 		e.Partition, elected = election.Next(e.Partition, e.standing(v))
+		e, recovered := a.recover(v, e)
+		if e.Leader == election.NoLeader {
+			off.add(a, v, e)
+		}
 		if e.LeaderEpoch != before.LeaderEpoch {
 			a.elections.Add(1)
 		}
-		return e, elected || e.min != before.min || e.disk != before.disk
+		return e, elected || recovered || e.min != before.min || e.disk != before.disk
 	})
+	if len(edits) == 0 { // else it is looked at again
+		a.recoveries.publish(off.list, off.wanted)
+	}
+	return edits
 }
 
 // topicOf returns a topic or an intent.

@@ -12,7 +12,8 @@
 // leaves unfinished, the next finishes.
 //
 // Goroutines: Run is one and the only writer; the methods for calls hand
-// their work to it and wait. Nothing must be closed.
+// their work to it and wait. While it is active, another tries to reach
+// brokers that others cannot. Nothing must be closed.
 package reconcile
 
 import (
@@ -78,6 +79,11 @@ type Options struct {
 	ReplicationFactor int
 	// MaxPartitions is the most of a cluster.
 	MaxPartitions int
+	// Recovery is of partitions whose records are in memory alone.
+	Recovery Recovery
+	// Probe tries to reach an address, and fails with an error that is
+	// syscall.ECONNREFUSED if nobody listens there; nil: over TCP.
+	Probe func(ctx context.Context, address string) error
 	// Room fails when the store should take nothing new; nil: never.
 	Room func() error
 	// Now is the time of day, for records; nil: time.Now.
@@ -101,6 +107,9 @@ func (o Options) withDefaults() Options {
 	if o.Room == nil {
 		o.Room = func() error { return nil }
 	}
+	if o.Probe == nil {
+		o.Probe = dial
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -114,14 +123,17 @@ func (o Options) withDefaults() Options {
 // called from any goroutine; all but Run and Ready fail with *NotActiveError
 // where another controller is active.
 type Loop struct {
-	o        Options
-	sessions *sessions
+	o          Options
+	sessions   *sessions
+	recoveries *recoveries
+	suspects   chan suspect // buffered; anybody sends, the prober receives
 
 	calls     chan call     // unbuffered; do sends, Run receives
 	ready     chan struct{} // closed by Run when it is known who is active
 	readyOnce sync.Once
 	reigning  atomic.Bool // whether this controller is active
 	elections atomic.Uint64
+	losses    atomic.Uint64
 }
 
 // call is a step that somebody waits for.
@@ -133,7 +145,10 @@ type call struct {
 // New returns a loop. It starts nothing.
 func New(o Options) *Loop {
 	o = o.withDefaults()
-	return &Loop{o: o, sessions: newSessions(o.SessionTimeout), calls: make(chan call), ready: make(chan struct{})}
+	return &Loop{
+		o: o, sessions: newSessions(o.SessionTimeout), recoveries: newRecoveries(), suspects: make(chan suspect, suspectsKept),
+		calls: make(chan call), ready: make(chan struct{}),
+	}
 }
 
 // Ready returns a channel that is closed once a controller is active, this one
@@ -145,6 +160,10 @@ func (l *Loop) Active() bool { return l.reigning.Load() }
 
 // Elections returns how many changes of leaders this controller has made.
 func (l *Loop) Elections() uint64 { return l.elections.Load() }
+
+// Losses returns how often this controller has let a replica lead that may
+// lack something that was acknowledged.
+func (l *Loop) Losses() uint64 { return l.losses.Load() }
 
 // Run waits to be active and is, again and again, until ctx ends; it returns
 // its cause.

@@ -80,6 +80,16 @@ func (s *sessions) hear(id int32, b beat) {
 	}
 }
 
+// lose counts a broker of that epoch as silent until it is heard again.
+func (s *sessions) lose(id int32, epoch int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if got := s.byBroker[id]; got.epoch == epoch {
+		got.heard = s.clock - s.timeout
+		s.byBroker[id] = got
+	}
+}
+
 // last returns what a broker of that epoch said last, and whether it has been
 // heard within the timeout.
 func (s *sessions) last(id int32, epoch int64) (beat, bool) {

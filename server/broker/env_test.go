@@ -48,6 +48,8 @@ type cluster struct {
 	directory  []byte
 	pinned     []byte // where the metadata has the replicas, if not in directory
 	topics     map[byte]*controllerv1.TopicRecord
+	leaderless bool // nobody leads any partition
+	wanted     []*controllerv1.WantedLog
 }
 
 func newCluster() *cluster {
@@ -90,7 +92,7 @@ func (c *cluster) Heartbeat(_ context.Context, r *controllerv1.HeartbeatRequest,
 		return nil, st.Err()
 	}
 	c.beats = append(c.beats, r)
-	return &controllerv1.HeartbeatResponse{Fenced: !r.GetReady() || r.GetRevision() < c.revision}, nil
+	return &controllerv1.HeartbeatResponse{Fenced: !r.GetReady() || r.GetRevision() < c.revision, WantedLogs: c.wanted}, nil
 }
 
 // publish makes a new revision with changes.
@@ -137,11 +139,15 @@ func (c *cluster) partitions(n byte, t *controllerv1.TopicRecord) []*controllerv
 	if c.pinned != nil {
 		dir = c.pinned
 	}
+	leader := int32(1)
+	if c.leaderless {
+		leader = -1
+	}
 	var changes []*controllerv1.MetadataChange
 	for i := range t.GetPartitionCount() {
 		changes = append(changes, &controllerv1.MetadataChange{Change: &controllerv1.MetadataChange_Partition{
 			Partition: &controllerv1.PartitionRecord{
-				TopicId: topicID(n), Partition: i, Leader: 1, LeaderEpoch: int32(c.epoch / 100), Replicas: []int32{1},
+				TopicId: topicID(n), Partition: i, Leader: leader, LeaderEpoch: int32(c.epoch / 100), Replicas: []int32{1},
 				DirectoryIds: [][]byte{dir}, InSyncReplicas: []int32{1}, MinInsyncReplicas: 2,
 				Disk: t.GetConfig()["durability"] != "memory",
 			},

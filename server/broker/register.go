@@ -106,11 +106,17 @@ func (b *Broker) adopt(inc Incarnation, resp *controllerv1.RegisterBrokerRespons
 // Silence of the controller changes nothing here: what is led stays led until
 // the metadata says otherwise (rule H5).
 func (b *Broker) heartbeats(ctx context.Context, reg registration) error {
+	var wanted []*controllerv1.WantedLog // by the last answer
 	for {
 		call, cancel := context.WithTimeout(ctx, reg.session/2)
-		resp, err := b.opts.Controller.Heartbeat(call, b.heartbeat(reg))
+		resp, err := b.opts.Controller.Heartbeat(call, b.heartbeat(reg, wanted))
 		cancel()
 		pause := reg.interval
+		first := len(wanted) == 0
+		wanted = resp.GetWantedLogs()
+		if first && len(wanted) > 0 {
+			pause = leastPause
+		}
 		switch {
 		case err == nil:
 			if !resp.GetFenced() && !b.unfenced.Load() {
@@ -155,9 +161,11 @@ func (b *Broker) awaitRevision(ctx context.Context, reg registration, revision i
 	}
 }
 
-func (b *Broker) heartbeat(reg registration) *controllerv1.HeartbeatRequest {
+func (b *Broker) heartbeat(reg registration, wanted []*controllerv1.WantedLog) *controllerv1.HeartbeatRequest {
+	seen := b.mirror.Current()
 	req := &controllerv1.HeartbeatRequest{
-		BrokerId: b.opts.ID, BrokerEpoch: reg.epoch, Revision: b.mirror.Current().Revision, Ready: b.serving.Load(),
+		BrokerId: b.opts.ID, BrokerEpoch: reg.epoch, Revision: seen.Revision, Ready: b.serving.Load(),
+		RecoveredLogs: b.recovered(seen, wanted),
 	}
 	if b.failure.Load() != nil {
 		inc := b.identity.Load()

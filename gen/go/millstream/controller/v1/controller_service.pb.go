@@ -1705,6 +1705,391 @@ func (x *InSyncResult) GetIneligibility() Ineligibility {
 	return Ineligibility_INELIGIBILITY_UNSPECIFIED
 }
 
+// ListOfflinePartitionsRequest asks for all, in the order of their names.
+type ListOfflinePartitionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most so many; 0: 1,000, which is also the most.
+	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the answer before; empty: the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOfflinePartitionsRequest) Reset() {
+	*x = ListOfflinePartitionsRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOfflinePartitionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOfflinePartitionsRequest) ProtoMessage() {}
+
+func (x *ListOfflinePartitionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOfflinePartitionsRequest.ProtoReflect.Descriptor instead.
+func (*ListOfflinePartitionsRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ListOfflinePartitionsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListOfflinePartitionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListOfflinePartitionsResponse is a page of them.
+type ListOfflinePartitionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partitions.
+	Partitions []*OfflinePartition `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// For the next page; empty: there is none.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOfflinePartitionsResponse) Reset() {
+	*x = ListOfflinePartitionsResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOfflinePartitionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOfflinePartitionsResponse) ProtoMessage() {}
+
+func (x *ListOfflinePartitionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOfflinePartitionsResponse.ProtoReflect.Descriptor instead.
+func (*ListOfflinePartitionsResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListOfflinePartitionsResponse) GetPartitions() []*OfflinePartition {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *ListOfflinePartitionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// OfflinePartition is a partition that nobody leads.
+type OfflinePartition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Topic, 16 bytes.
+	TopicId []byte `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// Its name.
+	Topic string `protobuf:"bytes,2,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Number.
+	Partition uint32 `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The brokers without which nobody may lead it; empty: the loss of records
+	// has to be accepted.
+	AwaitedBrokerIds []int32 `protobuf:"varint,4,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *OfflinePartition) Reset() {
+	*x = OfflinePartition{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfflinePartition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfflinePartition) ProtoMessage() {}
+
+func (x *OfflinePartition) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfflinePartition.ProtoReflect.Descriptor instead.
+func (*OfflinePartition) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *OfflinePartition) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *OfflinePartition) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *OfflinePartition) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *OfflinePartition) GetAwaitedBrokerIds() []int32 {
+	if x != nil {
+		return x.AwaitedBrokerIds
+	}
+	return nil
+}
+
+// RecoverPartitionRequest names a partition.
+type RecoverPartitionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Number.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Do it, though records may be lost; else only say what would be done.
+	AcceptLoss    bool `protobuf:"varint,3,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverPartitionRequest) Reset() {
+	*x = RecoverPartitionRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverPartitionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverPartitionRequest) ProtoMessage() {}
+
+func (x *RecoverPartitionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverPartitionRequest.ProtoReflect.Descriptor instead.
+func (*RecoverPartitionRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RecoverPartitionRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *RecoverPartitionRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *RecoverPartitionRequest) GetAcceptLoss() bool {
+	if x != nil {
+		return x.AcceptLoss
+	}
+	return false
+}
+
+// RecoverPartitionResponse says who leads, or would.
+type RecoverPartitionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partition after it.
+	Record *PartitionRecord `protobuf:"bytes,1,opt,name=record,proto3" json:"record,omitempty"`
+	// Revision of the change.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The brokers that may have more, and without which nobody could lead.
+	AwaitedBrokerIds []int32 `protobuf:"varint,3,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
+	// Where the replicas end that have said so.
+	Ends          []*ReplicaEnd `protobuf:"bytes,4,rep,name=ends,proto3" json:"ends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverPartitionResponse) Reset() {
+	*x = RecoverPartitionResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverPartitionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverPartitionResponse) ProtoMessage() {}
+
+func (x *RecoverPartitionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverPartitionResponse.ProtoReflect.Descriptor instead.
+func (*RecoverPartitionResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RecoverPartitionResponse) GetRecord() *PartitionRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *RecoverPartitionResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *RecoverPartitionResponse) GetAwaitedBrokerIds() []int32 {
+	if x != nil {
+		return x.AwaitedBrokerIds
+	}
+	return nil
+}
+
+func (x *RecoverPartitionResponse) GetEnds() []*ReplicaEnd {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+// ReplicaEnd is where a replica ends.
+type ReplicaEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its broker.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Leader epoch of its last batch; 0: it has none.
+	LastLeaderEpoch int32 `protobuf:"varint,2,opt,name=last_leader_epoch,json=lastLeaderEpoch,proto3" json:"last_leader_epoch,omitempty"`
+	// The offset after its last record.
+	End           int64 `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaEnd) Reset() {
+	*x = ReplicaEnd{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaEnd) ProtoMessage() {}
+
+func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
+func (*ReplicaEnd) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ReplicaEnd) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *ReplicaEnd) GetLastLeaderEpoch() int32 {
+	if x != nil {
+		return x.LastLeaderEpoch
+	}
+	return 0
+}
+
+func (x *ReplicaEnd) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
 // WatchMetadataRequest begins a watch.
 type WatchMetadataRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1720,7 +2105,7 @@ type WatchMetadataRequest struct {
 
 func (x *WatchMetadataRequest) Reset() {
 	*x = WatchMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +2117,7 @@ func (x *WatchMetadataRequest) String() string {
 func (*WatchMetadataRequest) ProtoMessage() {}
 
 func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +2130,7 @@ func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataRequest.ProtoReflect.Descriptor instead.
 func (*WatchMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{17}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WatchMetadataRequest) GetClusterGeneration() uint32 {
@@ -1792,7 +2177,7 @@ type WatchMetadataResponse struct {
 
 func (x *WatchMetadataResponse) Reset() {
 	*x = WatchMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +2189,7 @@ func (x *WatchMetadataResponse) String() string {
 func (*WatchMetadataResponse) ProtoMessage() {}
 
 func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +2202,7 @@ func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataResponse.ProtoReflect.Descriptor instead.
 func (*WatchMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{18}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchMetadataResponse) GetSnapshotBegin() bool {
@@ -1885,7 +2270,7 @@ type MetadataChange struct {
 
 func (x *MetadataChange) Reset() {
 	*x = MetadataChange{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +2282,7 @@ func (x *MetadataChange) String() string {
 func (*MetadataChange) ProtoMessage() {}
 
 func (x *MetadataChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +2295,7 @@ func (x *MetadataChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataChange.ProtoReflect.Descriptor instead.
 func (*MetadataChange) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{19}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *MetadataChange) GetChange() isMetadataChange_Change {
@@ -2065,7 +2450,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2077,7 +2462,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2090,7 +2475,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{20}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreateTopicRequest) GetTopic() string {
@@ -2148,7 +2533,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2545,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2558,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{21}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CreateTopicResponse) GetTopic() *TopicRecord {
@@ -2211,7 +2596,7 @@ type UpdateTopicConfigRequest struct {
 
 func (x *UpdateTopicConfigRequest) Reset() {
 	*x = UpdateTopicConfigRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2223,7 +2608,7 @@ func (x *UpdateTopicConfigRequest) String() string {
 func (*UpdateTopicConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2236,7 +2621,7 @@ func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{22}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *UpdateTopicConfigRequest) GetTopic() string {
@@ -2294,7 +2679,7 @@ type UpdateTopicConfigResponse struct {
 
 func (x *UpdateTopicConfigResponse) Reset() {
 	*x = UpdateTopicConfigResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2306,7 +2691,7 @@ func (x *UpdateTopicConfigResponse) String() string {
 func (*UpdateTopicConfigResponse) ProtoMessage() {}
 
 func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2319,7 +2704,7 @@ func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{23}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *UpdateTopicConfigResponse) GetTopic() *TopicRecord {
@@ -2353,7 +2738,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2750,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2763,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{24}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -2420,7 +2805,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2817,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2830,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{25}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeleteTopicResponse) GetRevision() int64 {
@@ -2591,7 +2976,36 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\aoutcome\x18\x03 \x01(\x0e2'.millstream.controller.v1.InSyncOutcomeR\aoutcome\x12A\n" +
 	"\x06record\x18\x04 \x01(\v2).millstream.controller.v1.PartitionRecordR\x06record\x120\n" +
 	"\x14ineligible_broker_id\x18\x05 \x01(\x05R\x12ineligibleBrokerId\x12M\n" +
-	"\rineligibility\x18\x06 \x01(\x0e2'.millstream.controller.v1.IneligibilityR\rineligibility\"~\n" +
+	"\rineligibility\x18\x06 \x01(\x0e2'.millstream.controller.v1.IneligibilityR\rineligibility\"Z\n" +
+	"\x1cListOfflinePartitionsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x93\x01\n" +
+	"\x1dListOfflinePartitionsResponse\x12J\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\v2*.millstream.controller.v1.OfflinePartitionR\n" +
+	"partitions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8f\x01\n" +
+	"\x10OfflinePartition\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
+	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x03 \x01(\rR\tpartition\x12,\n" +
+	"\x12awaited_broker_ids\x18\x04 \x03(\x05R\x10awaitedBrokerIds\"n\n" +
+	"\x17RecoverPartitionRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1f\n" +
+	"\vaccept_loss\x18\x03 \x01(\bR\n" +
+	"acceptLoss\"\xe1\x01\n" +
+	"\x18RecoverPartitionResponse\x12A\n" +
+	"\x06record\x18\x01 \x01(\v2).millstream.controller.v1.PartitionRecordR\x06record\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12,\n" +
+	"\x12awaited_broker_ids\x18\x03 \x03(\x05R\x10awaitedBrokerIds\x128\n" +
+	"\x04ends\x18\x04 \x03(\v2$.millstream.controller.v1.ReplicaEndR\x04ends\"g\n" +
+	"\n" +
+	"ReplicaEnd\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12*\n" +
+	"\x11last_leader_epoch\x18\x02 \x01(\x05R\x0flastLeaderEpoch\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\x03R\x03end\"~\n" +
 	"\x14WatchMetadataRequest\x12-\n" +
 	"\x12cluster_generation\x18\x01 \x01(\rR\x11clusterGeneration\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1b\n" +
@@ -2663,11 +3077,13 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x1bINELIGIBILITY_NOT_A_REPLICA\x10\x01\x12\x18\n" +
 	"\x14INELIGIBILITY_FENCED\x10\x02\x12\x1a\n" +
 	"\x16INELIGIBILITY_STOPPING\x10\x03\x12$\n" +
-	" INELIGIBILITY_STALE_BROKER_EPOCH\x10\x042\xb2\x06\n" +
+	" INELIGIBILITY_STALE_BROKER_EPOCH\x10\x042\xbd\b\n" +
 	"\x11ControllerService\x12s\n" +
 	"\x0eRegisterBroker\x12/.millstream.controller.v1.RegisterBrokerRequest\x1a0.millstream.controller.v1.RegisterBrokerResponse\x12d\n" +
 	"\tHeartbeat\x12*.millstream.controller.v1.HeartbeatRequest\x1a+.millstream.controller.v1.HeartbeatResponse\x12s\n" +
-	"\x0eAlterPartition\x12/.millstream.controller.v1.AlterPartitionRequest\x1a0.millstream.controller.v1.AlterPartitionResponse\x12w\n" +
+	"\x0eAlterPartition\x12/.millstream.controller.v1.AlterPartitionRequest\x1a0.millstream.controller.v1.AlterPartitionResponse\x12\x8d\x01\n" +
+	"\x15ListOfflinePartitions\x126.millstream.controller.v1.ListOfflinePartitionsRequest\x1a7.millstream.controller.v1.ListOfflinePartitionsResponse\"\x03\x90\x02\x01\x12y\n" +
+	"\x10RecoverPartition\x121.millstream.controller.v1.RecoverPartitionRequest\x1a2.millstream.controller.v1.RecoverPartitionResponse\x12w\n" +
 	"\rWatchMetadata\x12..millstream.controller.v1.WatchMetadataRequest\x1a/.millstream.controller.v1.WatchMetadataResponse\"\x03\x90\x02\x010\x01\x12j\n" +
 	"\vCreateTopic\x12,.millstream.controller.v1.CreateTopicRequest\x1a-.millstream.controller.v1.CreateTopicResponse\x12|\n" +
 	"\x11UpdateTopicConfig\x122.millstream.controller.v1.UpdateTopicConfigRequest\x1a3.millstream.controller.v1.UpdateTopicConfigResponse\x12j\n" +
@@ -2686,42 +3102,48 @@ func file_millstream_controller_v1_controller_service_proto_rawDescGZIP() []byte
 }
 
 var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
-	(InSyncOutcome)(0),                // 0: millstream.controller.v1.InSyncOutcome
-	(Ineligibility)(0),                // 1: millstream.controller.v1.Ineligibility
-	(*BrokerRecord)(nil),              // 2: millstream.controller.v1.BrokerRecord
-	(*TopicRecord)(nil),               // 3: millstream.controller.v1.TopicRecord
-	(*PartitionRecord)(nil),           // 4: millstream.controller.v1.PartitionRecord
-	(*DeletionRecord)(nil),            // 5: millstream.controller.v1.DeletionRecord
-	(*ClusterRecord)(nil),             // 6: millstream.controller.v1.ClusterRecord
-	(*RegisterBrokerRequest)(nil),     // 7: millstream.controller.v1.RegisterBrokerRequest
-	(*RegisterBrokerResponse)(nil),    // 8: millstream.controller.v1.RegisterBrokerResponse
-	(*HeartbeatRequest)(nil),          // 9: millstream.controller.v1.HeartbeatRequest
-	(*RecoveredLog)(nil),              // 10: millstream.controller.v1.RecoveredLog
-	(*UnreachableBroker)(nil),         // 11: millstream.controller.v1.UnreachableBroker
-	(*HeartbeatResponse)(nil),         // 12: millstream.controller.v1.HeartbeatResponse
-	(*WantedLog)(nil),                 // 13: millstream.controller.v1.WantedLog
-	(*AlterPartitionRequest)(nil),     // 14: millstream.controller.v1.AlterPartitionRequest
-	(*InSyncProposal)(nil),            // 15: millstream.controller.v1.InSyncProposal
-	(*InSyncReplica)(nil),             // 16: millstream.controller.v1.InSyncReplica
-	(*AlterPartitionResponse)(nil),    // 17: millstream.controller.v1.AlterPartitionResponse
-	(*InSyncResult)(nil),              // 18: millstream.controller.v1.InSyncResult
-	(*WatchMetadataRequest)(nil),      // 19: millstream.controller.v1.WatchMetadataRequest
-	(*WatchMetadataResponse)(nil),     // 20: millstream.controller.v1.WatchMetadataResponse
-	(*MetadataChange)(nil),            // 21: millstream.controller.v1.MetadataChange
-	(*CreateTopicRequest)(nil),        // 22: millstream.controller.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),       // 23: millstream.controller.v1.CreateTopicResponse
-	(*UpdateTopicConfigRequest)(nil),  // 24: millstream.controller.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil), // 25: millstream.controller.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),        // 26: millstream.controller.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),       // 27: millstream.controller.v1.DeleteTopicResponse
-	nil,                               // 28: millstream.controller.v1.TopicRecord.ConfigEntry
-	nil,                               // 29: millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	nil,                               // 30: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	(InSyncOutcome)(0),                    // 0: millstream.controller.v1.InSyncOutcome
+	(Ineligibility)(0),                    // 1: millstream.controller.v1.Ineligibility
+	(*BrokerRecord)(nil),                  // 2: millstream.controller.v1.BrokerRecord
+	(*TopicRecord)(nil),                   // 3: millstream.controller.v1.TopicRecord
+	(*PartitionRecord)(nil),               // 4: millstream.controller.v1.PartitionRecord
+	(*DeletionRecord)(nil),                // 5: millstream.controller.v1.DeletionRecord
+	(*ClusterRecord)(nil),                 // 6: millstream.controller.v1.ClusterRecord
+	(*RegisterBrokerRequest)(nil),         // 7: millstream.controller.v1.RegisterBrokerRequest
+	(*RegisterBrokerResponse)(nil),        // 8: millstream.controller.v1.RegisterBrokerResponse
+	(*HeartbeatRequest)(nil),              // 9: millstream.controller.v1.HeartbeatRequest
+	(*RecoveredLog)(nil),                  // 10: millstream.controller.v1.RecoveredLog
+	(*UnreachableBroker)(nil),             // 11: millstream.controller.v1.UnreachableBroker
+	(*HeartbeatResponse)(nil),             // 12: millstream.controller.v1.HeartbeatResponse
+	(*WantedLog)(nil),                     // 13: millstream.controller.v1.WantedLog
+	(*AlterPartitionRequest)(nil),         // 14: millstream.controller.v1.AlterPartitionRequest
+	(*InSyncProposal)(nil),                // 15: millstream.controller.v1.InSyncProposal
+	(*InSyncReplica)(nil),                 // 16: millstream.controller.v1.InSyncReplica
+	(*AlterPartitionResponse)(nil),        // 17: millstream.controller.v1.AlterPartitionResponse
+	(*InSyncResult)(nil),                  // 18: millstream.controller.v1.InSyncResult
+	(*ListOfflinePartitionsRequest)(nil),  // 19: millstream.controller.v1.ListOfflinePartitionsRequest
+	(*ListOfflinePartitionsResponse)(nil), // 20: millstream.controller.v1.ListOfflinePartitionsResponse
+	(*OfflinePartition)(nil),              // 21: millstream.controller.v1.OfflinePartition
+	(*RecoverPartitionRequest)(nil),       // 22: millstream.controller.v1.RecoverPartitionRequest
+	(*RecoverPartitionResponse)(nil),      // 23: millstream.controller.v1.RecoverPartitionResponse
+	(*ReplicaEnd)(nil),                    // 24: millstream.controller.v1.ReplicaEnd
+	(*WatchMetadataRequest)(nil),          // 25: millstream.controller.v1.WatchMetadataRequest
+	(*WatchMetadataResponse)(nil),         // 26: millstream.controller.v1.WatchMetadataResponse
+	(*MetadataChange)(nil),                // 27: millstream.controller.v1.MetadataChange
+	(*CreateTopicRequest)(nil),            // 28: millstream.controller.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),           // 29: millstream.controller.v1.CreateTopicResponse
+	(*UpdateTopicConfigRequest)(nil),      // 30: millstream.controller.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil),     // 31: millstream.controller.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),            // 32: millstream.controller.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),           // 33: millstream.controller.v1.DeleteTopicResponse
+	nil,                                   // 34: millstream.controller.v1.TopicRecord.ConfigEntry
+	nil,                                   // 35: millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	nil,                                   // 36: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 }
 var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
-	28, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
+	34, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
 	6,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
 	10, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
 	11, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
@@ -2732,35 +3154,42 @@ var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
 	0,  // 8: millstream.controller.v1.InSyncResult.outcome:type_name -> millstream.controller.v1.InSyncOutcome
 	4,  // 9: millstream.controller.v1.InSyncResult.record:type_name -> millstream.controller.v1.PartitionRecord
 	1,  // 10: millstream.controller.v1.InSyncResult.ineligibility:type_name -> millstream.controller.v1.Ineligibility
-	21, // 11: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
-	6,  // 12: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	2,  // 13: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
-	3,  // 14: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
-	4,  // 15: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
-	5,  // 16: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
-	29, // 17: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	3,  // 18: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	30, // 19: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
-	3,  // 20: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	7,  // 21: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
-	9,  // 22: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
-	14, // 23: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
-	19, // 24: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
-	22, // 25: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
-	24, // 26: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
-	26, // 27: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
-	8,  // 28: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
-	12, // 29: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
-	17, // 30: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
-	20, // 31: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
-	23, // 32: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
-	25, // 33: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
-	27, // 34: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
-	28, // [28:35] is the sub-list for method output_type
-	21, // [21:28] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	21, // 11: millstream.controller.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.controller.v1.OfflinePartition
+	4,  // 12: millstream.controller.v1.RecoverPartitionResponse.record:type_name -> millstream.controller.v1.PartitionRecord
+	24, // 13: millstream.controller.v1.RecoverPartitionResponse.ends:type_name -> millstream.controller.v1.ReplicaEnd
+	27, // 14: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
+	6,  // 15: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	2,  // 16: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
+	3,  // 17: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
+	4,  // 18: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
+	5,  // 19: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
+	35, // 20: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	3,  // 21: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	36, // 22: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	3,  // 23: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	7,  // 24: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
+	9,  // 25: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
+	14, // 26: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
+	19, // 27: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
+	22, // 28: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
+	25, // 29: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
+	28, // 30: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
+	30, // 31: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
+	32, // 32: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
+	8,  // 33: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
+	12, // 34: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
+	17, // 35: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
+	20, // 36: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
+	23, // 37: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
+	26, // 38: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
+	29, // 39: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
+	31, // 40: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
+	33, // 41: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
+	33, // [33:42] is the sub-list for method output_type
+	24, // [24:33] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_millstream_controller_v1_controller_service_proto_init() }
@@ -2768,7 +3197,7 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 	if File_millstream_controller_v1_controller_service_proto != nil {
 		return
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[19].OneofWrappers = []any{
+	file_millstream_controller_v1_controller_service_proto_msgTypes[25].OneofWrappers = []any{
 		(*MetadataChange_Cluster)(nil),
 		(*MetadataChange_Broker)(nil),
 		(*MetadataChange_RemovedBrokerId)(nil),
@@ -2777,14 +3206,14 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		(*MetadataChange_Deletion)(nil),
 		(*MetadataChange_ForgottenDeletion)(nil),
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[22].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_controller_v1_controller_service_proto_rawDesc), len(file_millstream_controller_v1_controller_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   29,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,13 +22,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ControllerService_RegisterBroker_FullMethodName    = "/millstream.controller.v1.ControllerService/RegisterBroker"
-	ControllerService_Heartbeat_FullMethodName         = "/millstream.controller.v1.ControllerService/Heartbeat"
-	ControllerService_AlterPartition_FullMethodName    = "/millstream.controller.v1.ControllerService/AlterPartition"
-	ControllerService_WatchMetadata_FullMethodName     = "/millstream.controller.v1.ControllerService/WatchMetadata"
-	ControllerService_CreateTopic_FullMethodName       = "/millstream.controller.v1.ControllerService/CreateTopic"
-	ControllerService_UpdateTopicConfig_FullMethodName = "/millstream.controller.v1.ControllerService/UpdateTopicConfig"
-	ControllerService_DeleteTopic_FullMethodName       = "/millstream.controller.v1.ControllerService/DeleteTopic"
+	ControllerService_RegisterBroker_FullMethodName        = "/millstream.controller.v1.ControllerService/RegisterBroker"
+	ControllerService_Heartbeat_FullMethodName             = "/millstream.controller.v1.ControllerService/Heartbeat"
+	ControllerService_AlterPartition_FullMethodName        = "/millstream.controller.v1.ControllerService/AlterPartition"
+	ControllerService_ListOfflinePartitions_FullMethodName = "/millstream.controller.v1.ControllerService/ListOfflinePartitions"
+	ControllerService_RecoverPartition_FullMethodName      = "/millstream.controller.v1.ControllerService/RecoverPartition"
+	ControllerService_WatchMetadata_FullMethodName         = "/millstream.controller.v1.ControllerService/WatchMetadata"
+	ControllerService_CreateTopic_FullMethodName           = "/millstream.controller.v1.ControllerService/CreateTopic"
+	ControllerService_UpdateTopicConfig_FullMethodName     = "/millstream.controller.v1.ControllerService/UpdateTopicConfig"
+	ControllerService_DeleteTopic_FullMethodName           = "/millstream.controller.v1.ControllerService/DeleteTopic"
 )
 
 // ControllerServiceClient is the client API for ControllerService service.
@@ -50,6 +52,12 @@ type ControllerServiceClient interface {
 	// has a result of its own; one that was carried out already is refused as
 	// stale, and the record in its result says so.
 	AlterPartition(ctx context.Context, in *AlterPartitionRequest, opts ...grpc.CallOption) (*AlterPartitionResponse, error)
+	// ListOfflinePartitions lists the partitions that nobody leads, and whom they
+	// wait for.
+	ListOfflinePartitions(ctx context.Context, in *ListOfflinePartitionsRequest, opts ...grpc.CallOption) (*ListOfflinePartitionsResponse, error)
+	// RecoverPartition has a partition that nobody leads led by whoever serves
+	// and has the most, though records may be lost.
+	RecoverPartition(ctx context.Context, in *RecoverPartitionRequest, opts ...grpc.CallOption) (*RecoverPartitionResponse, error)
 	// WatchMetadata streams the metadata: a snapshot at one revision in pieces
 	// below 4 MiB, then deltas in order of revision, and at least each second a
 	// frame that confirms the revision. A watcher that names a revision which
@@ -95,6 +103,26 @@ func (c *controllerServiceClient) AlterPartition(ctx context.Context, in *AlterP
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(AlterPartitionResponse)
 	err := c.cc.Invoke(ctx, ControllerService_AlterPartition_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) ListOfflinePartitions(ctx context.Context, in *ListOfflinePartitionsRequest, opts ...grpc.CallOption) (*ListOfflinePartitionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOfflinePartitionsResponse)
+	err := c.cc.Invoke(ctx, ControllerService_ListOfflinePartitions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) RecoverPartition(ctx context.Context, in *RecoverPartitionRequest, opts ...grpc.CallOption) (*RecoverPartitionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecoverPartitionResponse)
+	err := c.cc.Invoke(ctx, ControllerService_RecoverPartition_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -169,6 +197,12 @@ type ControllerServiceServer interface {
 	// has a result of its own; one that was carried out already is refused as
 	// stale, and the record in its result says so.
 	AlterPartition(context.Context, *AlterPartitionRequest) (*AlterPartitionResponse, error)
+	// ListOfflinePartitions lists the partitions that nobody leads, and whom they
+	// wait for.
+	ListOfflinePartitions(context.Context, *ListOfflinePartitionsRequest) (*ListOfflinePartitionsResponse, error)
+	// RecoverPartition has a partition that nobody leads led by whoever serves
+	// and has the most, though records may be lost.
+	RecoverPartition(context.Context, *RecoverPartitionRequest) (*RecoverPartitionResponse, error)
 	// WatchMetadata streams the metadata: a snapshot at one revision in pieces
 	// below 4 MiB, then deltas in order of revision, and at least each second a
 	// frame that confirms the revision. A watcher that names a revision which
@@ -198,6 +232,12 @@ func (UnimplementedControllerServiceServer) Heartbeat(context.Context, *Heartbea
 }
 func (UnimplementedControllerServiceServer) AlterPartition(context.Context, *AlterPartitionRequest) (*AlterPartitionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AlterPartition not implemented")
+}
+func (UnimplementedControllerServiceServer) ListOfflinePartitions(context.Context, *ListOfflinePartitionsRequest) (*ListOfflinePartitionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOfflinePartitions not implemented")
+}
+func (UnimplementedControllerServiceServer) RecoverPartition(context.Context, *RecoverPartitionRequest) (*RecoverPartitionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecoverPartition not implemented")
 }
 func (UnimplementedControllerServiceServer) WatchMetadata(*WatchMetadataRequest, grpc.ServerStreamingServer[WatchMetadataResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchMetadata not implemented")
@@ -286,6 +326,42 @@ func _ControllerService_AlterPartition_Handler(srv interface{}, ctx context.Cont
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControllerService_ListOfflinePartitions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOfflinePartitionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).ListOfflinePartitions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_ListOfflinePartitions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).ListOfflinePartitions(ctx, req.(*ListOfflinePartitionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_RecoverPartition_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecoverPartitionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).RecoverPartition(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_RecoverPartition_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).RecoverPartition(ctx, req.(*RecoverPartitionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControllerService_WatchMetadata_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchMetadataRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -369,6 +445,14 @@ var ControllerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AlterPartition",
 			Handler:    _ControllerService_AlterPartition_Handler,
+		},
+		{
+			MethodName: "ListOfflinePartitions",
+			Handler:    _ControllerService_ListOfflinePartitions_Handler,
+		},
+		{
+			MethodName: "RecoverPartition",
+			Handler:    _ControllerService_RecoverPartition_Handler,
 		},
 		{
 			MethodName: "CreateTopic",

@@ -1,0 +1,354 @@
+package reconcile_test
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+
+	"github.com/millstream-io/millstream/controller/controllertest"
+	"github.com/millstream-io/millstream/controller/image"
+	"github.com/millstream-io/millstream/controller/reconcile"
+)
+
+// rebooted is a registration after a power cut.
+func rebooted(r *controllerv1.RegisterBrokerRequest) { r.Clean, r.SameBoot = false, false }
+
+// ended is a heartbeat that says where the log of a partition ends.
+func (c *controller) ended(p *controllerv1.PartitionRecord, epoch int32, end int64) func(*controllerv1.HeartbeatRequest) {
+	return func(r *controllerv1.HeartbeatRequest) {
+		r.Revision = c.img.Revision()
+		r.RecoveredLogs = []*controllerv1.RecoveredLog{{TopicId: p.GetTopicId(), Partition: p.GetPartition(), LastLeaderEpoch: epoch, End: end}}
+	}
+}
+
+// powerCut restarts brokers whose machine lost what was in memory.
+func powerCut(t *testing.T, bs ...*controllertest.Broker) {
+	t.Helper()
+	for _, b := range bs {
+		if _, err := b.Register(t.Context(), rebooted); err != nil {
+			t.Fatal(err)
+		}
+		beat(t, b)
+	}
+}
+
+// inMemory creates a topic of one partition whose records are in memory.
+func (c *controller) inMemory(name string, replicas uint32) *controllerv1.PartitionRecord {
+	c.t.Helper()
+	r := ask(name, 1, "")
+	r.ReplicationFactor, r.Config = replicas, map[string]string{"durability": "memory", "min.insync.replicas": "2"}
+	c.create(r)
+	return c.partition(name, 0)
+}
+
+// Records in memory survive the death of a process, not that of the machine;
+// those on disk survive both (rule H4).
+func TestWhoIsTrustedAfterAnUncleanStop(t *testing.T) {
+	for name, s := range map[string]struct {
+		change func(*controllerv1.RegisterBrokerRequest)
+		disk   string
+		led    bool
+	}{
+		"killed, in memory":               {func(*controllerv1.RegisterBrokerRequest) {}, "memory", true},
+		"power cut, in memory":            {rebooted, "memory", false},
+		"power cut, on disk":              {rebooted, "disk", true},
+		"stopped in order, then rebooted": {func(r *controllerv1.RegisterBrokerRequest) { r.Clean, r.SameBoot = true, false }, "memory", true},
+		"killed, on disk":                 {func(*controllerv1.RegisterBrokerRequest) {}, "disk", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			story(t, func(t *testing.T, kv *controllertest.MemStore) {
+				c := active(t, kv)
+				b := c.broker(1)
+				r := ask("orders", 1, "")
+				r.Config = map[string]string{"durability": s.disk}
+				c.create(r)
+				if _, err := b.Register(t.Context(), s.change); err != nil {
+					t.Fatal(err)
+				}
+				resp := beat(t, b)
+				p := c.partition("orders", 0)
+				if led := p.GetLeader() == 1; led != s.led {
+					t.Fatalf("the partition is %v", p)
+				}
+				if s.led != (len(resp.GetWantedLogs()) == 0) {
+					t.Errorf("wanted are %v", resp.GetWantedLogs())
+				}
+				if s.led {
+					return
+				}
+				// It is the only one that can have anything.
+				if resp = beat(t, b, c.ended(p, 1, 10)); len(resp.GetWantedLogs()) != 0 {
+					t.Errorf("wanted still are %v", resp.GetWantedLogs())
+				}
+				if now := c.partition("orders", 0); now.GetLeader() != 1 || now.GetLeaderEpoch() <= p.GetLeaderEpoch() || c.Losses() != 1 {
+					t.Errorf("after its report the partition is %v, losses %d", now, c.Losses())
+				}
+			})
+		})
+	}
+}
+
+// A power cut of all machines: nobody leads before everybody has said what is
+// left, then who has the most.
+func TestAfterAPowerCutOfAllTheOneWithTheMostLeads(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		bs := c.brokers(3)
+		p := c.inMemory("orders", 3)
+		pass(2 * session) // none is heard any more
+		powerCut(t, bs...)
+		p = c.partition("orders", 0)
+		if p.GetLeader() != -1 || len(p.GetInSyncReplicas())+len(p.GetEligibleLeaderReplicas()) != 0 || len(p.GetLastKnown()) != 3 {
+			t.Fatalf("the partition is %v", p)
+		}
+		beat(t, bs[0], c.ended(p, 1, 70))
+		beat(t, bs[2], c.ended(p, 1, 90))
+		if got := c.partition("orders", 0); got.GetLeader() != -1 {
+			t.Fatalf("before broker 2 has said what it has, the partition is %v", got)
+		}
+		off, err := c.OfflinePartitions(t.Context())
+		if err != nil || len(off) != 1 || off[0].Name != "orders" || !slices.Equal(off[0].Awaited, []int32{2}) {
+			t.Errorf("offline are %v, %v", off, err)
+		}
+		// Another controller takes over: what was reported to this one is asked
+		// for again.
+		c.leader.Set(1, false)
+		next := start(t, kv, 2, 2)
+		<-next.Ready()
+		for _, b := range bs {
+			*b = *reach(b, next)
+		}
+		if got := beat(t, bs[0]).GetWantedLogs(); len(got) != 1 {
+			t.Errorf("the next controller wants %v", got)
+		}
+		beat(t, bs[0], next.ended(p, 1, 70))
+		beat(t, bs[2], next.ended(p, 1, 90))
+		if got := next.partition("orders", 0); got.GetLeader() != -1 {
+			t.Fatalf("before broker 2 has said what it has, the partition is %v", got)
+		}
+		beat(t, bs[1], next.ended(p, 1, 80))
+		got := next.partition("orders", 0)
+		if got.GetLeader() != 3 || got.GetLeaderEpoch() <= p.GetLeaderEpoch() || !slices.Equal(got.GetInSyncReplicas(), []int32{3}) {
+			t.Errorf("the partition is %v", got)
+		}
+		if off, _ := next.OfflinePartitions(t.Context()); len(off) != 0 {
+			t.Errorf("offline are %v", off)
+		}
+	})
+}
+
+// reach returns a broker in the same incarnation that speaks to a controller.
+func reach(b *controllertest.Broker, c *controller) *controllertest.Broker {
+	n := controllertest.NewBroker(c.client(), b.ID)
+	n.Directory, n.Epoch, n.Registered = b.Directory, b.Epoch, b.Registered
+	return n
+}
+
+func TestAnEndThatMayBeWrittenBeyondDoesNotCount(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		b := c.broker(1)
+		p := c.inMemory("orders", 1)
+		// While it leads, what it says of its end is of no use later.
+		beat(t, b, c.ended(p, 1, 5))
+		powerCut(t, b)
+		if got := c.partition("orders", 0); got.GetLeader() != -1 {
+			t.Fatalf("the partition is %v", got)
+		}
+		// It has not seen yet that nobody leads.
+		beat(t, b, func(r *controllerv1.HeartbeatRequest) {
+			c.ended(p, 1, 5)(r)
+			r.Revision = b.Epoch - 3
+		})
+		if got := c.partition("orders", 0); got.GetLeader() != -1 {
+			t.Fatalf("the partition is %v", got)
+		}
+		beat(t, b, c.ended(p, 1, 5))
+		if got := c.partition("orders", 0); got.GetLeader() != 1 {
+			t.Errorf("the partition is %v", got)
+		}
+	})
+}
+
+func TestADoubtfulReplicaIsNotTrusted(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		bs := c.brokers(3)
+		p := c.replicated("orders", "2")
+		leader, others := leads(p, bs)
+		doubtful := func(r *controllerv1.HeartbeatRequest) {
+			c.ended(p, 1, 5)(r)
+			r.RecoveredLogs[0].Doubtful = true
+		}
+		if _, err := leader.Register(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// In the same heartbeat as it is ready: it is never trusted again.
+		beat(t, leader, doubtful)
+		now := c.partition("orders", 0)
+		if now.GetLeader() != others[0].ID || slices.Contains(now.GetInSyncReplicas(), leader.ID) || slices.Contains(now.GetEligibleLeaderReplicas(), leader.ID) {
+			t.Errorf("the partition is %v", now)
+		}
+		// Followed by its last holders it goes the way of the last known.
+		for _, b := range others {
+			beat(t, b, doubtful)
+		}
+		if now = c.partition("orders", 0); now.GetLeader() != -1 || len(now.GetInSyncReplicas()) != 0 {
+			t.Errorf("with all of them doubtful the partition is %v", now)
+		}
+	})
+}
+
+func TestAnOldDirectoryLeadsOnlyIfTheLossIsAccepted(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		b := c.broker(1)
+		c.create(ask("orders", 1, ""))
+		epochs := []int64{b.Epoch}
+		recover := func(accept bool) (*controllerv1.RecoverPartitionResponse, error) {
+			return within(c.RecoverPartition, &controllerv1.RecoverPartitionRequest{Topic: "orders", AcceptLoss: accept})
+		}
+		if _, err := recover(true); !is[*reconcile.NotOfflineError](err) {
+			t.Errorf("of a partition that is led: %v", err)
+		}
+		// A copy of the directory from before; then the same, restarted.
+		for range 2 {
+			if _, err := b.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) {
+				if len(epochs) == 1 {
+					r.PreviousBrokerEpoch--
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			epochs = append(epochs, b.Epoch)
+			beat(t, b)
+			p := c.partition("orders", 0)
+			beat(t, b, c.ended(p, 1, 3))
+			if p = c.partition("orders", 0); p.GetLeader() != -1 {
+				t.Fatalf("the partition is %v", p)
+			}
+		}
+		if off, _ := c.OfflinePartitions(t.Context()); len(off) != 1 || !slices.Equal(off[0].Awaited, []int32{1}) {
+			t.Errorf("offline are %v", off)
+		}
+		before := c.partition("orders", 0)
+		dry, err := recover(false)
+		if err != nil || dry.GetRecord().GetLeader() != 1 || len(dry.GetEnds()) != 1 || dry.GetEnds()[0].GetEnd() != 3 || c.partition("orders", 0).GetPartitionEpoch() != before.GetPartitionEpoch() {
+			t.Errorf("asked what would be: %v, %v", dry, err)
+		}
+		if resp, err := recover(true); err != nil || resp.GetRecord().GetLeader() != 1 || c.Losses() != 1 {
+			t.Errorf("with the loss accepted: %v, %v", resp, err)
+		}
+		if p := c.partition("orders", 0); p.GetLeader() != 1 || !slices.Equal(p.GetInSyncReplicas(), []int32{1}) {
+			t.Errorf("the partition is %v", p)
+		}
+		for _, r := range []*controllerv1.RecoverPartitionRequest{{Topic: "none"}, {Topic: "orders", Partition: 1}} {
+			if _, err := within(c.RecoverPartition, r); !is[*reconcile.UnknownTopicError](err) && !is[*reconcile.UnknownPartitionError](err) {
+				t.Errorf("%v: %v", r, err)
+			}
+		}
+	})
+}
+
+// A lost disk at one replica: the broker leads on its new one, with nothing.
+func TestALostDiskIsTheLossThatIsAccepted(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		b := c.broker(1)
+		c.create(ask("orders", 1, ""))
+		b.Directory = []byte("a new directory!")
+		if _, err := b.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) { r.PreviousBrokerEpoch = 0 }); err != nil {
+			t.Fatal(err)
+		}
+		accept := &controllerv1.RecoverPartitionRequest{Topic: "orders", AcceptLoss: true}
+		if _, err := within(c.RecoverPartition, accept); !is[*reconcile.NoReplicaServesError](err) {
+			t.Errorf("while nobody serves: %v", err)
+		}
+		beat(t, b)
+		resp, err := within(c.RecoverPartition, accept)
+		if err != nil || resp.GetRecord().GetLeader() != 1 || string(resp.GetRecord().GetDirectoryIds()[0]) != string(b.Directory) {
+			t.Errorf("%v, %v", resp, err)
+		}
+	})
+}
+
+func TestRecoveryCanWaitForSomebody(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv, func(o *reconcile.Options) { o.Recovery = reconcile.RecoveryManual })
+		b := c.broker(1)
+		p := c.inMemory("orders", 1)
+		powerCut(t, b)
+		beat(t, b, c.ended(p, 1, 3))
+		if got := c.partition("orders", 0); got.GetLeader() != -1 {
+			t.Errorf("the partition is %v", got)
+		}
+		if off, _ := c.OfflinePartitions(t.Context()); len(off) != 1 || len(off[0].Awaited) != 0 {
+			t.Errorf("offline are %v", off)
+		}
+		if _, err := within(c.RecoverPartition, &controllerv1.RecoverPartitionRequest{Topic: "orders", AcceptLoss: true}); err != nil {
+			t.Error(err)
+		}
+		if got := c.partition("orders", 0); got.GetLeader() != 1 {
+			t.Errorf("the partition is %v", got)
+		}
+	})
+}
+
+// A process that is gone is found out by its port, without waiting out its
+// session; a network that is broken is not taken for it.
+func TestABrokerThatRefusesConnectionsIsFencedAtOnce(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		var refused atomic.Bool
+		c := active(t, kv, func(o *reconcile.Options) {
+			o.Probe = func(_ context.Context, addr string) error {
+				if addr != "b2:1" {
+					t.Errorf("tried %q", addr)
+				}
+				if refused.Load() {
+					return syscall.ECONNREFUSED
+				}
+				return syscall.ETIMEDOUT
+			}
+		})
+		one := c.broker(1)
+		two := controllertest.NewBroker(c.client(), 2)
+		if _, err := two.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) { r.InternalAddress = "b2:1" }); err != nil {
+			t.Fatal(err)
+		}
+		beat(t, two)
+		report := func(epoch int64) {
+			beat(t, one, func(r *controllerv1.HeartbeatRequest) {
+				r.UnreachableBrokers = []*controllerv1.UnreachableBroker{{BrokerId: 2, BrokerEpoch: epoch}}
+			})
+			synctest.Wait()
+		}
+		begun := time.Now()
+		report(two.Epoch)
+		if c.record(2).GetFenced() {
+			t.Error("a broker that does not answer is fenced")
+		}
+		refused.Store(true)
+		report(two.Epoch - 1)
+		if c.record(2).GetFenced() {
+			t.Error("a report of an incarnation before counts")
+		}
+		report(two.Epoch)
+		if !c.record(2).GetFenced() || time.Since(begun) > 0 {
+			t.Errorf("fenced %v after %v", c.record(2).GetFenced(), time.Since(begun))
+		}
+		if got := beat(t, two); got.GetFenced() {
+			t.Error("it is heard and fenced still")
+		}
+		c.img.Read(func(v *image.View) {
+			if v.Brokers[1].Record.GetFenced() {
+				t.Error("who reported it is fenced")
+			}
+		})
+	})
+}
