@@ -60,6 +60,18 @@ func ofRequest(err error) *rpc.Fault {
 			Field: &pb.FieldViolation{Field: e.Name, Description: e.Why},
 		}
 	}
+	if e, ok := errors.AsType[*reconcile.FewerPartitionsError](err); ok {
+		return &rpc.Fault{
+			Code: codes.InvalidArgument, Reason: pb.ErrorReason_ERROR_REASON_INVALID_FIELD, Message: e.Error(),
+			Field: &pb.FieldViolation{Field: "partition_count", Description: e.Error()},
+		}
+	}
+	if e, ok := errors.AsType[*reconcile.UnknownBrokerError](err); ok {
+		return &rpc.Fault{
+			Code: codes.NotFound, Reason: pb.ErrorReason_ERROR_REASON_INVALID_FIELD, Message: e.Error(),
+			Resource: broker(e.Broker), Field: &pb.FieldViolation{Field: "broker_id", Description: e.Error()},
+		}
+	}
 	if e, ok := errors.AsType[*reconcile.FeatureLevelError](err); ok {
 		return &rpc.Fault{
 			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_UNSUPPORTED_FIELD, Message: e.Error(),
@@ -97,6 +109,12 @@ func ofState(err error) *rpc.Fault {
 			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS, Message: e.Error(), Resource: topic(e.Topic),
 		}
 	}
+	if e, ok := errors.AsType[*reconcile.BrokerInUseError](err); ok {
+		return &rpc.Fault{
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_CONFLICT, Message: e.Error(), Resource: broker(e.Broker),
+			Metadata: map[string]string{"replicas": strconv.Itoa(e.Replicas)},
+		}
+	}
 	if e, ok := errors.AsType[*reconcile.ConflictError](err); ok {
 		return &rpc.Fault{
 			Code: codes.Aborted, Reason: pb.ErrorReason_ERROR_REASON_CONFLICT, Message: e.Error(), Resource: topic(e.Topic),
@@ -119,7 +137,7 @@ func ofState(err error) *rpc.Fault {
 	if e, ok := errors.AsType[*reconcile.StaleBrokerEpochError](err); ok {
 		return &rpc.Fault{
 			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_STALE_BROKER_EPOCH, Message: e.Error(),
-			Resource: &pb.ResourceReference{Type: "broker", Name: strconv.Itoa(int(e.Broker))},
+			Resource: broker(e.Broker),
 			Metadata: map[string]string{"currentBrokerEpoch": strconv.FormatInt(e.Current, 10)},
 		}
 	}
@@ -180,4 +198,8 @@ func unknownOutcome(message string) *rpc.Fault {
 
 func topic(name string) *pb.ResourceReference {
 	return &pb.ResourceReference{Type: "topic", Name: name}
+}
+
+func broker(id int32) *pb.ResourceReference {
+	return &pb.ResourceReference{Type: "broker", Name: strconv.Itoa(int(id))}
 }

@@ -185,6 +185,44 @@ func Distrust(p Partition, id int32) (Partition, bool) {
 	return forget(n), true
 }
 
+// Narrow returns the partition with only those of its replicas, in that order,
+// and whether that is safe: nobody who may lead is left out, or enough of those
+// that stay are in sync and one of them serves. Whoever leads and is left out
+// is followed by the first that is in sync and serves.
+//
+// Leaving out members of the ISR loses nothing, as each of those that stay has
+// everything that was acknowledged; and the leader, until it knows, waits for
+// more of them than it must.
+func Narrow(p Partition, replicas []int32, minISR int, standing func(id int32) Standing) (Partition, bool) {
+	out := func(id int32) bool { return !in(replicas)(id) }
+	isr := without(p.ISR, out)
+	safe := !slices.ContainsFunc(slices.Concat(p.ISR, p.ELR, p.LastKnown), out) ||
+		len(isr) >= max(1, minISR) && slices.ContainsFunc(isr, func(id int32) bool { return standing(id) == Serving })
+	if !safe {
+		return p, false
+	}
+	p.Replicas, p.MinISR, p.ISR = slices.Clone(replicas), minISR, isr
+	p.ELR, p.LastKnown = without(p.ELR, out), without(p.LastKnown, out)
+	p = forget(p)
+	if p.Leader != NoLeader && out(p.Leader) {
+		p.Leader = choose(p, standing)
+		p.LeaderEpoch++
+	}
+	return p, true
+}
+
+// Prefer returns the partition led by the first of its replicas, and whether
+// that differs and can be: it is in sync and serves.
+func Prefer(p Partition, standing func(id int32) Standing) (Partition, bool) {
+	first := p.Replicas[0]
+	if p.Leader == NoLeader || p.Leader == first || !in(p.ISR)(first) || standing(first) != Serving {
+		return p, false
+	}
+	p.Leader = first
+	p.LeaderEpoch++
+	return p, true
+}
+
 // CanMove reports whether another broker than the leader could lead.
 func CanMove(p Partition, standing func(id int32) Standing) bool {
 	return slices.ContainsFunc(slices.Concat(p.ISR, p.ELR), func(id int32) bool {

@@ -172,68 +172,89 @@ func TestNextKeepsTheInvariants(t *testing.T) {
 	})
 }
 
+// history is a partition whose replicas hold records, and whose leader
+// acknowledges exactly when it may.
+type history struct {
+	p              Partition
+	min            int // as set
+	standing       map[int32]Standing
+	has            map[int32]int  // what each replica holds
+	lost           map[int32]bool // who lost something since it was last in sync
+	acked, written int
+}
+
+func (h *history) of(id int32) Standing { return h.standing[id] }
+
+func (h *history) leastISR(replicas []int32) int { return max(1, min(h.min, len(replicas))) }
+
+// step has something happen to a replica.
+func (h *history) step(what string, id int32, newMin int) {
+	held := slices.Contains(h.p.Replicas, id)
+	switch {
+	case what == "append" && h.p.Leader != NoLeader:
+		h.written++
+		for _, r := range h.p.ISR {
+			h.has[r] = h.written
+		}
+		if len(h.p.ISR) >= h.p.MinISR {
+			h.acked = h.written
+		}
+	case what == "slow" && h.p.Leader != NoLeader && id != h.p.Leader && in(h.p.ISR)(id):
+		h.p = Propose(h.p, without(h.p.ISR, in([]int32{id})))
+	case what == "catch up" && held && h.p.Leader != NoLeader && h.standing[id] == Serving && !in(h.p.ISR)(id):
+		h.has[id], h.lost[id] = h.has[h.p.Leader], false
+		h.p = Propose(h.p, union(h.p.ISR, []int32{id}))
+	case what == "fence":
+		h.standing[id] = Gone
+	case what == "unfence":
+		h.standing[id] = Serving
+	case what == "leave":
+		h.standing[id] = Leaving
+	case what == "lose" && held:
+		h.standing[id] = Gone
+		h.p, _ = Next(h.p, h.of)
+		h.p, _ = Distrust(h.p, id)
+		h.has[id], h.lost[id] = 0, true
+	case what == "min":
+		h.min = newMin
+		h.p.MinISR = h.leastISR(h.p.Replicas)
+	case what == "add" && !held:
+		h.p.Replicas = union(h.p.Replicas, []int32{id}) // and the minimum stays
+	case what == "leave out" && held && len(h.p.Replicas) > 1:
+		rest := without(h.p.Replicas, in([]int32{id}))
+		h.p, _ = Narrow(h.p, rest, h.leastISR(rest), h.of)
+	case what == "prefer":
+		h.p, _ = Prefer(h.p, h.of)
+	}
+	h.p, _ = Next(h.p, h.of)
+}
+
 // TestWhatWasAcknowledgedIsWithWhomeverMayLead plays partitions whose replicas
-// come, go, are slow and lose their logs, and in which the leader acknowledges
-// exactly when it may. Every acknowledged record must then be with every
-// replica that is in sync or eligible; if there are none, with one of those
-// last known unless that replica itself lost it.
+// come, go, are slow, are moved and lose their logs. Every acknowledged record
+// must then be with every replica that is in sync or eligible; if there are
+// none, with one of those last known unless that replica itself lost it.
 func TestWhatWasAcknowledgedIsWithWhomeverMayLead(t *testing.T) {
+	whats := []string{"append", "slow", "catch up", "fence", "unfence", "leave", "lose", "min", "add", "leave out", "prefer"}
 	rapid.Check(t, func(t *rapid.T) {
-		all := []int32{1, 2, 3}
-		p := Partition{Leader: 1, LeaderEpoch: 1, Replicas: all, ISR: all, MinISR: rapid.IntRange(1, 3).Draw(t, "min")}
-		standing := map[int32]Standing{1: Serving, 2: Serving, 3: Serving}
-		of := func(id int32) Standing { return standing[id] }
-		has := map[int32]int{}  // what each replica holds
-		fit := map[int32]bool{} // who lost something since it was last in sync
-		acked, written := 0, 0
-		for range rapid.IntRange(1, 40).Draw(t, "steps") {
-			id := rapid.SampledFrom(all).Draw(t, "replica")
-			switch rapid.SampledFrom([]string{"append", "slow", "catch up", "fence", "unfence", "leave", "lose", "min"}).Draw(t, "step") {
-			case "append":
-				if p.Leader == NoLeader {
-					break
-				}
-				written++
-				for _, r := range p.ISR {
-					has[r] = written
-				}
-				if len(p.ISR) >= p.MinISR {
-					acked = written
-				}
-			case "slow":
-				if p.Leader != NoLeader && id != p.Leader && slices.Contains(p.ISR, id) {
-					p = Propose(p, without(p.ISR, in([]int32{id})))
-				}
-			case "catch up":
-				if p.Leader != NoLeader && standing[id] == Serving && !slices.Contains(p.ISR, id) {
-					has[id], fit[id] = has[p.Leader], false
-					p = Propose(p, union(p.ISR, []int32{id}))
-				}
-			case "fence":
-				standing[id] = Gone
-			case "unfence":
-				standing[id] = Serving
-			case "leave":
-				standing[id] = Leaving
-			case "lose":
-				standing[id] = Gone
-				p, _ = Next(p, of)
-				p, _ = Distrust(p, id)
-				has[id], fit[id] = 0, true
-			case "min":
-				p.MinISR = rapid.IntRange(1, 3).Draw(t, "new min")
+		h := &history{min: rapid.IntRange(1, 3).Draw(t, "min"), standing: map[int32]Standing{}, has: map[int32]int{}, lost: map[int32]bool{}}
+		for id := int32(1); id <= 4; id++ {
+			h.standing[id] = Serving
+		}
+		h.p = Partition{Leader: 1, LeaderEpoch: 1, Replicas: []int32{1, 2, 3}, ISR: []int32{1, 2, 3}, MinISR: h.min}
+		for range rapid.IntRange(1, 50).Draw(t, "steps") {
+			epoch, leader := h.p.LeaderEpoch, h.p.Leader
+			h.step(rapid.SampledFrom(whats).Draw(t, "step"), rapid.Int32Range(1, 4).Draw(t, "replica"), rapid.IntRange(1, 3).Draw(t, "new min"))
+			p := h.p
+			if p.LeaderEpoch < epoch || p.Leader != leader && p.LeaderEpoch == epoch {
+				t.Fatalf("epoch %d of %d is followed by %+v", epoch, leader, p)
 			}
-			p, _ = Next(p, of)
 			for _, r := range union(p.ISR, p.ELR) {
-				if has[r] < acked {
-					t.Fatalf("replica %d may lead with %d of %d acknowledged: %+v", r, has[r], acked, p)
+				if h.has[r] < h.acked || !in(p.Replicas)(r) {
+					t.Fatalf("replica %d may lead with %d of %d acknowledged: %+v", r, h.has[r], h.acked, p)
 				}
 			}
-			if len(p.ISR)+len(p.ELR) > 0 {
-				continue
-			}
-			if !slices.ContainsFunc(p.LastKnown, func(r int32) bool { return has[r] >= acked || fit[r] }) {
-				t.Fatalf("nobody of %v can have the %d acknowledged; %v", p.LastKnown, acked, has)
+			if len(p.ISR)+len(p.ELR) == 0 && !slices.ContainsFunc(p.LastKnown, func(r int32) bool { return h.has[r] >= h.acked || h.lost[r] }) {
+				t.Fatalf("nobody of %v can have the %d acknowledged; %v", p.LastKnown, h.acked, h.has)
 			}
 		}
 	})

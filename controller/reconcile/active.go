@@ -34,6 +34,9 @@ type active struct {
 	commits int
 	// upkept is when old deletions were last looked for.
 	upkept time.Time
+	// preferredAt is when leaders were last brought back to where they are
+	// preferred.
+	preferredAt time.Time
 	// incarnations are those that registered under this active controller.
 	incarnations map[int32]incarnation
 }
@@ -51,7 +54,7 @@ func (l *Loop) reign(ctx context.Context, changed <-chan struct{}) error {
 	if err != nil {
 		return fmt.Errorf("win the election: %w", err)
 	}
-	a := &active{Loop: l, w: w, scan: true, incarnations: map[int32]incarnation{}}
+	a := &active{Loop: l, w: w, scan: true, incarnations: map[int32]incarnation{}, preferredAt: time.Now()}
 	// All that was written before the election is in the image from here on.
 	if err := l.o.Image.Wait(ctx, w.Active().Revision); err != nil {
 		return err
@@ -245,6 +248,12 @@ func (a *active) plan() (edits []*store.Edit) {
 			return
 		}
 		if edits = planIntents(v); len(edits) > 0 {
+			return
+		}
+		if edits = a.planDrains(v); len(edits) > 0 {
+			return
+		}
+		if edits = a.planPreferred(v); len(edits) > 0 {
 			return
 		}
 		edits = a.planUpkeep(v)

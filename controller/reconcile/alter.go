@@ -110,6 +110,7 @@ func join(v *image.View, p *controllerv1.InSyncProposal, res *controllerv1.InSyn
 		}
 	}
 	e.Partition = election.Propose(e.Partition, isr)
+	e, _ = e.arrive(v) // in the same put: the last who was awaited may have joined
 	res.Outcome = controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_ALTERED
 	return res, e
 }

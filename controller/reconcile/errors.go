@@ -149,3 +149,37 @@ type NoReplicaServesError struct {
 func (e *NoReplicaServesError) Error() string {
 	return fmt.Sprintf("none of the brokers %v that hold partition %d of topic %q serves", e.Replicas, e.Partition, e.Topic)
 }
+
+// UnknownBrokerError says that there is no such broker.
+type UnknownBrokerError struct{ Broker int32 }
+
+// Error says it for people.
+func (e *UnknownBrokerError) Error() string { return fmt.Sprintf("there is no broker %d", e.Broker) }
+
+// BrokerInUseError says that a broker cannot be forgotten.
+type BrokerInUseError struct {
+	Broker int32
+	// Replicas is how many it holds.
+	Replicas int
+	// Running says that it is not fenced.
+	Running bool
+}
+
+// Error says it for people.
+func (e *BrokerInUseError) Error() string {
+	if e.Replicas > 0 {
+		return fmt.Sprintf("broker %d holds %d replicas: drain it first", e.Broker, e.Replicas)
+	}
+	return fmt.Sprintf("broker %d is running: stop it first", e.Broker)
+}
+
+// FewerPartitionsError says that a topic would have fewer partitions.
+type FewerPartitionsError struct {
+	Topic       string
+	Have, Asked uint32
+}
+
+// Error says it for people.
+func (e *FewerPartitionsError) Error() string {
+	return fmt.Sprintf("topic %q has %d partitions; it cannot have %d", e.Topic, e.Have, e.Asked)
+}

@@ -13,12 +13,23 @@ import (
 // leads; 0 would look as if none were set.
 const firstLeaderEpoch = 1
 
-// placer returns a placer on the brokers that can be counted on.
+// placer returns a placer on the brokers that take replicas.
 func placer(v *image.View, rec *controllerv1.TopicRecord) (*placement.Placer, error) {
+	return placement.NewPlacer(takers(v), int(rec.GetReplicationFactor()))
+}
+
+// takes reports whether new replicas may be placed on a broker.
+func takes(b *controllerv1.BrokerRecord) bool {
+	return b != nil && !b.GetFenced() && !b.GetStopping() && !b.GetDraining()
+}
+
+// takers returns the brokers that take replicas, with what they hold. What is
+// being moved counts where it will be.
+func takers(v *image.View) []placement.Broker {
 	bs := make([]placement.Broker, 0, len(v.Brokers))
 	at := map[int32]int{}
 	for id, b := range v.Brokers {
-		if !b.Record.GetFenced() && !b.Record.GetStopping() {
+		if takes(b.Record) {
 			at[id] = len(bs)
 			bs = append(bs, placement.Broker{ID: id, Rack: b.Record.GetRack()})
 		}
@@ -26,7 +37,7 @@ func placer(v *image.View, rec *controllerv1.TopicRecord) (*placement.Placer, er
 	for _, topics := range []map[store.TopicID]*image.Topic{v.Topics, v.Intents} {
 		for _, t := range topics {
 			for _, p := range t.Partitions {
-				for n, id := range p.Record.GetReplicas() {
+				for n, id := range placed(p.Record) {
 					if i, ok := at[id]; ok {
 						bs[i].Replicas++
 						if n == 0 {
@@ -37,7 +48,15 @@ func placer(v *image.View, rec *controllerv1.TopicRecord) (*placement.Placer, er
 			}
 		}
 	}
-	return placement.NewPlacer(bs, int(rec.GetReplicationFactor()))
+	return bs
+}
+
+// placed returns where a partition is, or will be.
+func placed(p *controllerv1.PartitionRecord) []int32 {
+	if t := p.GetTargetReplicas(); len(t) > 0 {
+		return t
+	}
+	return p.GetReplicas()
 }
 
 // planIntents returns what brings the topics that are being created to their

@@ -25,14 +25,19 @@ type electable struct {
 	min         uint32
 	disk        bool
 	directories [][]byte
+	// Of a partition that is being moved: where to, who was added for it, and
+	// how fast.
+	target, adding []int32
+	rate           uint64
 }
 
 func newElectable(r *controllerv1.PartitionRecord) electable {
-	return electable{record: r, min: r.GetMinInsyncReplicas(), disk: r.GetDisk(), directories: r.GetDirectoryIds(), Partition: election.Partition{
-		Leader: r.GetLeader(), LeaderEpoch: r.GetLeaderEpoch(), Replicas: r.GetReplicas(), ISR: r.GetInSyncReplicas(),
-		ELR: r.GetEligibleLeaderReplicas(), LastKnown: r.GetLastKnown(),
-		MinISR: effectiveMin(r.GetMinInsyncReplicas(), r.GetReplicas()),
-	}}
+	return electable{record: r, min: r.GetMinInsyncReplicas(), disk: r.GetDisk(), directories: r.GetDirectoryIds(),
+		target: r.GetTargetReplicas(), adding: r.GetAddingReplicas(), rate: r.GetMoveBytesPerSecond(), Partition: election.Partition{
+			Leader: r.GetLeader(), LeaderEpoch: r.GetLeaderEpoch(), Replicas: r.GetReplicas(), ISR: r.GetInSyncReplicas(),
+			ELR: r.GetEligibleLeaderReplicas(), LastKnown: r.GetLastKnown(),
+			MinISR: effectiveMin(r.GetMinInsyncReplicas(), r.GetReplicas()),
+		}}
 }
 
 // effectiveMin is the min.insync.replicas that a partition can have (rule H2).
@@ -41,7 +46,7 @@ func effectiveMin(set uint32, replicas []int32) int {
 }
 
 // replica returns the place of a broker among the replicas; -1: it has none.
-func (e electable) replica(id int32) int { return slices.Index(e.record.GetReplicas(), id) }
+func (e electable) replica(id int32) int { return slices.Index(e.Replicas, id) }
 
 // directory returns the directory of a replica; empty: it is not known.
 func (e electable) directory(i int) []byte {
@@ -105,7 +110,8 @@ func (e electable) edited() *controllerv1.PartitionRecord {
 	r := proto.CloneOf(e.record)
 	r.Leader, r.LeaderEpoch, r.PartitionEpoch = e.Leader, e.LeaderEpoch, r.GetPartitionEpoch()+1
 	r.InSyncReplicas, r.EligibleLeaderReplicas, r.LastKnown = e.ISR, e.ELR, e.LastKnown
-	r.MinInsyncReplicas, r.Disk, r.DirectoryIds = e.min, e.disk, e.directories
+	r.Replicas, r.MinInsyncReplicas, r.Disk, r.DirectoryIds = e.Replicas, e.min, e.disk, e.directories
+	r.TargetReplicas, r.AddingReplicas, r.MoveBytesPerSecond = e.target, e.adding, e.rate
 	return r
 }
 
@@ -123,19 +129,20 @@ func (a *active) planPartitions(v *image.View) []*store.Edit {
 		}
 		var elected bool
 		before := e
-		e.min, e.disk = uint32(c.MinInsyncReplicas), c.Durability == topicconfig.DurabilityDisk
+		e.min, e.disk = e.minInForce(uint32(c.MinInsyncReplicas)), c.Durability == topicconfig.DurabilityDisk
 		// In the same put (rule H3): who was eligible under the old minimum may
 		// not be under the new one.
 		e.MinISR = effectiveMin(e.min, e.Replicas)
 		e.Partition, elected = election.Next(e.Partition, e.standing(v))
 		e, recovered := a.recover(v, e)
+		e, arrived := e.arrive(v)
 		if e.Leader == election.NoLeader {
 			off.add(a, v, e)
 		}
 		if e.LeaderEpoch != before.LeaderEpoch {
 			a.elections.Add(1)
 		}
-		return e, elected || recovered || e.min != before.min || e.disk != before.disk
+		return e, elected || recovered || arrived || e.min != before.min || e.disk != before.disk
 	})
 	if len(edits) == 0 { // else it is looked at again
 		a.recoveries.publish(off.list, off.wanted)

@@ -45,6 +45,9 @@ const (
 	commitTimeout = 10 * time.Second
 	// retryDelay is the pause before the election is tried again.
 	retryDelay = 50 * time.Millisecond
+	// leaderPatience is for how long callers wait for a leader to be elected,
+	// which takes about a second.
+	leaderPatience = 3 * time.Second
 	// ticksPerSession says how often silence is looked for.
 	ticksPerSession = 8
 	// beatsPerSession says how often brokers send heartbeats.
@@ -185,18 +188,26 @@ func (l *Loop) Run(ctx context.Context) error {
 }
 
 // wait answers calls with what it cannot do until something changes. While
-// nobody is known to lead, callers wait too: that is over soon.
+// nobody is known to lead, callers wait too: that is over soon, or there is no
+// quorum, and they are told so.
 func (l *Loop) wait(ctx context.Context, changed <-chan struct{}, delay <-chan time.Time) {
+	patience := time.NewTimer(leaderPatience)
+	defer patience.Stop()
+	lost := false
 	for {
 		other := l.otherActive()
 		var calls chan call
-		if other >= 0 {
+		if other >= 0 || lost {
 			calls = l.calls
+		}
+		if other >= 0 {
 			l.readyOnce.Do(func() { close(l.ready) })
 		}
 		select {
 		case c := <-calls:
 			c.done <- &NotActiveError{Active: other}
+		case <-patience.C:
+			lost = true
 		case <-l.o.Image.Changed():
 		case <-changed:
 			return

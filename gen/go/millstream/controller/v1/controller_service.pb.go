@@ -154,6 +154,91 @@ func (Ineligibility) EnumDescriptor() ([]byte, []int) {
 	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{1}
 }
 
+// ReassignmentOutcome is what becomes of a reassignment or its end.
+type ReassignmentOutcome int32
+
+const (
+	// Never sent.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNSPECIFIED ReassignmentOutcome = 0
+	// Begun, or cancelled.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_DONE ReassignmentOutcome = 1
+	// It is there already, or is not being moved.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNCHANGED ReassignmentOutcome = 2
+	// There is no such partition.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNKNOWN_PARTITION ReassignmentOutcome = 3
+	// There is no such broker.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNKNOWN_BROKER ReassignmentOutcome = 4
+	// The broker takes no replicas: it is fenced, stopping or drained.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_BROKER_NOT_SERVING ReassignmentOutcome = 5
+	// A broker is there twice.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_BROKER_TWICE ReassignmentOutcome = 6
+	// There are more or fewer brokers than the replication factor.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_WRONG_COUNT ReassignmentOutcome = 7
+	// It is being moved already: wait, or cancel that.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_IN_PROGRESS ReassignmentOutcome = 8
+	// It has changed since.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_STALE_PARTITION_EPOCH ReassignmentOutcome = 9
+	// Too few of those that would be left are in sync.
+	ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNSAFE ReassignmentOutcome = 10
+)
+
+// Enum value maps for ReassignmentOutcome.
+var (
+	ReassignmentOutcome_name = map[int32]string{
+		0:  "REASSIGNMENT_OUTCOME_UNSPECIFIED",
+		1:  "REASSIGNMENT_OUTCOME_DONE",
+		2:  "REASSIGNMENT_OUTCOME_UNCHANGED",
+		3:  "REASSIGNMENT_OUTCOME_UNKNOWN_PARTITION",
+		4:  "REASSIGNMENT_OUTCOME_UNKNOWN_BROKER",
+		5:  "REASSIGNMENT_OUTCOME_BROKER_NOT_SERVING",
+		6:  "REASSIGNMENT_OUTCOME_BROKER_TWICE",
+		7:  "REASSIGNMENT_OUTCOME_WRONG_COUNT",
+		8:  "REASSIGNMENT_OUTCOME_IN_PROGRESS",
+		9:  "REASSIGNMENT_OUTCOME_STALE_PARTITION_EPOCH",
+		10: "REASSIGNMENT_OUTCOME_UNSAFE",
+	}
+	ReassignmentOutcome_value = map[string]int32{
+		"REASSIGNMENT_OUTCOME_UNSPECIFIED":           0,
+		"REASSIGNMENT_OUTCOME_DONE":                  1,
+		"REASSIGNMENT_OUTCOME_UNCHANGED":             2,
+		"REASSIGNMENT_OUTCOME_UNKNOWN_PARTITION":     3,
+		"REASSIGNMENT_OUTCOME_UNKNOWN_BROKER":        4,
+		"REASSIGNMENT_OUTCOME_BROKER_NOT_SERVING":    5,
+		"REASSIGNMENT_OUTCOME_BROKER_TWICE":          6,
+		"REASSIGNMENT_OUTCOME_WRONG_COUNT":           7,
+		"REASSIGNMENT_OUTCOME_IN_PROGRESS":           8,
+		"REASSIGNMENT_OUTCOME_STALE_PARTITION_EPOCH": 9,
+		"REASSIGNMENT_OUTCOME_UNSAFE":                10,
+	}
+)
+
+func (x ReassignmentOutcome) Enum() *ReassignmentOutcome {
+	p := new(ReassignmentOutcome)
+	*p = x
+	return p
+}
+
+func (x ReassignmentOutcome) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ReassignmentOutcome) Descriptor() protoreflect.EnumDescriptor {
+	return file_millstream_controller_v1_controller_service_proto_enumTypes[2].Descriptor()
+}
+
+func (ReassignmentOutcome) Type() protoreflect.EnumType {
+	return &file_millstream_controller_v1_controller_service_proto_enumTypes[2]
+}
+
+func (x ReassignmentOutcome) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ReassignmentOutcome.Descriptor instead.
+func (ReassignmentOutcome) EnumDescriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{2}
+}
+
 // BrokerRecord is a broker as the metadata knows it.
 type BrokerRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -183,9 +268,13 @@ type BrokerRecord struct {
 	FeatureLevelMax uint32 `protobuf:"varint,12,opt,name=feature_level_max,json=featureLevelMax,proto3" json:"feature_level_max,omitempty"`
 	// Its directory is older than what it acknowledged: what it reports of its
 	// logs is not enough to lead.
-	OldDirectory  bool `protobuf:"varint,13,opt,name=old_directory,json=oldDirectory,proto3" json:"old_directory,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	OldDirectory bool `protobuf:"varint,13,opt,name=old_directory,json=oldDirectory,proto3" json:"old_directory,omitempty"`
+	// Everything on it is to be moved away, and nothing is placed on it.
+	Draining bool `protobuf:"varint,14,opt,name=draining,proto3" json:"draining,omitempty"`
+	// For the moves of that, as in PartitionRecord.
+	DrainBytesPerSecond uint64 `protobuf:"varint,15,opt,name=drain_bytes_per_second,json=drainBytesPerSecond,proto3" json:"drain_bytes_per_second,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *BrokerRecord) Reset() {
@@ -307,6 +396,20 @@ func (x *BrokerRecord) GetOldDirectory() bool {
 		return x.OldDirectory
 	}
 	return false
+}
+
+func (x *BrokerRecord) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *BrokerRecord) GetDrainBytesPerSecond() uint64 {
+	if x != nil {
+		return x.DrainBytesPerSecond
+	}
+	return 0
 }
 
 // TopicRecord is a topic as the metadata knows it.
@@ -444,9 +547,16 @@ type PartitionRecord struct {
 	// min.insync.replicas in force, as set.
 	MinInsyncReplicas uint32 `protobuf:"varint,11,opt,name=min_insync_replicas,json=minInsyncReplicas,proto3" json:"min_insync_replicas,omitempty"`
 	// Durability in force: true is DISK.
-	Disk          bool `protobuf:"varint,12,opt,name=disk,proto3" json:"disk,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Disk bool `protobuf:"varint,12,opt,name=disk,proto3" json:"disk,omitempty"`
+	// Where it is being moved: the replicas that it will have, in their order;
+	// empty: it is not being moved.
+	TargetReplicas []int32 `protobuf:"varint,13,rep,packed,name=target_replicas,json=targetReplicas,proto3" json:"target_replicas,omitempty"`
+	// Those of the replicas that were added for the move.
+	AddingReplicas []int32 `protobuf:"varint,14,rep,packed,name=adding_replicas,json=addingReplicas,proto3" json:"adding_replicas,omitempty"`
+	// How fast each of those may be filled; 0: as fast as can be.
+	MoveBytesPerSecond uint64 `protobuf:"varint,15,opt,name=move_bytes_per_second,json=moveBytesPerSecond,proto3" json:"move_bytes_per_second,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *PartitionRecord) Reset() {
@@ -561,6 +671,27 @@ func (x *PartitionRecord) GetDisk() bool {
 		return x.Disk
 	}
 	return false
+}
+
+func (x *PartitionRecord) GetTargetReplicas() []int32 {
+	if x != nil {
+		return x.TargetReplicas
+	}
+	return nil
+}
+
+func (x *PartitionRecord) GetAddingReplicas() []int32 {
+	if x != nil {
+		return x.AddingReplicas
+	}
+	return nil
+}
+
+func (x *PartitionRecord) GetMoveBytesPerSecond() uint64 {
+	if x != nil {
+		return x.MoveBytesPerSecond
+	}
+	return 0
 }
 
 // DeletionRecord says that a topic was deleted: the only thing that lets a
@@ -2090,6 +2221,1226 @@ func (x *ReplicaEnd) GetEnd() int64 {
 	return 0
 }
 
+// CreatePartitionsRequest asks for more partitions.
+type CreatePartitionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// How many it shall have in all: so it may be repeated. Not fewer than it
+	// has.
+	PartitionCount uint32 `protobuf:"varint,2,opt,name=partition_count,json=partitionCount,proto3" json:"partition_count,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreatePartitionsRequest) Reset() {
+	*x = CreatePartitionsRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreatePartitionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreatePartitionsRequest) ProtoMessage() {}
+
+func (x *CreatePartitionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreatePartitionsRequest.ProtoReflect.Descriptor instead.
+func (*CreatePartitionsRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CreatePartitionsRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *CreatePartitionsRequest) GetPartitionCount() uint32 {
+	if x != nil {
+		return x.PartitionCount
+	}
+	return 0
+}
+
+func (x *CreatePartitionsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// CreatePartitionsResponse describes the topic.
+type CreatePartitionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Topic *TopicRecord `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Revision of the last change.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreatePartitionsResponse) Reset() {
+	*x = CreatePartitionsResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreatePartitionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreatePartitionsResponse) ProtoMessage() {}
+
+func (x *CreatePartitionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreatePartitionsResponse.ProtoReflect.Descriptor instead.
+func (*CreatePartitionsResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CreatePartitionsResponse) GetTopic() *TopicRecord {
+	if x != nil {
+		return x.Topic
+	}
+	return nil
+}
+
+func (x *CreatePartitionsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ReassignPartitionsRequest says where partitions shall be.
+type ReassignPartitionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1,000, each partition once.
+	Reassignments []*Reassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
+	// How fast each replica may be filled; 0: as fast as can be.
+	BytesPerSecond uint64 `protobuf:"varint,2,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignPartitionsRequest) Reset() {
+	*x = ReassignPartitionsRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignPartitionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignPartitionsRequest) ProtoMessage() {}
+
+func (x *ReassignPartitionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignPartitionsRequest.ProtoReflect.Descriptor instead.
+func (*ReassignPartitionsRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *ReassignPartitionsRequest) GetReassignments() []*Reassignment {
+	if x != nil {
+		return x.Reassignments
+	}
+	return nil
+}
+
+func (x *ReassignPartitionsRequest) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *ReassignPartitionsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// Reassignment is where a partition shall be.
+type Reassignment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Number.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The brokers that shall hold it, the preferred leader first: as many as the
+	// topic's replication factor. At most 64.
+	Replicas []int32 `protobuf:"varint,3,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
+	// Refuse if the partition has changed since.
+	PartitionEpoch *int32 `protobuf:"varint,4,opt,name=partition_epoch,json=partitionEpoch,proto3,oneof" json:"partition_epoch,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Reassignment) Reset() {
+	*x = Reassignment{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reassignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reassignment) ProtoMessage() {}
+
+func (x *Reassignment) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reassignment.ProtoReflect.Descriptor instead.
+func (*Reassignment) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Reassignment) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *Reassignment) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Reassignment) GetReplicas() []int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *Reassignment) GetPartitionEpoch() int32 {
+	if x != nil && x.PartitionEpoch != nil {
+		return *x.PartitionEpoch
+	}
+	return 0
+}
+
+// ReassignPartitionsResponse answers them, in their order.
+type ReassignPartitionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each.
+	Results []*ReassignmentResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Revision that has all that was begun.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignPartitionsResponse) Reset() {
+	*x = ReassignPartitionsResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignPartitionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignPartitionsResponse) ProtoMessage() {}
+
+func (x *ReassignPartitionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignPartitionsResponse.ProtoReflect.Descriptor instead.
+func (*ReassignPartitionsResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ReassignPartitionsResponse) GetResults() []*ReassignmentResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *ReassignPartitionsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ReassignmentResult answers one.
+type ReassignmentResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Number.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// What became of it.
+	Outcome ReassignmentOutcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=millstream.controller.v1.ReassignmentOutcome" json:"outcome,omitempty"`
+	// The partition as it is now, or would be; absent if there is none.
+	Record *PartitionRecord `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"`
+	// The broker that is the cause; else 0.
+	BrokerId      int32 `protobuf:"varint,5,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignmentResult) Reset() {
+	*x = ReassignmentResult{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignmentResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignmentResult) ProtoMessage() {}
+
+func (x *ReassignmentResult) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignmentResult.ProtoReflect.Descriptor instead.
+func (*ReassignmentResult) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ReassignmentResult) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ReassignmentResult) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *ReassignmentResult) GetOutcome() ReassignmentOutcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNSPECIFIED
+}
+
+func (x *ReassignmentResult) GetRecord() *PartitionRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *ReassignmentResult) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+// CancelReassignmentsRequest names partitions.
+type CancelReassignmentsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1,000, each once; their replicas do not matter.
+	Reassignments []*Reassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelReassignmentsRequest) Reset() {
+	*x = CancelReassignmentsRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelReassignmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelReassignmentsRequest) ProtoMessage() {}
+
+func (x *CancelReassignmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelReassignmentsRequest.ProtoReflect.Descriptor instead.
+func (*CancelReassignmentsRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *CancelReassignmentsRequest) GetReassignments() []*Reassignment {
+	if x != nil {
+		return x.Reassignments
+	}
+	return nil
+}
+
+// CancelReassignmentsResponse answers them, in their order.
+type CancelReassignmentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each.
+	Results []*ReassignmentResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Revision that has all that was cancelled.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelReassignmentsResponse) Reset() {
+	*x = CancelReassignmentsResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelReassignmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelReassignmentsResponse) ProtoMessage() {}
+
+func (x *CancelReassignmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelReassignmentsResponse.ProtoReflect.Descriptor instead.
+func (*CancelReassignmentsResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *CancelReassignmentsResponse) GetResults() []*ReassignmentResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *CancelReassignmentsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ListReassignmentsRequest asks for all, in the order of their names.
+type ListReassignmentsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most so many; 0: 1,000, which is also the most.
+	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the answer before; empty: the first page.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReassignmentsRequest) Reset() {
+	*x = ListReassignmentsRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReassignmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReassignmentsRequest) ProtoMessage() {}
+
+func (x *ListReassignmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReassignmentsRequest.ProtoReflect.Descriptor instead.
+func (*ListReassignmentsRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ListReassignmentsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListReassignmentsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListReassignmentsResponse is a page of them.
+type ListReassignmentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partitions.
+	Reassignments []*OngoingReassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
+	// For the next page; empty: there is none.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReassignmentsResponse) Reset() {
+	*x = ListReassignmentsResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReassignmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReassignmentsResponse) ProtoMessage() {}
+
+func (x *ListReassignmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReassignmentsResponse.ProtoReflect.Descriptor instead.
+func (*ListReassignmentsResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListReassignmentsResponse) GetReassignments() []*OngoingReassignment {
+	if x != nil {
+		return x.Reassignments
+	}
+	return nil
+}
+
+func (x *ListReassignmentsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// OngoingReassignment is a partition that is being moved.
+type OngoingReassignment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// The partition.
+	Record *PartitionRecord `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
+	// Those that were added and are not in sync yet.
+	AwaitedBrokerIds []int32 `protobuf:"varint,3,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *OngoingReassignment) Reset() {
+	*x = OngoingReassignment{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OngoingReassignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OngoingReassignment) ProtoMessage() {}
+
+func (x *OngoingReassignment) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OngoingReassignment.ProtoReflect.Descriptor instead.
+func (*OngoingReassignment) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *OngoingReassignment) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *OngoingReassignment) GetRecord() *PartitionRecord {
+	if x != nil {
+		return x.Record
+	}
+	return nil
+}
+
+func (x *OngoingReassignment) GetAwaitedBrokerIds() []int32 {
+	if x != nil {
+		return x.AwaitedBrokerIds
+	}
+	return nil
+}
+
+// SpreadReplicasRequest asks for moves.
+type SpreadReplicasRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most so many; 0: 100. At most 1,000.
+	MostMoves uint32 `protobuf:"varint,1,opt,name=most_moves,json=mostMoves,proto3" json:"most_moves,omitempty"`
+	// How fast each replica may be filled; 0: as fast as can be.
+	BytesPerSecond uint64 `protobuf:"varint,2,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// Say only what would be moved.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpreadReplicasRequest) Reset() {
+	*x = SpreadReplicasRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpreadReplicasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpreadReplicasRequest) ProtoMessage() {}
+
+func (x *SpreadReplicasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpreadReplicasRequest.ProtoReflect.Descriptor instead.
+func (*SpreadReplicasRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *SpreadReplicasRequest) GetMostMoves() uint32 {
+	if x != nil {
+		return x.MostMoves
+	}
+	return 0
+}
+
+func (x *SpreadReplicasRequest) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *SpreadReplicasRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// SpreadReplicasResponse has the moves.
+type SpreadReplicasResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each partition that is moved; none: all brokers hold as much.
+	Results []*ReassignmentResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Revision that has all that was begun.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpreadReplicasResponse) Reset() {
+	*x = SpreadReplicasResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpreadReplicasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpreadReplicasResponse) ProtoMessage() {}
+
+func (x *SpreadReplicasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpreadReplicasResponse.ProtoReflect.Descriptor instead.
+func (*SpreadReplicasResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *SpreadReplicasResponse) GetResults() []*ReassignmentResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *SpreadReplicasResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ElectPreferredLeadersRequest says of which topic.
+type ElectPreferredLeadersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name; empty: all.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Say only how many would change.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectPreferredLeadersRequest) Reset() {
+	*x = ElectPreferredLeadersRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectPreferredLeadersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectPreferredLeadersRequest) ProtoMessage() {}
+
+func (x *ElectPreferredLeadersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectPreferredLeadersRequest.ProtoReflect.Descriptor instead.
+func (*ElectPreferredLeadersRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ElectPreferredLeadersRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ElectPreferredLeadersRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// ElectPreferredLeadersResponse says how many changed.
+type ElectPreferredLeadersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Partitions that have another leader.
+	Elected uint32 `protobuf:"varint,1,opt,name=elected,proto3" json:"elected,omitempty"`
+	// Partitions whose preferred leader is not in sync or does not serve.
+	NotPossible uint32 `protobuf:"varint,2,opt,name=not_possible,json=notPossible,proto3" json:"not_possible,omitempty"`
+	// Revision that has them.
+	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectPreferredLeadersResponse) Reset() {
+	*x = ElectPreferredLeadersResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectPreferredLeadersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectPreferredLeadersResponse) ProtoMessage() {}
+
+func (x *ElectPreferredLeadersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectPreferredLeadersResponse.ProtoReflect.Descriptor instead.
+func (*ElectPreferredLeadersResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ElectPreferredLeadersResponse) GetElected() uint32 {
+	if x != nil {
+		return x.Elected
+	}
+	return 0
+}
+
+func (x *ElectPreferredLeadersResponse) GetNotPossible() uint32 {
+	if x != nil {
+		return x.NotPossible
+	}
+	return 0
+}
+
+func (x *ElectPreferredLeadersResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// DrainBrokerRequest names a broker.
+type DrainBrokerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// How fast each replica may be filled elsewhere; 0: as fast as can be.
+	BytesPerSecond uint64 `protobuf:"varint,2,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainBrokerRequest) Reset() {
+	*x = DrainBrokerRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainBrokerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainBrokerRequest) ProtoMessage() {}
+
+func (x *DrainBrokerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainBrokerRequest.ProtoReflect.Descriptor instead.
+func (*DrainBrokerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *DrainBrokerRequest) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *DrainBrokerRequest) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *DrainBrokerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// DrainBrokerResponse says what there is to move.
+type DrainBrokerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Replicas that it holds.
+	Replicas uint32 `protobuf:"varint,1,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	// Revision of the change.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainBrokerResponse) Reset() {
+	*x = DrainBrokerResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainBrokerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainBrokerResponse) ProtoMessage() {}
+
+func (x *DrainBrokerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainBrokerResponse.ProtoReflect.Descriptor instead.
+func (*DrainBrokerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *DrainBrokerResponse) GetReplicas() uint32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return 0
+}
+
+func (x *DrainBrokerResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// UndrainBrokerRequest names a broker.
+type UndrainBrokerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity.
+	BrokerId      int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainBrokerRequest) Reset() {
+	*x = UndrainBrokerRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainBrokerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainBrokerRequest) ProtoMessage() {}
+
+func (x *UndrainBrokerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainBrokerRequest.ProtoReflect.Descriptor instead.
+func (*UndrainBrokerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *UndrainBrokerRequest) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+// UndrainBrokerResponse says that it takes replicas again.
+type UndrainBrokerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Revision of the change.
+	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainBrokerResponse) Reset() {
+	*x = UndrainBrokerResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainBrokerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainBrokerResponse) ProtoMessage() {}
+
+func (x *UndrainBrokerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainBrokerResponse.ProtoReflect.Descriptor instead.
+func (*UndrainBrokerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *UndrainBrokerResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// RemoveBrokerRequest names a broker.
+type RemoveBrokerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveBrokerRequest) Reset() {
+	*x = RemoveBrokerRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveBrokerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveBrokerRequest) ProtoMessage() {}
+
+func (x *RemoveBrokerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveBrokerRequest.ProtoReflect.Descriptor instead.
+func (*RemoveBrokerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *RemoveBrokerRequest) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *RemoveBrokerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// RemoveBrokerResponse says that it is forgotten.
+type RemoveBrokerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Revision of the change.
+	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveBrokerResponse) Reset() {
+	*x = RemoveBrokerResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveBrokerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveBrokerResponse) ProtoMessage() {}
+
+func (x *RemoveBrokerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveBrokerResponse.ProtoReflect.Descriptor instead.
+func (*RemoveBrokerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *RemoveBrokerResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // WatchMetadataRequest begins a watch.
 type WatchMetadataRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2105,7 +3456,7 @@ type WatchMetadataRequest struct {
 
 func (x *WatchMetadataRequest) Reset() {
 	*x = WatchMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +3468,7 @@ func (x *WatchMetadataRequest) String() string {
 func (*WatchMetadataRequest) ProtoMessage() {}
 
 func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +3481,7 @@ func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataRequest.ProtoReflect.Descriptor instead.
 func (*WatchMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{23}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *WatchMetadataRequest) GetClusterGeneration() uint32 {
@@ -2177,7 +3528,7 @@ type WatchMetadataResponse struct {
 
 func (x *WatchMetadataResponse) Reset() {
 	*x = WatchMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2189,7 +3540,7 @@ func (x *WatchMetadataResponse) String() string {
 func (*WatchMetadataResponse) ProtoMessage() {}
 
 func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2202,7 +3553,7 @@ func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataResponse.ProtoReflect.Descriptor instead.
 func (*WatchMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{24}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *WatchMetadataResponse) GetSnapshotBegin() bool {
@@ -2270,7 +3621,7 @@ type MetadataChange struct {
 
 func (x *MetadataChange) Reset() {
 	*x = MetadataChange{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2282,7 +3633,7 @@ func (x *MetadataChange) String() string {
 func (*MetadataChange) ProtoMessage() {}
 
 func (x *MetadataChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2295,7 +3646,7 @@ func (x *MetadataChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataChange.ProtoReflect.Descriptor instead.
 func (*MetadataChange) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{25}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *MetadataChange) GetChange() isMetadataChange_Change {
@@ -2450,7 +3801,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +3813,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +3826,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{26}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *CreateTopicRequest) GetTopic() string {
@@ -2533,7 +3884,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +3896,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +3909,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{27}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *CreateTopicResponse) GetTopic() *TopicRecord {
@@ -2596,7 +3947,7 @@ type UpdateTopicConfigRequest struct {
 
 func (x *UpdateTopicConfigRequest) Reset() {
 	*x = UpdateTopicConfigRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2608,7 +3959,7 @@ func (x *UpdateTopicConfigRequest) String() string {
 func (*UpdateTopicConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2621,7 +3972,7 @@ func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{28}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *UpdateTopicConfigRequest) GetTopic() string {
@@ -2679,7 +4030,7 @@ type UpdateTopicConfigResponse struct {
 
 func (x *UpdateTopicConfigResponse) Reset() {
 	*x = UpdateTopicConfigResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2691,7 +4042,7 @@ func (x *UpdateTopicConfigResponse) String() string {
 func (*UpdateTopicConfigResponse) ProtoMessage() {}
 
 func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2704,7 +4055,7 @@ func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{29}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *UpdateTopicConfigResponse) GetTopic() *TopicRecord {
@@ -2738,7 +4089,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2750,7 +4101,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2763,7 +4114,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{30}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -2805,7 +4156,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +4168,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +4181,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{31}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *DeleteTopicResponse) GetRevision() int64 {
@@ -2844,7 +4195,7 @@ var File_millstream_controller_v1_controller_service_proto protoreflect.FileDesc
 
 const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\n" +
-	"1millstream/controller/v1/controller_service.proto\x12\x18millstream.controller.v1\"\xbf\x03\n" +
+	"1millstream/controller/v1/controller_service.proto\x12\x18millstream.controller.v1\"\x90\x04\n" +
 	"\fBrokerRecord\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x18\n" +
@@ -2859,7 +4210,9 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	" \x01(\x03R\x0eregisterTimeMs\x12*\n" +
 	"\x11feature_level_min\x18\v \x01(\rR\x0ffeatureLevelMin\x12*\n" +
 	"\x11feature_level_max\x18\f \x01(\rR\x0ffeatureLevelMax\x12#\n" +
-	"\rold_directory\x18\r \x01(\bR\foldDirectory\"\x90\x03\n" +
+	"\rold_directory\x18\r \x01(\bR\foldDirectory\x12\x1a\n" +
+	"\bdraining\x18\x0e \x01(\bR\bdraining\x123\n" +
+	"\x16drain_bytes_per_second\x18\x0f \x01(\x04R\x13drainBytesPerSecond\"\x90\x03\n" +
 	"\vTopicRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12'\n" +
@@ -2872,7 +4225,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"request_id\x18\b \x01(\tR\trequestId\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb6\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbb\x04\n" +
 	"\x0fPartitionRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x16\n" +
@@ -2887,7 +4240,10 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"last_known\x18\n" +
 	" \x03(\x05R\tlastKnown\x12.\n" +
 	"\x13min_insync_replicas\x18\v \x01(\rR\x11minInsyncReplicas\x12\x12\n" +
-	"\x04disk\x18\f \x01(\bR\x04disk\"\xc4\x01\n" +
+	"\x04disk\x18\f \x01(\bR\x04disk\x12'\n" +
+	"\x0ftarget_replicas\x18\r \x03(\x05R\x0etargetReplicas\x12'\n" +
+	"\x0fadding_replicas\x18\x0e \x03(\x05R\x0eaddingReplicas\x121\n" +
+	"\x15move_bytes_per_second\x18\x0f \x01(\x04R\x12moveBytesPerSecond\"\xc4\x01\n" +
 	"\x0eDeletionRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12$\n" +
@@ -3005,7 +4361,80 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"ReplicaEnd\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12*\n" +
 	"\x11last_leader_epoch\x18\x02 \x01(\x05R\x0flastLeaderEpoch\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\x03R\x03end\"~\n" +
+	"\x03end\x18\x03 \x01(\x03R\x03end\"}\n" +
+	"\x17CreatePartitionsRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12'\n" +
+	"\x0fpartition_count\x18\x02 \x01(\rR\x0epartitionCount\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"s\n" +
+	"\x18CreatePartitionsResponse\x12;\n" +
+	"\x05topic\x18\x01 \x01(\v2%.millstream.controller.v1.TopicRecordR\x05topic\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xb8\x01\n" +
+	"\x19ReassignPartitionsRequest\x12L\n" +
+	"\rreassignments\x18\x01 \x03(\v2&.millstream.controller.v1.ReassignmentR\rreassignments\x12(\n" +
+	"\x10bytes_per_second\x18\x02 \x01(\x04R\x0ebytesPerSecond\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"\xa0\x01\n" +
+	"\fReassignment\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1a\n" +
+	"\breplicas\x18\x03 \x03(\x05R\breplicas\x12,\n" +
+	"\x0fpartition_epoch\x18\x04 \x01(\x05H\x00R\x0epartitionEpoch\x88\x01\x01B\x12\n" +
+	"\x10_partition_epoch\"\x80\x01\n" +
+	"\x1aReassignPartitionsResponse\x12F\n" +
+	"\aresults\x18\x01 \x03(\v2,.millstream.controller.v1.ReassignmentResultR\aresults\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xf1\x01\n" +
+	"\x12ReassignmentResult\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12G\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2-.millstream.controller.v1.ReassignmentOutcomeR\aoutcome\x12A\n" +
+	"\x06record\x18\x04 \x01(\v2).millstream.controller.v1.PartitionRecordR\x06record\x12\x1b\n" +
+	"\tbroker_id\x18\x05 \x01(\x05R\bbrokerId\"j\n" +
+	"\x1aCancelReassignmentsRequest\x12L\n" +
+	"\rreassignments\x18\x01 \x03(\v2&.millstream.controller.v1.ReassignmentR\rreassignments\"\x81\x01\n" +
+	"\x1bCancelReassignmentsResponse\x12F\n" +
+	"\aresults\x18\x01 \x03(\v2,.millstream.controller.v1.ReassignmentResultR\aresults\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"V\n" +
+	"\x18ListReassignmentsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x98\x01\n" +
+	"\x19ListReassignmentsResponse\x12S\n" +
+	"\rreassignments\x18\x01 \x03(\v2-.millstream.controller.v1.OngoingReassignmentR\rreassignments\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9c\x01\n" +
+	"\x13OngoingReassignment\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12A\n" +
+	"\x06record\x18\x02 \x01(\v2).millstream.controller.v1.PartitionRecordR\x06record\x12,\n" +
+	"\x12awaited_broker_ids\x18\x03 \x03(\x05R\x10awaitedBrokerIds\"\x85\x01\n" +
+	"\x15SpreadReplicasRequest\x12\x1d\n" +
+	"\n" +
+	"most_moves\x18\x01 \x01(\rR\tmostMoves\x12(\n" +
+	"\x10bytes_per_second\x18\x02 \x01(\x04R\x0ebytesPerSecond\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"|\n" +
+	"\x16SpreadReplicasResponse\x12F\n" +
+	"\aresults\x18\x01 \x03(\v2,.millstream.controller.v1.ReassignmentResultR\aresults\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"Y\n" +
+	"\x1cElectPreferredLeadersRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"x\n" +
+	"\x1dElectPreferredLeadersResponse\x12\x18\n" +
+	"\aelected\x18\x01 \x01(\rR\aelected\x12!\n" +
+	"\fnot_possible\x18\x02 \x01(\rR\vnotPossible\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\x80\x01\n" +
+	"\x12DrainBrokerRequest\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12(\n" +
+	"\x10bytes_per_second\x18\x02 \x01(\x04R\x0ebytesPerSecond\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"M\n" +
+	"\x13DrainBrokerResponse\x12\x1a\n" +
+	"\breplicas\x18\x01 \x01(\rR\breplicas\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"3\n" +
+	"\x14UndrainBrokerRequest\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\"3\n" +
+	"\x15UndrainBrokerResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"W\n" +
+	"\x13RemoveBrokerRequest\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"2\n" +
+	"\x14RemoveBrokerResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"~\n" +
 	"\x14WatchMetadataRequest\x12-\n" +
 	"\x12cluster_generation\x18\x01 \x01(\rR\x11clusterGeneration\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1b\n" +
@@ -3077,13 +4506,35 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x1bINELIGIBILITY_NOT_A_REPLICA\x10\x01\x12\x18\n" +
 	"\x14INELIGIBILITY_FENCED\x10\x02\x12\x1a\n" +
 	"\x16INELIGIBILITY_STOPPING\x10\x03\x12$\n" +
-	" INELIGIBILITY_STALE_BROKER_EPOCH\x10\x042\xbd\b\n" +
+	" INELIGIBILITY_STALE_BROKER_EPOCH\x10\x04*\xc4\x03\n" +
+	"\x13ReassignmentOutcome\x12$\n" +
+	" REASSIGNMENT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19REASSIGNMENT_OUTCOME_DONE\x10\x01\x12\"\n" +
+	"\x1eREASSIGNMENT_OUTCOME_UNCHANGED\x10\x02\x12*\n" +
+	"&REASSIGNMENT_OUTCOME_UNKNOWN_PARTITION\x10\x03\x12'\n" +
+	"#REASSIGNMENT_OUTCOME_UNKNOWN_BROKER\x10\x04\x12+\n" +
+	"'REASSIGNMENT_OUTCOME_BROKER_NOT_SERVING\x10\x05\x12%\n" +
+	"!REASSIGNMENT_OUTCOME_BROKER_TWICE\x10\x06\x12$\n" +
+	" REASSIGNMENT_OUTCOME_WRONG_COUNT\x10\a\x12$\n" +
+	" REASSIGNMENT_OUTCOME_IN_PROGRESS\x10\b\x12.\n" +
+	"*REASSIGNMENT_OUTCOME_STALE_PARTITION_EPOCH\x10\t\x12\x1f\n" +
+	"\x1bREASSIGNMENT_OUTCOME_UNSAFE\x10\n" +
+	"2\x8f\x11\n" +
 	"\x11ControllerService\x12s\n" +
 	"\x0eRegisterBroker\x12/.millstream.controller.v1.RegisterBrokerRequest\x1a0.millstream.controller.v1.RegisterBrokerResponse\x12d\n" +
 	"\tHeartbeat\x12*.millstream.controller.v1.HeartbeatRequest\x1a+.millstream.controller.v1.HeartbeatResponse\x12s\n" +
 	"\x0eAlterPartition\x12/.millstream.controller.v1.AlterPartitionRequest\x1a0.millstream.controller.v1.AlterPartitionResponse\x12\x8d\x01\n" +
 	"\x15ListOfflinePartitions\x126.millstream.controller.v1.ListOfflinePartitionsRequest\x1a7.millstream.controller.v1.ListOfflinePartitionsResponse\"\x03\x90\x02\x01\x12y\n" +
-	"\x10RecoverPartition\x121.millstream.controller.v1.RecoverPartitionRequest\x1a2.millstream.controller.v1.RecoverPartitionResponse\x12w\n" +
+	"\x10RecoverPartition\x121.millstream.controller.v1.RecoverPartitionRequest\x1a2.millstream.controller.v1.RecoverPartitionResponse\x12y\n" +
+	"\x10CreatePartitions\x121.millstream.controller.v1.CreatePartitionsRequest\x1a2.millstream.controller.v1.CreatePartitionsResponse\x12\x7f\n" +
+	"\x12ReassignPartitions\x123.millstream.controller.v1.ReassignPartitionsRequest\x1a4.millstream.controller.v1.ReassignPartitionsResponse\x12\x82\x01\n" +
+	"\x13CancelReassignments\x124.millstream.controller.v1.CancelReassignmentsRequest\x1a5.millstream.controller.v1.CancelReassignmentsResponse\x12\x81\x01\n" +
+	"\x11ListReassignments\x122.millstream.controller.v1.ListReassignmentsRequest\x1a3.millstream.controller.v1.ListReassignmentsResponse\"\x03\x90\x02\x01\x12s\n" +
+	"\x0eSpreadReplicas\x12/.millstream.controller.v1.SpreadReplicasRequest\x1a0.millstream.controller.v1.SpreadReplicasResponse\x12\x88\x01\n" +
+	"\x15ElectPreferredLeaders\x126.millstream.controller.v1.ElectPreferredLeadersRequest\x1a7.millstream.controller.v1.ElectPreferredLeadersResponse\x12j\n" +
+	"\vDrainBroker\x12,.millstream.controller.v1.DrainBrokerRequest\x1a-.millstream.controller.v1.DrainBrokerResponse\x12p\n" +
+	"\rUndrainBroker\x12..millstream.controller.v1.UndrainBrokerRequest\x1a/.millstream.controller.v1.UndrainBrokerResponse\x12m\n" +
+	"\fRemoveBroker\x12-.millstream.controller.v1.RemoveBrokerRequest\x1a..millstream.controller.v1.RemoveBrokerResponse\x12w\n" +
 	"\rWatchMetadata\x12..millstream.controller.v1.WatchMetadataRequest\x1a/.millstream.controller.v1.WatchMetadataResponse\"\x03\x90\x02\x010\x01\x12j\n" +
 	"\vCreateTopic\x12,.millstream.controller.v1.CreateTopicRequest\x1a-.millstream.controller.v1.CreateTopicResponse\x12|\n" +
 	"\x11UpdateTopicConfig\x122.millstream.controller.v1.UpdateTopicConfigRequest\x1a3.millstream.controller.v1.UpdateTopicConfigResponse\x12j\n" +
@@ -3101,95 +4552,145 @@ func file_millstream_controller_v1_controller_service_proto_rawDescGZIP() []byte
 	return file_millstream_controller_v1_controller_service_proto_rawDescData
 }
 
-var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(InSyncOutcome)(0),                    // 0: millstream.controller.v1.InSyncOutcome
 	(Ineligibility)(0),                    // 1: millstream.controller.v1.Ineligibility
-	(*BrokerRecord)(nil),                  // 2: millstream.controller.v1.BrokerRecord
-	(*TopicRecord)(nil),                   // 3: millstream.controller.v1.TopicRecord
-	(*PartitionRecord)(nil),               // 4: millstream.controller.v1.PartitionRecord
-	(*DeletionRecord)(nil),                // 5: millstream.controller.v1.DeletionRecord
-	(*ClusterRecord)(nil),                 // 6: millstream.controller.v1.ClusterRecord
-	(*RegisterBrokerRequest)(nil),         // 7: millstream.controller.v1.RegisterBrokerRequest
-	(*RegisterBrokerResponse)(nil),        // 8: millstream.controller.v1.RegisterBrokerResponse
-	(*HeartbeatRequest)(nil),              // 9: millstream.controller.v1.HeartbeatRequest
-	(*RecoveredLog)(nil),                  // 10: millstream.controller.v1.RecoveredLog
-	(*UnreachableBroker)(nil),             // 11: millstream.controller.v1.UnreachableBroker
-	(*HeartbeatResponse)(nil),             // 12: millstream.controller.v1.HeartbeatResponse
-	(*WantedLog)(nil),                     // 13: millstream.controller.v1.WantedLog
-	(*AlterPartitionRequest)(nil),         // 14: millstream.controller.v1.AlterPartitionRequest
-	(*InSyncProposal)(nil),                // 15: millstream.controller.v1.InSyncProposal
-	(*InSyncReplica)(nil),                 // 16: millstream.controller.v1.InSyncReplica
-	(*AlterPartitionResponse)(nil),        // 17: millstream.controller.v1.AlterPartitionResponse
-	(*InSyncResult)(nil),                  // 18: millstream.controller.v1.InSyncResult
-	(*ListOfflinePartitionsRequest)(nil),  // 19: millstream.controller.v1.ListOfflinePartitionsRequest
-	(*ListOfflinePartitionsResponse)(nil), // 20: millstream.controller.v1.ListOfflinePartitionsResponse
-	(*OfflinePartition)(nil),              // 21: millstream.controller.v1.OfflinePartition
-	(*RecoverPartitionRequest)(nil),       // 22: millstream.controller.v1.RecoverPartitionRequest
-	(*RecoverPartitionResponse)(nil),      // 23: millstream.controller.v1.RecoverPartitionResponse
-	(*ReplicaEnd)(nil),                    // 24: millstream.controller.v1.ReplicaEnd
-	(*WatchMetadataRequest)(nil),          // 25: millstream.controller.v1.WatchMetadataRequest
-	(*WatchMetadataResponse)(nil),         // 26: millstream.controller.v1.WatchMetadataResponse
-	(*MetadataChange)(nil),                // 27: millstream.controller.v1.MetadataChange
-	(*CreateTopicRequest)(nil),            // 28: millstream.controller.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),           // 29: millstream.controller.v1.CreateTopicResponse
-	(*UpdateTopicConfigRequest)(nil),      // 30: millstream.controller.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil),     // 31: millstream.controller.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),            // 32: millstream.controller.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),           // 33: millstream.controller.v1.DeleteTopicResponse
-	nil,                                   // 34: millstream.controller.v1.TopicRecord.ConfigEntry
-	nil,                                   // 35: millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	nil,                                   // 36: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	(ReassignmentOutcome)(0),              // 2: millstream.controller.v1.ReassignmentOutcome
+	(*BrokerRecord)(nil),                  // 3: millstream.controller.v1.BrokerRecord
+	(*TopicRecord)(nil),                   // 4: millstream.controller.v1.TopicRecord
+	(*PartitionRecord)(nil),               // 5: millstream.controller.v1.PartitionRecord
+	(*DeletionRecord)(nil),                // 6: millstream.controller.v1.DeletionRecord
+	(*ClusterRecord)(nil),                 // 7: millstream.controller.v1.ClusterRecord
+	(*RegisterBrokerRequest)(nil),         // 8: millstream.controller.v1.RegisterBrokerRequest
+	(*RegisterBrokerResponse)(nil),        // 9: millstream.controller.v1.RegisterBrokerResponse
+	(*HeartbeatRequest)(nil),              // 10: millstream.controller.v1.HeartbeatRequest
+	(*RecoveredLog)(nil),                  // 11: millstream.controller.v1.RecoveredLog
+	(*UnreachableBroker)(nil),             // 12: millstream.controller.v1.UnreachableBroker
+	(*HeartbeatResponse)(nil),             // 13: millstream.controller.v1.HeartbeatResponse
+	(*WantedLog)(nil),                     // 14: millstream.controller.v1.WantedLog
+	(*AlterPartitionRequest)(nil),         // 15: millstream.controller.v1.AlterPartitionRequest
+	(*InSyncProposal)(nil),                // 16: millstream.controller.v1.InSyncProposal
+	(*InSyncReplica)(nil),                 // 17: millstream.controller.v1.InSyncReplica
+	(*AlterPartitionResponse)(nil),        // 18: millstream.controller.v1.AlterPartitionResponse
+	(*InSyncResult)(nil),                  // 19: millstream.controller.v1.InSyncResult
+	(*ListOfflinePartitionsRequest)(nil),  // 20: millstream.controller.v1.ListOfflinePartitionsRequest
+	(*ListOfflinePartitionsResponse)(nil), // 21: millstream.controller.v1.ListOfflinePartitionsResponse
+	(*OfflinePartition)(nil),              // 22: millstream.controller.v1.OfflinePartition
+	(*RecoverPartitionRequest)(nil),       // 23: millstream.controller.v1.RecoverPartitionRequest
+	(*RecoverPartitionResponse)(nil),      // 24: millstream.controller.v1.RecoverPartitionResponse
+	(*ReplicaEnd)(nil),                    // 25: millstream.controller.v1.ReplicaEnd
+	(*CreatePartitionsRequest)(nil),       // 26: millstream.controller.v1.CreatePartitionsRequest
+	(*CreatePartitionsResponse)(nil),      // 27: millstream.controller.v1.CreatePartitionsResponse
+	(*ReassignPartitionsRequest)(nil),     // 28: millstream.controller.v1.ReassignPartitionsRequest
+	(*Reassignment)(nil),                  // 29: millstream.controller.v1.Reassignment
+	(*ReassignPartitionsResponse)(nil),    // 30: millstream.controller.v1.ReassignPartitionsResponse
+	(*ReassignmentResult)(nil),            // 31: millstream.controller.v1.ReassignmentResult
+	(*CancelReassignmentsRequest)(nil),    // 32: millstream.controller.v1.CancelReassignmentsRequest
+	(*CancelReassignmentsResponse)(nil),   // 33: millstream.controller.v1.CancelReassignmentsResponse
+	(*ListReassignmentsRequest)(nil),      // 34: millstream.controller.v1.ListReassignmentsRequest
+	(*ListReassignmentsResponse)(nil),     // 35: millstream.controller.v1.ListReassignmentsResponse
+	(*OngoingReassignment)(nil),           // 36: millstream.controller.v1.OngoingReassignment
+	(*SpreadReplicasRequest)(nil),         // 37: millstream.controller.v1.SpreadReplicasRequest
+	(*SpreadReplicasResponse)(nil),        // 38: millstream.controller.v1.SpreadReplicasResponse
+	(*ElectPreferredLeadersRequest)(nil),  // 39: millstream.controller.v1.ElectPreferredLeadersRequest
+	(*ElectPreferredLeadersResponse)(nil), // 40: millstream.controller.v1.ElectPreferredLeadersResponse
+	(*DrainBrokerRequest)(nil),            // 41: millstream.controller.v1.DrainBrokerRequest
+	(*DrainBrokerResponse)(nil),           // 42: millstream.controller.v1.DrainBrokerResponse
+	(*UndrainBrokerRequest)(nil),          // 43: millstream.controller.v1.UndrainBrokerRequest
+	(*UndrainBrokerResponse)(nil),         // 44: millstream.controller.v1.UndrainBrokerResponse
+	(*RemoveBrokerRequest)(nil),           // 45: millstream.controller.v1.RemoveBrokerRequest
+	(*RemoveBrokerResponse)(nil),          // 46: millstream.controller.v1.RemoveBrokerResponse
+	(*WatchMetadataRequest)(nil),          // 47: millstream.controller.v1.WatchMetadataRequest
+	(*WatchMetadataResponse)(nil),         // 48: millstream.controller.v1.WatchMetadataResponse
+	(*MetadataChange)(nil),                // 49: millstream.controller.v1.MetadataChange
+	(*CreateTopicRequest)(nil),            // 50: millstream.controller.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),           // 51: millstream.controller.v1.CreateTopicResponse
+	(*UpdateTopicConfigRequest)(nil),      // 52: millstream.controller.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil),     // 53: millstream.controller.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),            // 54: millstream.controller.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),           // 55: millstream.controller.v1.DeleteTopicResponse
+	nil,                                   // 56: millstream.controller.v1.TopicRecord.ConfigEntry
+	nil,                                   // 57: millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	nil,                                   // 58: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 }
 var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
-	34, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
-	6,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	10, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
-	11, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
-	13, // 4: millstream.controller.v1.HeartbeatResponse.wanted_logs:type_name -> millstream.controller.v1.WantedLog
-	15, // 5: millstream.controller.v1.AlterPartitionRequest.proposals:type_name -> millstream.controller.v1.InSyncProposal
-	16, // 6: millstream.controller.v1.InSyncProposal.in_sync_replicas:type_name -> millstream.controller.v1.InSyncReplica
-	18, // 7: millstream.controller.v1.AlterPartitionResponse.results:type_name -> millstream.controller.v1.InSyncResult
+	56, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
+	7,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	11, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
+	12, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
+	14, // 4: millstream.controller.v1.HeartbeatResponse.wanted_logs:type_name -> millstream.controller.v1.WantedLog
+	16, // 5: millstream.controller.v1.AlterPartitionRequest.proposals:type_name -> millstream.controller.v1.InSyncProposal
+	17, // 6: millstream.controller.v1.InSyncProposal.in_sync_replicas:type_name -> millstream.controller.v1.InSyncReplica
+	19, // 7: millstream.controller.v1.AlterPartitionResponse.results:type_name -> millstream.controller.v1.InSyncResult
 	0,  // 8: millstream.controller.v1.InSyncResult.outcome:type_name -> millstream.controller.v1.InSyncOutcome
-	4,  // 9: millstream.controller.v1.InSyncResult.record:type_name -> millstream.controller.v1.PartitionRecord
+	5,  // 9: millstream.controller.v1.InSyncResult.record:type_name -> millstream.controller.v1.PartitionRecord
 	1,  // 10: millstream.controller.v1.InSyncResult.ineligibility:type_name -> millstream.controller.v1.Ineligibility
-	21, // 11: millstream.controller.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.controller.v1.OfflinePartition
-	4,  // 12: millstream.controller.v1.RecoverPartitionResponse.record:type_name -> millstream.controller.v1.PartitionRecord
-	24, // 13: millstream.controller.v1.RecoverPartitionResponse.ends:type_name -> millstream.controller.v1.ReplicaEnd
-	27, // 14: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
-	6,  // 15: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	2,  // 16: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
-	3,  // 17: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
-	4,  // 18: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
-	5,  // 19: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
-	35, // 20: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	3,  // 21: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	36, // 22: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
-	3,  // 23: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	7,  // 24: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
-	9,  // 25: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
-	14, // 26: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
-	19, // 27: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
-	22, // 28: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
-	25, // 29: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
-	28, // 30: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
-	30, // 31: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
-	32, // 32: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
-	8,  // 33: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
-	12, // 34: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
-	17, // 35: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
-	20, // 36: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
-	23, // 37: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
-	26, // 38: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
-	29, // 39: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
-	31, // 40: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
-	33, // 41: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
-	33, // [33:42] is the sub-list for method output_type
-	24, // [24:33] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	22, // 11: millstream.controller.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.controller.v1.OfflinePartition
+	5,  // 12: millstream.controller.v1.RecoverPartitionResponse.record:type_name -> millstream.controller.v1.PartitionRecord
+	25, // 13: millstream.controller.v1.RecoverPartitionResponse.ends:type_name -> millstream.controller.v1.ReplicaEnd
+	4,  // 14: millstream.controller.v1.CreatePartitionsResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	29, // 15: millstream.controller.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
+	31, // 16: millstream.controller.v1.ReassignPartitionsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	2,  // 17: millstream.controller.v1.ReassignmentResult.outcome:type_name -> millstream.controller.v1.ReassignmentOutcome
+	5,  // 18: millstream.controller.v1.ReassignmentResult.record:type_name -> millstream.controller.v1.PartitionRecord
+	29, // 19: millstream.controller.v1.CancelReassignmentsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
+	31, // 20: millstream.controller.v1.CancelReassignmentsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	36, // 21: millstream.controller.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.controller.v1.OngoingReassignment
+	5,  // 22: millstream.controller.v1.OngoingReassignment.record:type_name -> millstream.controller.v1.PartitionRecord
+	31, // 23: millstream.controller.v1.SpreadReplicasResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	49, // 24: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
+	7,  // 25: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	3,  // 26: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
+	4,  // 27: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
+	5,  // 28: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
+	6,  // 29: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
+	57, // 30: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	4,  // 31: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	58, // 32: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	4,  // 33: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	8,  // 34: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
+	10, // 35: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
+	15, // 36: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
+	20, // 37: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
+	23, // 38: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
+	26, // 39: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
+	28, // 40: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
+	32, // 41: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
+	34, // 42: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
+	37, // 43: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
+	39, // 44: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
+	41, // 45: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
+	43, // 46: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
+	45, // 47: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
+	47, // 48: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
+	50, // 49: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
+	52, // 50: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
+	54, // 51: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
+	9,  // 52: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
+	13, // 53: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
+	18, // 54: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
+	21, // 55: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
+	24, // 56: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
+	27, // 57: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
+	30, // 58: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
+	33, // 59: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
+	35, // 60: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
+	38, // 61: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
+	40, // 62: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
+	42, // 63: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
+	44, // 64: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
+	46, // 65: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
+	48, // 66: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
+	51, // 67: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
+	53, // 68: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
+	55, // 69: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
+	52, // [52:70] is the sub-list for method output_type
+	34, // [34:52] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_millstream_controller_v1_controller_service_proto_init() }
@@ -3197,7 +4698,8 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 	if File_millstream_controller_v1_controller_service_proto != nil {
 		return
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[25].OneofWrappers = []any{
+	file_millstream_controller_v1_controller_service_proto_msgTypes[26].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[46].OneofWrappers = []any{
 		(*MetadataChange_Cluster)(nil),
 		(*MetadataChange_Broker)(nil),
 		(*MetadataChange_RemovedBrokerId)(nil),
@@ -3206,14 +4708,14 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		(*MetadataChange_Deletion)(nil),
 		(*MetadataChange_ForgottenDeletion)(nil),
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[28].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[49].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_controller_v1_controller_service_proto_rawDesc), len(file_millstream_controller_v1_controller_service_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   35,
+			NumEnums:      3,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

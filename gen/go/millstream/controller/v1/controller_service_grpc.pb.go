@@ -27,6 +27,15 @@ const (
 	ControllerService_AlterPartition_FullMethodName        = "/millstream.controller.v1.ControllerService/AlterPartition"
 	ControllerService_ListOfflinePartitions_FullMethodName = "/millstream.controller.v1.ControllerService/ListOfflinePartitions"
 	ControllerService_RecoverPartition_FullMethodName      = "/millstream.controller.v1.ControllerService/RecoverPartition"
+	ControllerService_CreatePartitions_FullMethodName      = "/millstream.controller.v1.ControllerService/CreatePartitions"
+	ControllerService_ReassignPartitions_FullMethodName    = "/millstream.controller.v1.ControllerService/ReassignPartitions"
+	ControllerService_CancelReassignments_FullMethodName   = "/millstream.controller.v1.ControllerService/CancelReassignments"
+	ControllerService_ListReassignments_FullMethodName     = "/millstream.controller.v1.ControllerService/ListReassignments"
+	ControllerService_SpreadReplicas_FullMethodName        = "/millstream.controller.v1.ControllerService/SpreadReplicas"
+	ControllerService_ElectPreferredLeaders_FullMethodName = "/millstream.controller.v1.ControllerService/ElectPreferredLeaders"
+	ControllerService_DrainBroker_FullMethodName           = "/millstream.controller.v1.ControllerService/DrainBroker"
+	ControllerService_UndrainBroker_FullMethodName         = "/millstream.controller.v1.ControllerService/UndrainBroker"
+	ControllerService_RemoveBroker_FullMethodName          = "/millstream.controller.v1.ControllerService/RemoveBroker"
 	ControllerService_WatchMetadata_FullMethodName         = "/millstream.controller.v1.ControllerService/WatchMetadata"
 	ControllerService_CreateTopic_FullMethodName           = "/millstream.controller.v1.ControllerService/CreateTopic"
 	ControllerService_UpdateTopicConfig_FullMethodName     = "/millstream.controller.v1.ControllerService/UpdateTopicConfig"
@@ -58,6 +67,29 @@ type ControllerServiceClient interface {
 	// RecoverPartition has a partition that nobody leads led by whoever serves
 	// and has the most, though records may be lost.
 	RecoverPartition(ctx context.Context, in *RecoverPartitionRequest, opts ...grpc.CallOption) (*RecoverPartitionResponse, error)
+	// CreatePartitions gives a topic more partitions.
+	CreatePartitions(ctx context.Context, in *CreatePartitionsRequest, opts ...grpc.CallOption) (*CreatePartitionsResponse, error)
+	// ReassignPartitions begins to move partitions to other brokers.
+	ReassignPartitions(ctx context.Context, in *ReassignPartitionsRequest, opts ...grpc.CallOption) (*ReassignPartitionsResponse, error)
+	// CancelReassignments puts partitions that are being moved back to where they
+	// were.
+	CancelReassignments(ctx context.Context, in *CancelReassignmentsRequest, opts ...grpc.CallOption) (*CancelReassignmentsResponse, error)
+	// ListReassignments lists the partitions that are being moved.
+	ListReassignments(ctx context.Context, in *ListReassignmentsRequest, opts ...grpc.CallOption) (*ListReassignmentsResponse, error)
+	// SpreadReplicas begins to move replicas from brokers that hold many to those
+	// that hold few, as after a broker was added.
+	SpreadReplicas(ctx context.Context, in *SpreadReplicasRequest, opts ...grpc.CallOption) (*SpreadReplicasResponse, error)
+	// ElectPreferredLeaders has partitions led by the first of their replicas
+	// where that is in sync and serves.
+	ElectPreferredLeaders(ctx context.Context, in *ElectPreferredLeadersRequest, opts ...grpc.CallOption) (*ElectPreferredLeadersResponse, error)
+	// DrainBroker has everything moved away from a broker, and nothing more
+	// placed on it, until UndrainBroker.
+	DrainBroker(ctx context.Context, in *DrainBrokerRequest, opts ...grpc.CallOption) (*DrainBrokerResponse, error)
+	// UndrainBroker makes a broker take replicas again. What is being moved away
+	// from it goes on.
+	UndrainBroker(ctx context.Context, in *UndrainBrokerRequest, opts ...grpc.CallOption) (*UndrainBrokerResponse, error)
+	// RemoveBroker forgets a broker that holds nothing and is stopped.
+	RemoveBroker(ctx context.Context, in *RemoveBrokerRequest, opts ...grpc.CallOption) (*RemoveBrokerResponse, error)
 	// WatchMetadata streams the metadata: a snapshot at one revision in pieces
 	// below 4 MiB, then deltas in order of revision, and at least each second a
 	// frame that confirms the revision. A watcher that names a revision which
@@ -123,6 +155,96 @@ func (c *controllerServiceClient) RecoverPartition(ctx context.Context, in *Reco
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RecoverPartitionResponse)
 	err := c.cc.Invoke(ctx, ControllerService_RecoverPartition_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) CreatePartitions(ctx context.Context, in *CreatePartitionsRequest, opts ...grpc.CallOption) (*CreatePartitionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreatePartitionsResponse)
+	err := c.cc.Invoke(ctx, ControllerService_CreatePartitions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) ReassignPartitions(ctx context.Context, in *ReassignPartitionsRequest, opts ...grpc.CallOption) (*ReassignPartitionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReassignPartitionsResponse)
+	err := c.cc.Invoke(ctx, ControllerService_ReassignPartitions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) CancelReassignments(ctx context.Context, in *CancelReassignmentsRequest, opts ...grpc.CallOption) (*CancelReassignmentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelReassignmentsResponse)
+	err := c.cc.Invoke(ctx, ControllerService_CancelReassignments_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) ListReassignments(ctx context.Context, in *ListReassignmentsRequest, opts ...grpc.CallOption) (*ListReassignmentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReassignmentsResponse)
+	err := c.cc.Invoke(ctx, ControllerService_ListReassignments_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) SpreadReplicas(ctx context.Context, in *SpreadReplicasRequest, opts ...grpc.CallOption) (*SpreadReplicasResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SpreadReplicasResponse)
+	err := c.cc.Invoke(ctx, ControllerService_SpreadReplicas_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) ElectPreferredLeaders(ctx context.Context, in *ElectPreferredLeadersRequest, opts ...grpc.CallOption) (*ElectPreferredLeadersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ElectPreferredLeadersResponse)
+	err := c.cc.Invoke(ctx, ControllerService_ElectPreferredLeaders_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) DrainBroker(ctx context.Context, in *DrainBrokerRequest, opts ...grpc.CallOption) (*DrainBrokerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainBrokerResponse)
+	err := c.cc.Invoke(ctx, ControllerService_DrainBroker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) UndrainBroker(ctx context.Context, in *UndrainBrokerRequest, opts ...grpc.CallOption) (*UndrainBrokerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndrainBrokerResponse)
+	err := c.cc.Invoke(ctx, ControllerService_UndrainBroker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) RemoveBroker(ctx context.Context, in *RemoveBrokerRequest, opts ...grpc.CallOption) (*RemoveBrokerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveBrokerResponse)
+	err := c.cc.Invoke(ctx, ControllerService_RemoveBroker_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -203,6 +325,29 @@ type ControllerServiceServer interface {
 	// RecoverPartition has a partition that nobody leads led by whoever serves
 	// and has the most, though records may be lost.
 	RecoverPartition(context.Context, *RecoverPartitionRequest) (*RecoverPartitionResponse, error)
+	// CreatePartitions gives a topic more partitions.
+	CreatePartitions(context.Context, *CreatePartitionsRequest) (*CreatePartitionsResponse, error)
+	// ReassignPartitions begins to move partitions to other brokers.
+	ReassignPartitions(context.Context, *ReassignPartitionsRequest) (*ReassignPartitionsResponse, error)
+	// CancelReassignments puts partitions that are being moved back to where they
+	// were.
+	CancelReassignments(context.Context, *CancelReassignmentsRequest) (*CancelReassignmentsResponse, error)
+	// ListReassignments lists the partitions that are being moved.
+	ListReassignments(context.Context, *ListReassignmentsRequest) (*ListReassignmentsResponse, error)
+	// SpreadReplicas begins to move replicas from brokers that hold many to those
+	// that hold few, as after a broker was added.
+	SpreadReplicas(context.Context, *SpreadReplicasRequest) (*SpreadReplicasResponse, error)
+	// ElectPreferredLeaders has partitions led by the first of their replicas
+	// where that is in sync and serves.
+	ElectPreferredLeaders(context.Context, *ElectPreferredLeadersRequest) (*ElectPreferredLeadersResponse, error)
+	// DrainBroker has everything moved away from a broker, and nothing more
+	// placed on it, until UndrainBroker.
+	DrainBroker(context.Context, *DrainBrokerRequest) (*DrainBrokerResponse, error)
+	// UndrainBroker makes a broker take replicas again. What is being moved away
+	// from it goes on.
+	UndrainBroker(context.Context, *UndrainBrokerRequest) (*UndrainBrokerResponse, error)
+	// RemoveBroker forgets a broker that holds nothing and is stopped.
+	RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error)
 	// WatchMetadata streams the metadata: a snapshot at one revision in pieces
 	// below 4 MiB, then deltas in order of revision, and at least each second a
 	// frame that confirms the revision. A watcher that names a revision which
@@ -238,6 +383,33 @@ func (UnimplementedControllerServiceServer) ListOfflinePartitions(context.Contex
 }
 func (UnimplementedControllerServiceServer) RecoverPartition(context.Context, *RecoverPartitionRequest) (*RecoverPartitionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RecoverPartition not implemented")
+}
+func (UnimplementedControllerServiceServer) CreatePartitions(context.Context, *CreatePartitionsRequest) (*CreatePartitionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreatePartitions not implemented")
+}
+func (UnimplementedControllerServiceServer) ReassignPartitions(context.Context, *ReassignPartitionsRequest) (*ReassignPartitionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReassignPartitions not implemented")
+}
+func (UnimplementedControllerServiceServer) CancelReassignments(context.Context, *CancelReassignmentsRequest) (*CancelReassignmentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelReassignments not implemented")
+}
+func (UnimplementedControllerServiceServer) ListReassignments(context.Context, *ListReassignmentsRequest) (*ListReassignmentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReassignments not implemented")
+}
+func (UnimplementedControllerServiceServer) SpreadReplicas(context.Context, *SpreadReplicasRequest) (*SpreadReplicasResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SpreadReplicas not implemented")
+}
+func (UnimplementedControllerServiceServer) ElectPreferredLeaders(context.Context, *ElectPreferredLeadersRequest) (*ElectPreferredLeadersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ElectPreferredLeaders not implemented")
+}
+func (UnimplementedControllerServiceServer) DrainBroker(context.Context, *DrainBrokerRequest) (*DrainBrokerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainBroker not implemented")
+}
+func (UnimplementedControllerServiceServer) UndrainBroker(context.Context, *UndrainBrokerRequest) (*UndrainBrokerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndrainBroker not implemented")
+}
+func (UnimplementedControllerServiceServer) RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveBroker not implemented")
 }
 func (UnimplementedControllerServiceServer) WatchMetadata(*WatchMetadataRequest, grpc.ServerStreamingServer[WatchMetadataResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchMetadata not implemented")
@@ -362,6 +534,168 @@ func _ControllerService_RecoverPartition_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControllerService_CreatePartitions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreatePartitionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).CreatePartitions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_CreatePartitions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).CreatePartitions(ctx, req.(*CreatePartitionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_ReassignPartitions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReassignPartitionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).ReassignPartitions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_ReassignPartitions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).ReassignPartitions(ctx, req.(*ReassignPartitionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_CancelReassignments_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelReassignmentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).CancelReassignments(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_CancelReassignments_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).CancelReassignments(ctx, req.(*CancelReassignmentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_ListReassignments_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReassignmentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).ListReassignments(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_ListReassignments_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).ListReassignments(ctx, req.(*ListReassignmentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_SpreadReplicas_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SpreadReplicasRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).SpreadReplicas(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_SpreadReplicas_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).SpreadReplicas(ctx, req.(*SpreadReplicasRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_ElectPreferredLeaders_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ElectPreferredLeadersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).ElectPreferredLeaders(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_ElectPreferredLeaders_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).ElectPreferredLeaders(ctx, req.(*ElectPreferredLeadersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_DrainBroker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainBrokerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).DrainBroker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_DrainBroker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).DrainBroker(ctx, req.(*DrainBrokerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_UndrainBroker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndrainBrokerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).UndrainBroker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_UndrainBroker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).UndrainBroker(ctx, req.(*UndrainBrokerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_RemoveBroker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveBrokerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).RemoveBroker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_RemoveBroker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).RemoveBroker(ctx, req.(*RemoveBrokerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControllerService_WatchMetadata_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchMetadataRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -453,6 +787,42 @@ var ControllerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RecoverPartition",
 			Handler:    _ControllerService_RecoverPartition_Handler,
+		},
+		{
+			MethodName: "CreatePartitions",
+			Handler:    _ControllerService_CreatePartitions_Handler,
+		},
+		{
+			MethodName: "ReassignPartitions",
+			Handler:    _ControllerService_ReassignPartitions_Handler,
+		},
+		{
+			MethodName: "CancelReassignments",
+			Handler:    _ControllerService_CancelReassignments_Handler,
+		},
+		{
+			MethodName: "ListReassignments",
+			Handler:    _ControllerService_ListReassignments_Handler,
+		},
+		{
+			MethodName: "SpreadReplicas",
+			Handler:    _ControllerService_SpreadReplicas_Handler,
+		},
+		{
+			MethodName: "ElectPreferredLeaders",
+			Handler:    _ControllerService_ElectPreferredLeaders_Handler,
+		},
+		{
+			MethodName: "DrainBroker",
+			Handler:    _ControllerService_DrainBroker_Handler,
+		},
+		{
+			MethodName: "UndrainBroker",
+			Handler:    _ControllerService_UndrainBroker_Handler,
+		},
+		{
+			MethodName: "RemoveBroker",
+			Handler:    _ControllerService_RemoveBroker_Handler,
 		},
 		{
 			MethodName: "CreateTopic",
