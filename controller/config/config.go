@@ -14,7 +14,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/millstream-io/millstream/server/telemetry"
@@ -38,17 +40,53 @@ type Config struct {
 	InternalTLSCA string `name:"internal-tls-ca" doc:"File of the authorities whose certificates of brokers and controllers are accepted." change:"With internal-tls-cert."`
 	// SessionTimeout is how long a broker may be silent.
 	SessionTimeout time.Duration `name:"session-timeout" doc:"How long a broker may be silent before it is not counted on." change:"Brokers on a busy network are given up too soon, or dead ones too late."`
+	// Peers are all controllers, as ID=URL.
+	Peers []string `name:"peers" doc:"All controllers, this one included, as ID=URL: 1, 3 or 5 of them. Empty: it is alone." change:"There is more than one controller; the same list for all of them."`
+	// PeerAddr is HOST:PORT.
+	PeerAddr string `name:"peer-addr" doc:"HOST:PORT where the other controllers are served; empty: none are." change:"There is more than one controller."`
+	// Join says that the others are running.
+	Join bool `name:"join" doc:"Join controllers that are running and have been told of this one." change:"A controller is added or replaced."`
+	// Recovery is auto or manual.
+	Recovery string `name:"recovery" doc:"Who leads a partition in memory when none of its replicas can be trusted to have everything: auto, the one that has the most, or manual, nobody until the loss is accepted." change:"Records in memory are worth waiting for somebody to look."`
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `name:"log-level" doc:"Least level that is logged: debug, info, warn or error." change:"Something is to be found out."`
 	// LogFormat is auto, text or json.
 	LogFormat string `name:"log-format" doc:"Form of the log: text, json, or auto (text on a terminal)." change:"Logs are collected by a program that wants the other form."`
 }
 
+// The recoveries.
+const (
+	RecoveryAuto   = "auto"
+	RecoveryManual = "manual"
+)
+
+// Peer is one of the controllers.
+type Peer struct {
+	// ID is its identity.
+	ID int32
+	// URL is where the others reach it.
+	URL string
+}
+
+// PeerList returns the controllers. It fails if one is not ID=URL.
+func (c *Config) PeerList() ([]Peer, error) {
+	var peers []Peer
+	for _, p := range c.Peers {
+		id, addr, _ := strings.Cut(p, "=")
+		n, err := strconv.ParseInt(id, 10, 32)
+		if u, parse := url.Parse(addr); err != nil || n < 0 || parse != nil || u.Host == "" {
+			return nil, fmt.Errorf("%q is not ID=URL", p)
+		}
+		peers = append(peers, Peer{ID: int32(n), URL: addr})
+	}
+	return peers, nil
+}
+
 // Default returns the settings of a controller that is told nothing.
 func Default() Config {
 	return Config{
 		DataDir: "millstream-controller-data", ControllerAddr: "127.0.0.1:9653", SessionTimeout: 2 * time.Second,
-		LogLevel: "info", LogFormat: string(telemetry.FormatAuto),
+		Recovery: RecoveryAuto, LogLevel: "info", LogFormat: string(telemetry.FormatAuto),
 	}
 }
 
@@ -88,6 +126,21 @@ func (c *Config) Validate() error {
 			}
 		}
 	}
+	for _, why := range c.peersRefused() {
+		refuse("peers", why)
+	}
+	if c.PeerAddr != "" {
+		if host, ok := splitAddr(c.PeerAddr); !ok {
+			refuse("peer-addr", fmt.Sprintf("%q is not HOST:PORT", c.PeerAddr))
+		} else if ip := net.ParseIP(host); !c.Insecure && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			refuse("peer-addr", c.PeerAddr+" can be reached from other machines, without TLS: listen on 127.0.0.1, or allow it with --insecure")
+		}
+	} else if len(c.Peers) > 0 {
+		refuse("peer-addr", "is empty, and there are peers")
+	}
+	if c.Recovery != RecoveryAuto && c.Recovery != RecoveryManual {
+		refuse("recovery", "must be auto or manual")
+	}
 	if c.SessionTimeout < 100*time.Millisecond {
 		refuse("session-timeout", "must be at least 100ms")
 	}
@@ -102,6 +155,31 @@ func (c *Config) Validate() error {
 
 // HasInternalTLS tells whether there is TLS between processes.
 func (c *Config) HasInternalTLS() bool { return c.InternalTLSCert != "" }
+
+// peersRefused says what is wrong with the peers.
+func (c *Config) peersRefused() []string {
+	peers, err := c.PeerList()
+	switch n := len(peers); {
+	case err != nil:
+		return []string{err.Error()}
+	case n == 0:
+		return nil
+	case !c.Join && n != 1 && n != 3 && n != 5: // one at a time is added to those that run
+		return []string{fmt.Sprintf("are %d; 1, 3 or 5 controllers bear as many failures as one more would", n)}
+	}
+	var why []string
+	seen := map[int32]bool{}
+	for _, p := range peers {
+		if seen[p.ID] {
+			why = append(why, fmt.Sprintf("have controller %d twice", p.ID))
+		}
+		seen[p.ID] = true
+	}
+	if !seen[c.ControllerID] {
+		why = append(why, fmt.Sprintf("lack controller %d, this one", c.ControllerID))
+	}
+	return why
+}
 
 func splitAddr(addr string) (host string, ok bool) {
 	host, port, err := net.SplitHostPort(addr)

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -22,6 +23,32 @@ func TestDefaultsAreValid(t *testing.T) {
 	}
 }
 
+func peers(ids ...int) []string {
+	var ps []string
+	for _, id := range ids {
+		ps = append(ps, fmt.Sprintf("%d=http://c%d:2380", id, id))
+	}
+	return ps
+}
+
+func TestThreeOrFiveControllersFindEachOther(t *testing.T) {
+	for _, ids := range [][]int{{0}, {0, 1, 2}, {0, 1, 2, 3, 4}} {
+		c := config.Default()
+		c.Peers, c.PeerAddr = peers(ids...), "127.0.0.1:2380"
+		if err := c.Validate(); err != nil {
+			t.Error(err)
+		}
+		if got, err := c.PeerList(); err != nil || len(got) != len(ids) || got[0] != (config.Peer{ID: 0, URL: "http://c0:2380"}) {
+			t.Error(got, err)
+		}
+	}
+	c := config.Default()
+	c.Peers, c.PeerAddr, c.Join = peers(0, 1), "127.0.0.1:2380", true // the second is being added
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhatCannotBeIsNamed(t *testing.T) {
 	for _, c := range []struct {
 		want   string
@@ -36,6 +63,15 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		{"internal-tls-cert", func(c *config.Config) { c.InternalTLSKey, c.InternalTLSCA = "x", "x" }},
 		{"internal-tls-key", func(c *config.Config) { c.InternalTLSCert, c.InternalTLSCA = "x", "x" }},
 		{"internal-tls-ca", func(c *config.Config) { c.InternalTLSCert, c.InternalTLSKey = "x", "x" }},
+		{"ID=URL", func(c *config.Config) { c.Peers, c.PeerAddr = []string{"0:http://a:1"}, "localhost:1" }},
+		{"ID=URL", func(c *config.Config) { c.Peers, c.PeerAddr = []string{"0=a"}, "localhost:1" }},
+		{"peers are 2", func(c *config.Config) { c.Peers, c.PeerAddr = peers(0, 1), "localhost:1" }},
+		{"controller 1 twice", func(c *config.Config) { c.Peers, c.PeerAddr = peers(0, 1, 1), "localhost:1" }},
+		{"lack controller 0", func(c *config.Config) { c.Peers, c.PeerAddr = peers(1, 2, 3), "localhost:1" }},
+		{"peer-addr is empty", func(c *config.Config) { c.Peers = peers(0, 1, 2) }},
+		{"peer-addr", func(c *config.Config) { c.PeerAddr = "x" }},
+		{"peer-addr 0.0.0.0:1 can be reached", func(c *config.Config) { c.PeerAddr = "0.0.0.0:1" }},
+		{"recovery", func(c *config.Config) { c.Recovery = "never" }},
 		{"session-timeout", func(c *config.Config) { c.SessionTimeout = 1 }},
 		{"log-level", func(c *config.Config) { c.LogLevel = "loud" }},
 		{"log-format", func(c *config.Config) { c.LogFormat = "xml" }},

@@ -75,11 +75,16 @@ type Options struct {
 	Peers []Peer
 	// ListenPeers is where the member listens for its peers; empty if alone.
 	ListenPeers string
+	// Join says that the others are running, and have been told of this one by
+	// Member.AddLearner.
+	Join bool
 	// Tick is the heartbeat of raft and a tenth of the election timeout; 0:
 	// 100 ms. A single member in dev uses 10 ms.
 	Tick time.Duration
 	// Logger is required. etcd's own reports come at a level lower.
 	Logger *slog.Logger
+
+	quota int64 // of the store, for tests; 0: quotaBytes
 }
 
 func (o Options) validate() error {
@@ -105,6 +110,8 @@ func (o Options) validate() error {
 type Member struct {
 	etcd   *embed.Etcd
 	client *clientv3.Client
+	logger *slog.Logger
+	quota  int64
 	dir    string
 	lock   *os.File
 	closed sync.Once
@@ -138,7 +145,7 @@ func Open(o Options) (*Member, error) {
 	if err := reserve(filepath.Join(cfg.Dir, "member", "snap", "db"), reservedBytes); err != nil {
 		o.Logger.Warn("no disk space is reserved for the metadata store", slog.Any("err", err))
 	}
-	return &Member{etcd: e, client: v3client.New(e.Server), dir: o.Dir, lock: lock}, nil
+	return &Member{etcd: e, client: v3client.New(e.Server), logger: o.Logger, quota: cfg.QuotaBackendBytes, dir: o.Dir, lock: lock}, nil
 }
 
 func (o Options) config() (*embed.Config, error) {
@@ -153,6 +160,21 @@ func (o Options) config() (*embed.Config, error) {
 	}
 	cfg.TickMs, cfg.ElectionMs = uint(tick.Milliseconds()), uint(10*tick.Milliseconds())
 	cfg.QuotaBackendBytes = quotaBytes
+	if o.quota != 0 {
+		cfg.QuotaBackendBytes = o.quota
+	}
+	// A store that differs from the others' is found out at the start and at
+	// each compaction, and its member stops.
+	gate, ok := cfg.ServerFeatureGate.(interface{ Set(string) error })
+	if !ok {
+		return nil, errors.New("the metadata store takes no features")
+	}
+	if err := gate.Set("InitialCorruptCheck=true,CompactHashCheck=true"); err != nil {
+		return nil, fmt.Errorf("check the metadata store for corruption: %w", err)
+	}
+	if o.Join {
+		cfg.ClusterState = embed.ClusterStateFlagExisting
+	}
 	cfg.WarningApplyDuration = slowRead
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = "periodic", history.String()
 	cfg.InitialClusterToken = "millstream"
@@ -183,7 +205,9 @@ func (o Options) config() (*embed.Config, error) {
 	return cfg, nil
 }
 
-func memberName(id int32) string { return fmt.Sprintf("controller-%d", id) }
+const memberForm = "controller-%d"
+
+func memberName(id int32) string { return fmt.Sprintf(memberForm, id) }
 
 // Leadership returns the raft term of the last entry applied, and whether the
 // member leads now.

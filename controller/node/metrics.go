@@ -14,7 +14,7 @@ import (
 
 // metrics reads its values from the running controller when it is asked.
 type metrics struct {
-	active, revision, topics, partitions, offline, brokers, fenced, watchers, storeBytes, elections, losses *prometheus.Desc
+	active, revision, topics, partitions, offline, brokers, fenced, watchers, storeBytes, elections, losses, moving, corrupt *prometheus.Desc
 
 	mu      sync.Mutex // guards what follows, which is nil while nothing runs
 	img     *image.Image
@@ -38,6 +38,8 @@ func newMetrics() *metrics {
 		watchers:   d("watchers", "Watches of the metadata that are open."),
 		storeBytes: d("store_bytes", "Size of the metadata store on disk."),
 		elections:  d("elections_total", "Changes of partition leaders that this controller has made."),
+		moving:     d("moving_partitions", "Partitions that are being moved to other brokers."),
+		corrupt:    d("store_corrupt", "1 if the metadata stores of the controllers were found to differ: replace the one that is wrong."),
 		losses:     d("lossy_elections_total", "Leaders that this controller has let lead though they may lack acknowledged records."),
 	}
 }
@@ -51,7 +53,7 @@ func (m *metrics) watch(img *image.Image, loop *reconcile.Loop, service *api.Ser
 // Describe is part of prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.watchers, m.storeBytes, m.elections, m.losses,
+		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.watchers, m.storeBytes, m.elections, m.losses, m.moving, m.corrupt,
 	} {
 		to <- d
 	}
@@ -67,12 +69,15 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge := func(d *prometheus.Desc, v float64) { to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	m.img.Read(func(v *image.View) {
-		var partitions, offline, fenced int
+		var partitions, offline, fenced, moving int
 		for _, t := range v.Topics {
 			partitions += len(t.Partitions)
 			for _, p := range t.Partitions {
 				if p.Record.GetLeader() == election.NoLeader {
 					offline++
+				}
+				if len(p.Record.GetTargetReplicas()) > 0 {
+					moving++
 				}
 			}
 		}
@@ -85,6 +90,7 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		gauge(m.topics, float64(len(v.Topics)))
 		gauge(m.partitions, float64(partitions))
 		gauge(m.offline, float64(offline))
+		gauge(m.moving, float64(moving))
 		gauge(m.brokers, float64(len(v.Brokers)))
 		gauge(m.fenced, float64(fenced))
 	})
@@ -93,6 +99,11 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		active = 1
 	}
 	gauge(m.active, active)
+	corrupt := 0.0
+	if m.member.Corrupt() {
+		corrupt = 1
+	}
+	gauge(m.corrupt, corrupt)
 	gauge(m.watchers, float64(m.service.Watchers()))
 	gauge(m.storeBytes, float64(m.member.StoredBytes()))
 	to <- prometheus.MustNewConstMetric(m.elections, prometheus.CounterValue, float64(m.loop.Elections()))

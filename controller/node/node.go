@@ -50,6 +50,8 @@ type Options struct {
 	Peers []etcd.Peer
 	// ListenPeers is where it listens for them.
 	ListenPeers string
+	// Join says that the others are running and have been told of this one.
+	Join bool
 	// Tick is the heartbeat of raft, a tenth of the election timeout; 0: 100 ms.
 	Tick time.Duration
 	// SessionTimeout is how long a broker may be silent; 0: 2 s.
@@ -58,6 +60,9 @@ type Options struct {
 	ReplicationFactor int
 	// MaxPartitions is the most of a cluster; 0: 200,000.
 	MaxPartitions int
+	// Recovery says what happens to partitions in memory that nobody can be
+	// trusted to have all of.
+	Recovery reconcile.Recovery
 	// Server has further options of the gRPC server: credentials and limits.
 	// Name, Logger, Registerer, FaultOf and Authorize are set by the node.
 	Server rpc.Options
@@ -131,7 +136,7 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 // the directory.
 func (n *Node) Run(ctx context.Context) error {
 	member, err := etcd.Open(etcd.Options{
-		ID: n.o.ID, Dir: n.o.DataDir, Peers: n.o.Peers, ListenPeers: n.o.ListenPeers, Tick: n.o.Tick, Logger: n.o.Logger,
+		ID: n.o.ID, Dir: n.o.DataDir, Peers: n.o.Peers, ListenPeers: n.o.ListenPeers, Join: n.o.Join, Tick: n.o.Tick, Logger: n.o.Logger,
 	})
 	if err != nil {
 		for _, l := range n.o.Listeners {
@@ -150,7 +155,7 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 	img := image.New(member, n.o.Logger)
 	loop := reconcile.New(reconcile.Options{
 		ControllerID: n.o.ID, KV: member, Leadership: member, Image: img, SessionTimeout: n.o.SessionTimeout,
-		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Room: member.Room, Now: n.o.Now, Random: n.o.Random,
+		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Recovery: n.o.Recovery, Room: member.Room, Now: n.o.Now, Random: n.o.Random,
 		Logger: n.o.Logger,
 	})
 	service := api.New(api.Options{Loop: loop, Image: img, KV: member, Callers: n.o.Callers, Logger: n.o.Logger})
@@ -166,6 +171,7 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 	g, failed := errgroup.WithContext(ctx)
 	g.Go(func() error { return quiet(imageCtx, img.Run(imageCtx)) })
 	g.Go(func() error { return quiet(loopCtx, loop.Run(loopCtx)) })
+	g.Go(func() error { return quiet(imageCtx, member.Maintain(imageCtx)) })
 	for _, l := range n.o.Listeners {
 		g.Go(func() error { return n.server.Serve(l) })
 	}

@@ -80,3 +80,33 @@ func TestAnotherControllerTakesOver(t *testing.T) {
 		}
 	}
 }
+
+// Without a quorum nothing is changed, and whoever asks is told why; what is
+// known is told still.
+func TestWithoutAQuorumWatchesGoOn(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ctx := bounded(t)
+	cs := controllertest.StartQuorum(t, 3)
+	var made *controllerv1.CreateTopicResponse
+	for _, c := range cs {
+		if _, err := c.Client.CreateTopic(ctx, &controllerv1.CreateTopicRequest{Topic: "early", ValidateOnly: true}); status.Code(err) == codes.FailedPrecondition {
+			controllertest.StartBroker(t, c.Client, 1)
+			made = create(ctx, t, c, "made", 3)
+		}
+	}
+	if made == nil {
+		t.Fatal("no controller is active")
+	}
+	watch(ctx, t, cs[2], nil).until(t, made.GetRevision())
+	cs[0].Stop(t)
+	cs[1].Stop(t)
+	_, err := cs[2].Client.CreateTopic(ctx, &controllerv1.CreateTopicRequest{Topic: "late", PartitionCount: 1})
+	if status.Code(err) != codes.Unavailable || rpc.RequestErrorOf(err).GetReason() != pb.ErrorReason_ERROR_REASON_CONTROLLER_UNAVAILABLE {
+		t.Errorf("a change without a quorum: %v", err)
+	}
+	v := watch(ctx, t, cs[2], nil)
+	v.until(t, made.GetRevision())
+	if len(v.partitions[string(made.GetTopic().GetTopicId())]) != 3 {
+		t.Errorf("a watch without a quorum tells of %v", v.topics)
+	}
+}

@@ -11,7 +11,9 @@ import (
 	"slices"
 
 	controllerconfig "github.com/millstream-io/millstream/controller/config"
+	"github.com/millstream-io/millstream/controller/etcd"
 	"github.com/millstream-io/millstream/controller/node"
+	"github.com/millstream-io/millstream/controller/reconcile"
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/config"
@@ -141,6 +143,25 @@ func run(ctx context.Context, s *stages, role *brokerRole, then func() error) er
 	return err
 }
 
+// controllerOptions are what the settings of a controller say.
+func controllerOptions(cfg controllerconfig.Config) (node.Options, error) {
+	o := node.Options{ID: cfg.ControllerID, DataDir: cfg.DataDir, SessionTimeout: cfg.SessionTimeout, Join: cfg.Join}
+	peers, err := cfg.PeerList()
+	if err != nil {
+		return o, err
+	}
+	for _, p := range peers {
+		o.Peers = append(o.Peers, etcd.Peer{ID: p.ID, URL: p.URL})
+	}
+	if cfg.PeerAddr != "" {
+		o.ListenPeers = "http://" + cfg.PeerAddr
+	}
+	if cfg.Recovery == controllerconfig.RecoveryManual {
+		o.Recovery = reconcile.RecoveryManual
+	}
+	return o, nil
+}
+
 // RunController runs a controller until ctx ends, which is no error, or it
 // fails.
 func RunController(ctx context.Context, cfg controllerconfig.Config, o Options) error {
@@ -149,18 +170,19 @@ func RunController(ctx context.Context, cfg controllerconfig.Config, o Options) 
 	if err != nil {
 		return err
 	}
+	opts, err := controllerOptions(cfg)
+	if err != nil {
+		return err
+	}
 	lis, err := listen("controller-addr", cfg.ControllerAddr)
 	if err != nil {
 		return err
 	}
-	no := node.Options{
-		ID: cfg.ControllerID, DataDir: cfg.DataDir, Listeners: []net.Listener{lis},
-		SessionTimeout: cfg.SessionTimeout, Logger: o.Logger, Registerer: reg,
-	}
+	opts.Listeners, opts.Logger, opts.Registerer = []net.Listener{lis}, o.Logger, reg
 	if internal != nil {
-		no.Server.Credentials, no.Callers = internal.ServerCredentials(slog.LevelWarn), internal.Peer
+		opts.Server.Credentials, opts.Callers = internal.ServerCredentials(slog.LevelWarn), internal.Peer
 	}
-	n, err := node.New(no)
+	n, err := node.New(opts)
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}

@@ -1,0 +1,129 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/millstream-io/millstream/controller/store"
+)
+
+// peer returns the options of a controller among peers that find each other by
+// sockets in the working directory.
+func peer(t *testing.T, id int32, of ...int32) Options {
+	t.Helper()
+	o := Options{ID: id, Dir: t.TempDir(), Tick: 50 * time.Millisecond}
+	for _, p := range of {
+		o.Peers = append(o.Peers, Peer{ID: p, URL: socket(p)})
+	}
+	o.ListenPeers = socket(id)
+	return o
+}
+
+func socket(id int32) string { return fmt.Sprintf("unix://c%d:1", id) }
+
+// A controller is added without ever putting the quorum at risk, and one that
+// is gone is replaced by it.
+func TestAControllerIsAddedAndAnotherRemoved(t *testing.T) {
+	t.Chdir(t.TempDir())
+	m, ctx := open(t, peer(t, 0, 0))
+	put(ctx, t, m, "/a", "1", 0)
+	key, err := m.AddLearner(ctx, socket(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.AddLearner(ctx, socket(2)); !retryable(err) {
+		t.Errorf("two at a time: %v", err)
+	}
+	// It is not there yet, so it cannot have everything.
+	short, cancel := context.WithTimeout(ctx, changePause/2)
+	defer cancel()
+	if err := m.Promote(short, key); err == nil {
+		t.Error("one that never started has a vote")
+	}
+	o := peer(t, 1, 0, 1)
+	o.Join, o.Logger = true, slog.New(slog.DiscardHandler)
+	added, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := added.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := m.Promote(ctx, key); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Promote(ctx, key); err == nil || retryable(err) {
+		t.Errorf("promoted twice: %v", err)
+	}
+	members, err := m.Members(ctx)
+	if err != nil || len(members) != 2 || members[0].ID != 0 || !members[0].Leading || members[1].ID != 1 || members[1].Learner || members[1].URL != socket(1) {
+		t.Fatal(members, err)
+	}
+	if p, err := added.Range(ctx, store.Range{Prefix: "/a", Limit: 1}); err != nil || len(p.Entries) != 1 {
+		t.Errorf("the one that was added has %v, %v", p, err)
+	}
+	// The first hands over, and goes.
+	if ok, err := m.HandOver(ctx); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	if _, leading := m.Leadership(); leading {
+		t.Error("it leads still")
+	}
+	if err := added.Remove(ctx, members[0].Key); err != nil {
+		t.Fatal(err)
+	}
+	if err := added.Remove(ctx, members[0].Key); err == nil || retryable(err) {
+		t.Errorf("removed twice: %v", err)
+	}
+	put(ctx, t, added, "/b", "2", 0)
+	if left, err := added.Members(ctx); err != nil || len(left) != 1 || left[0].ID != 1 {
+		t.Error(left, err)
+	}
+}
+
+func retryable(err error) bool {
+	e, ok := errors.AsType[*MembershipError](err)
+	return ok && e.Retryable
+}
+
+// A store that ran full takes changes again without anybody's help, once what
+// filled it is not needed any more.
+func TestAFullStoreHelpsItself(t *testing.T) {
+	o := dev(t.TempDir())
+	o.quota = 4 << 20
+	m, ctx := open(t, o)
+	value := string(make([]byte, 128<<10))
+	full := false
+	for range 100 {
+		if _, _, err := m.Txn(ctx, store.Txn{Ops: []store.Op{{Key: "/a", Value: []byte(value)}}}); err != nil {
+			full = true
+			break
+		}
+	}
+	if !full {
+		t.Fatal("the store takes more than its quota")
+	}
+	before := m.StoredBytes()
+	if err := m.maintain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if after := m.StoredBytes(); after >= before/2 {
+		t.Errorf("%d bytes of %d are left", after, before)
+	}
+	if _, held, err := m.Txn(ctx, store.Txn{Ops: []store.Op{{Key: "/b", Value: []byte("1")}}}); err != nil || !held {
+		t.Errorf("a change afterwards: %v, %v", held, err)
+	}
+	if m.Corrupt() {
+		t.Error("it is said to be corrupt")
+	}
+	p, err := m.Range(ctx, store.Range{Prefix: "/", Limit: 10})
+	if err != nil || len(p.Entries) != 2 {
+		t.Errorf("left are %d entries, %v", len(p.Entries), err)
+	}
+}
