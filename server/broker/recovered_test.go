@@ -50,11 +50,14 @@ func TestWhatIsLeftOfALogIsToldWhenItIsWanted(t *testing.T) {
 		e.b.beatNow()
 		synctest.Wait()
 		e.cluster.mu.Lock()
-		defer e.cluster.mu.Unlock()
-		if len(e.cluster.beats) == before || len(e.cluster.beats[len(e.cluster.beats)-1].GetRecoveredLogs()) != 0 {
-			t.Errorf("of partitions that are led it tells %v", e.cluster.beats[len(e.cluster.beats)-1].GetRecoveredLogs())
+		last = e.cluster.beats[len(e.cluster.beats)-1]
+		more := len(e.cluster.beats) > before
+		e.cluster.mu.Unlock()
+		if !more || len(last.GetRecoveredLogs()) != 0 {
+			t.Errorf("of partitions that are led it tells %v", last.GetRecoveredLogs())
 		}
-		e.stop()
-		<-e.ended
+		if err := e.halt(); err != nil {
+			t.Error(err)
+		}
 	})
 }
