@@ -26,8 +26,7 @@ func TestAChangeOfTheISRIsStoredAndTold(t *testing.T) {
 	}
 	v := watch(ctx, t, c, nil)
 	v.until(t, topic.GetRevision())
-	id := string(topic.GetTopic().GetTopicId())
-	p := v.partitions[id][0]
+	p := v.partitions[string(topic.GetTopic().GetTopicId())][0]
 	leader := bs[p.GetLeader()]
 	ask := &controllerv1.AlterPartitionRequest{BrokerId: leader.ID, BrokerEpoch: leader.Epoch, Proposals: []*controllerv1.InSyncProposal{{
 		TopicId: p.GetTopicId(), LeaderEpoch: p.GetLeaderEpoch(), PartitionEpoch: p.GetPartitionEpoch(),
@@ -38,7 +37,7 @@ func TestAChangeOfTheISRIsStoredAndTold(t *testing.T) {
 		t.Fatal(resp, err)
 	}
 	v.until(t, resp.GetRevision())
-	if p := v.partitions[id][0]; !slices.Equal(p.GetInSyncReplicas(), []int32{leader.ID}) || p.GetPartitionEpoch() != 2 {
+	if p := v.partitions[string(topic.GetTopic().GetTopicId())][0]; !slices.Equal(p.GetInSyncReplicas(), []int32{leader.ID}) || p.GetPartitionEpoch() != 2 {
 		t.Errorf("a watch tells of %v", p)
 	}
 	ask.Proposals = append(ask.Proposals, ask.Proposals[0])

@@ -14,7 +14,7 @@ import (
 
 // replicated creates a topic of one partition with three replicas, whose ISR
 // may fall to that minimum.
-func (c *controller) replicated(name, minISR string) *controllerv1.PartitionRecord {
+func (c *controller) replicated(name, minISR string) *controllerv1.PartitionRecord { //nolint:unparam // its stories have one so far
 	c.t.Helper()
 	r := ask(name, 1, "")
 	r.ReplicationFactor, r.Config = 3, map[string]string{"min.insync.replicas": minISR}

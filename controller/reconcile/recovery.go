@@ -140,15 +140,15 @@ func (a *active) recover(v *image.View, e electable) (electable, bool) {
 	var led bool
 	e.Partition, led = election.Recover(e.Partition, e.standing(v), a.reported(v, e, false))
 	if led {
-		a.tellLoss(v, e, "a partition is led by who has the most of those that are left; records may be lost")
+		a.tellLoss(v, e, "who has the most of those that are left leads")
 	}
 	return e, led
 }
 
 // tellLoss tells that what was acknowledged may be missing.
-func (a *active) tellLoss(v *image.View, e electable, what string) {
+func (a *active) tellLoss(v *image.View, e electable, why string) {
 	a.losses.Add(1)
-	a.o.Logger.Error(what, slog.String("topic", topicOf(v, store.TopicID(e.record.GetTopicId())).Record.GetTopic()),
+	a.o.Logger.Error("records may be lost", slog.String("why", why), slog.String("topic", topicOf(v, store.TopicID(e.record.GetTopicId())).Record.GetTopic()),
 		slog.Int("partition", int(e.record.GetPartition())), slog.Int("leader", int(e.Leader)), slog.Int("leader_epoch", int(e.LeaderEpoch)))
 }
 
@@ -283,7 +283,7 @@ func (a *active) acceptLoss(ctx context.Context, r *controllerv1.RecoverPartitio
 		e.setDirectory(e.replica(e.Leader), v.Brokers[e.Leader].Record.GetDirectoryId())
 		resp.Record, resp.Revision = e.edited(), v.Revision
 		if r.GetAcceptLoss() {
-			a.tellLoss(v, e, "the loss of records is accepted")
+			a.tellLoss(v, e, "the loss was accepted")
 			edits.put(store.PartitionKey(store.TopicID(p.Record.GetTopicId()), r.GetPartition()), p.Revision, resp.GetRecord())
 		}
 	})

@@ -20,7 +20,7 @@ import (
 func rebooted(r *controllerv1.RegisterBrokerRequest) { r.Clean, r.SameBoot = false, false }
 
 // ended is a heartbeat that says where the log of a partition ends.
-func (c *controller) ended(p *controllerv1.PartitionRecord, epoch int32, end int64) func(*controllerv1.HeartbeatRequest) {
+func (c *controller) ended(p *controllerv1.PartitionRecord, epoch int32, end int64) func(*controllerv1.HeartbeatRequest) { //nolint:unparam // its stories have one so far
 	return func(r *controllerv1.HeartbeatRequest) {
 		r.Revision = c.img.Revision()
 		r.RecoveredLogs = []*controllerv1.RecoveredLog{{TopicId: p.GetTopicId(), Partition: p.GetPartition(), LastLeaderEpoch: epoch, End: end}}
@@ -100,10 +100,10 @@ func TestAfterAPowerCutOfAllTheOneWithTheMostLeads(t *testing.T) {
 	story(t, func(t *testing.T, kv *controllertest.MemStore) {
 		c := active(t, kv)
 		bs := c.brokers(3)
-		p := c.inMemory("orders", 3)
+		c.inMemory("orders", 3)
 		pass(2 * session) // none is heard any more
 		powerCut(t, bs...)
-		p = c.partition("orders", 0)
+		p := c.partition("orders", 0)
 		if p.GetLeader() != -1 || len(p.GetInSyncReplicas())+len(p.GetEligibleLeaderReplicas()) != 0 || len(p.GetLastKnown()) != 3 {
 			t.Fatalf("the partition is %v", p)
 		}
@@ -211,10 +211,10 @@ func TestAnOldDirectoryLeadsOnlyIfTheLossIsAccepted(t *testing.T) {
 		b := c.broker(1)
 		c.create(ask("orders", 1, ""))
 		epochs := []int64{b.Epoch}
-		recover := func(accept bool) (*controllerv1.RecoverPartitionResponse, error) {
+		askFor := func(accept bool) (*controllerv1.RecoverPartitionResponse, error) {
 			return within(c.RecoverPartition, &controllerv1.RecoverPartitionRequest{Topic: "orders", AcceptLoss: accept})
 		}
-		if _, err := recover(true); !is[*reconcile.NotOfflineError](err) {
+		if _, err := askFor(true); !is[*reconcile.NotOfflineError](err) {
 			t.Errorf("of a partition that is led: %v", err)
 		}
 		// A copy of the directory from before; then the same, restarted.
@@ -238,11 +238,11 @@ func TestAnOldDirectoryLeadsOnlyIfTheLossIsAccepted(t *testing.T) {
 			t.Errorf("offline are %v", off)
 		}
 		before := c.partition("orders", 0)
-		dry, err := recover(false)
+		dry, err := askFor(false)
 		if err != nil || dry.GetRecord().GetLeader() != 1 || len(dry.GetEnds()) != 1 || dry.GetEnds()[0].GetEnd() != 3 || c.partition("orders", 0).GetPartitionEpoch() != before.GetPartitionEpoch() {
 			t.Errorf("asked what would be: %v, %v", dry, err)
 		}
-		if resp, err := recover(true); err != nil || resp.GetRecord().GetLeader() != 1 || c.Losses() != 1 {
+		if resp, err := askFor(true); err != nil || resp.GetRecord().GetLeader() != 1 || c.Losses() != 1 {
 			t.Errorf("with the loss accepted: %v, %v", resp, err)
 		}
 		if p := c.partition("orders", 0); p.GetLeader() != 1 || !slices.Equal(p.GetInSyncReplicas(), []int32{1}) {

@@ -46,9 +46,6 @@ const (
 // Roles returns all of them.
 func Roles() []Role { return []Role{RoleBroker, RoleController, RoleServer, RoleClient} }
 
-// numbered tells whether owners of a role have numbers.
-func (r Role) numbered() bool { return r == RoleBroker || r == RoleController }
-
 // Identity says who the owner of a certificate is.
 type Identity struct {
 	// Cluster is the name that the cluster has in its certificates.

@@ -16,7 +16,7 @@ var now = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
 const day = 24 * time.Hour
 
-func authority(t *testing.T, cluster string) *Authority {
+func authority(t *testing.T, cluster string) *Authority { //nolint:unparam // its stories have one so far
 	t.Helper()
 	a, err := NewAuthority(cluster, now, 100*day)
 	if err != nil {

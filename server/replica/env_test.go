@@ -93,7 +93,7 @@ func resume(t *testing.T, l *Leader, id ID, own Progress) {
 }
 
 // say acks that a follower is as far as that, all of which was sent.
-func say(t *testing.T, l *Leader, id ID, own Progress) Effects {
+func say(t *testing.T, l *Leader, id ID, own Progress) Effects { //nolint:unparam // its stories have one so far
 	t.Helper()
 	l.members[l.index(id)].session.next = max(l.members[l.index(id)].session.next, own.End)
 	e := l.Ack(id, Ack{Session: 1, Epoch: l.Epoch(), Progress: own, Credit: 1 << 20})

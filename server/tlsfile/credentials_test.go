@@ -255,7 +255,9 @@ func answering(t *testing.T, s *Source) (addr string) {
 	go func() { served <- server.Serve(l) }()
 	t.Cleanup(func() {
 		server.Stop()
-		<-served
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 	})
 	return l.Addr().String()
 }

@@ -50,7 +50,7 @@ func (e *env) pass(d time.Duration) {
 }
 
 // authority makes an authority and puts it into NAME.ca.
-func (e *env) authority(name, cluster string) *pki.Authority {
+func (e *env) authority(name, cluster string) *pki.Authority { //nolint:unparam // its stories have one so far
 	e.t.Helper()
 	a, err := pki.NewAuthority(cluster, e.clock(), 1000*day)
 	e.check(err)

@@ -194,7 +194,7 @@ func (b *book) acknowledged(o *op, e *history.Event) {
 		return
 	}
 	if len(o.sends) > 0 {
-		b.judged(R16, 1)
+		b.judged(R16)
 		if s := o.sends[0]; int64(e.Ack.Epoch) < s.epoch.n {
 			b.violated(R16, at(s.epoch.at, s.at, e.At), "acknowledged in epoch %d, though one of epoch %d was acknowledged before it was asked for", e.Ack.Epoch, s.epoch.n)
 		}
@@ -212,7 +212,7 @@ func (b *book) acknowledged(o *op, e *history.Event) {
 
 // failed takes an answer that says that a batch was not appended.
 func (b *book) failed(o *op, e *history.Event) {
-	b.judged(R6, 1)
+	b.judged(R6)
 	for i, p := range b.pieces(&o.Content, 0, e.At) {
 		s := o.sends[i]
 		s.open--

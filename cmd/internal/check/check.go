@@ -77,7 +77,7 @@ func (c *Checker) of(e *history.Event) *partition {
 func (c *Checker) Observe(e *history.Event) {
 	c.tally.Events++
 	whole := scribe{e.Topic, e.Partition, c.tally}
-	whole.judged(Whole, 1)
+	whole.judged(Whole)
 	if why := lacks(e); why != "" {
 		whole.violated(Whole, at(e.At), "%s: %s", e.Kind, why)
 		return
@@ -200,9 +200,9 @@ func (c *Checker) complete(e *history.Event) {
 		}
 		p.book.acknowledged(o, e)
 	case history.AppendFail:
-		p.book.failed(o, e)
+		p.failed(o, e)
 	case history.AppendUnknown:
-		p.book.unknown(o)
+		p.unknown(o)
 	}
 }
 
@@ -212,8 +212,8 @@ func (c *Checker) fault(e *history.Event) {
 	case history.FaultPower, history.FaultDisk:
 		c.faults = append(c.faults, fault{e.T, *e.Fault})
 		for _, p := range c.partitions {
-			p.book.forget(e.Fault.Kind)
-			p.replicas.lost(e.Fault)
+			p.forget(e.Fault.Kind)
+			p.lost(e.Fault)
 		}
 	case history.FaultKill: // takes nothing
 	}

@@ -19,7 +19,7 @@ type claim struct {
 // place enters a claim, and says where it goes against others. It returns the
 // piece that it is about, or nil if another one is there.
 func (b *book) place(c *claim) *stored {
-	b.judged(ValidLog, 1)
+	b.judged(ValidLog)
 	var found *stored
 	for _, s := range b.overlapping(c.base, c.end) {
 		if s.base == c.base && s.end == c.end && s.digest == c.digest {
@@ -33,7 +33,7 @@ func (b *book) place(c *claim) *stored {
 		if !c.told && s.epoch > c.epoch {
 			return nil // the leader alone had it, and is no longer leader
 		}
-		b.judged(R1, 1)
+		b.judged(R1)
 		b.violated(R1, at(s.by, s.promise(), c.at), "[%d, %d) holds %016x, and [%d, %d) %016x", s.base, s.end, uint64(s.digest), c.base, c.end, uint64(c.digest))
 		if c.last && s.promised {
 			b.violated(R4, at(s.by, s.ack, c.at), "[%d, %d) is not what was acknowledged there", s.base, s.end)
@@ -43,7 +43,7 @@ func (b *book) place(c *claim) *stored {
 	if found == nil {
 		found = b.enter(c)
 	} else {
-		b.judged(R1, 1)
+		b.judged(R1)
 		if found.epoch != c.epoch {
 			b.violated(ValidLog, at(found.promise(), c.at), "[%d, %d) is of epoch %d, and of epoch %d", c.base, c.end, found.epoch, c.epoch)
 		}
@@ -72,7 +72,7 @@ func (b *book) enter(c *claim) *stored {
 	if c.control {
 		return st
 	}
-	b.judged(R2, 1)
+	b.judged(R2)
 	s := b.sends[c.digest]
 	if s == nil {
 		if failed, ok := b.failures[c.digest]; ok {
@@ -108,7 +108,7 @@ func (b *book) inTime(st *stored, c *claim) {
 		return
 	}
 	st.untold = nil
-	b.judged(R14, 1)
+	b.judged(R14)
 	if st.base < s.after.n {
 		b.violated(R14, at(s.after.at, s.at, c.at), "appended at %d, after all below %d was there", st.base, s.after.n)
 	}

@@ -50,7 +50,7 @@ func (p *partition) dumped(e *history.Event, broker int32) {
 			p.drains = append(p.drains, drain{began: e.T, from: d.start, start: d.start, dump: true, at: e.At})
 		}
 	}
-	p.judged(R11, 1)
+	p.judged(R11)
 	for i := range e.Batches {
 		p.dumpedBatch(d, &e.Batches[i], e)
 	}
@@ -106,7 +106,7 @@ func (d *dumps) compare(a, b *dump) {
 	}
 	x, y := within(a.stamps), within(b.stamps)
 	for len(x) > 0 && len(y) > 0 {
-		d.judged(R17, 1)
+		d.judged(R17)
 		switch s, t := x[0], y[0]; {
 		case s.base < t.base:
 			d.violated(R17, at(s.at, b.at), "broker %d has [%d, %d), and broker %d has not", a.broker, s.base, s.end, b.broker)

@@ -57,10 +57,10 @@ func (b *book) finishOrder() {
 			return // a leader that is gone may have said so
 		}
 		if s.promised && s.delivered {
-			b.judged(R3, 1)
+			b.judged(R3)
 		}
 		if before != nil {
-			b.judged(ValidLog, 1)
+			b.judged(ValidLog)
 			if s.epoch < before.epoch {
 				b.violated(ValidLog, at(before.promise(), s.promise()), "epoch %d at offset %d follows epoch %d", s.epoch, s.base, before.epoch)
 			}
@@ -70,7 +70,7 @@ func (b *book) finishOrder() {
 			return
 		}
 		if l := last[s.session]; l != nil {
-			b.judged(R10, 1)
+			b.judged(R10)
 			if s.op < l.op {
 				b.violated(R10, at(s.by, l.by, s.promise(), l.promise()), "append %d of a session is at %d, and append %d, sent before it, at %d", l.op, l.base, s.op, s.base)
 			}
@@ -148,7 +148,7 @@ func (b *book) finishDrains() {
 		if !s.promised || s.acked >= began || s.base < start {
 			return
 		}
-		b.judged(R5, 1)
+		b.judged(R5)
 		if !s.delivered && !b.released(s) {
 			b.violated(R5, at(s.by, s.ack, by), "the batch acknowledged at %d was never delivered", s.base)
 		}
@@ -168,7 +168,7 @@ func (b *book) finishDrain(d *drain) {
 		if !s.promised || s.acked >= d.began || s.base < d.start {
 			return
 		}
-		b.judged(R4, 1)
+		b.judged(R4)
 		for len(gaps) > 0 && gaps[0].to <= s.base {
 			gaps = gaps[1:]
 		}

@@ -20,7 +20,7 @@ type reign struct {
 
 // beginLeader takes that a broker leads.
 func (l *leaders) beginLeader(e *history.Event, broker int32) {
-	l.judged(R16, 1)
+	l.judged(R16)
 	if l.epochs == nil {
 		l.epochs = map[int32]*reign{}
 	}
@@ -46,7 +46,7 @@ func (l *leaders) acknowledged(o *op, e *history.Event, s setting) {
 		return
 	}
 	if a.Leader != nil {
-		l.judged(R16, 1)
+		l.judged(R16)
 		if before, ok := l.byAck[a.Epoch]; ok && before.broker != *a.Leader {
 			l.violated(R16, at(before.began, e.At), "brokers %d and %d acknowledge in epoch %d", before.broker, *a.Leader, a.Epoch)
 		} else if !ok {
@@ -59,7 +59,7 @@ func (l *leaders) acknowledged(o *op, e *history.Event, s setting) {
 	if l.epochs == nil {
 		return
 	}
-	l.judged(R16, 1)
+	l.judged(R16)
 	r := l.epochs[a.Epoch]
 	switch {
 	case r == nil:
@@ -73,7 +73,7 @@ func (l *leaders) acknowledged(o *op, e *history.Event, s setting) {
 
 // says compares an acknowledgement with what was asked for.
 func (l *leaders) says(o *op, e *history.Event, s setting) {
-	l.judged(AckSays, 1)
+	l.judged(AckSays)
 	a := e.Ack
 	wrong := func(format string, args ...any) { l.violated(AckSays, at(o.at, e.At, s.at), format, args...) }
 	switch {

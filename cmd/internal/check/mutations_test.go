@@ -217,7 +217,7 @@ func readMutations() []mutation {
 	second := func(s *story) int {
 		framed := map[uint64]bool{}
 		for i := range s.events {
-			switch e := &s.events[i]; e.Kind {
+			switch e := &s.events[i]; e.Kind { //nolint:exhaustive // the others stay as they are
 			case history.ReadBegin:
 				framed[e.Read.Reader] = false
 			case history.ReadOK:

@@ -41,7 +41,7 @@ func (p *partition) beginRead(e *history.Event) {
 		}
 		p.byKey[key] = r
 	} else if r.placed && !r.freed && !e.Read.Seek {
-		p.judged(R23, 1)
+		p.judged(R23)
 		if e.Read.Position != history.AtOffset || e.Read.From != r.pos {
 			p.violated(R23, at(r.began, e.At), "the reader was at %d, and begins elsewhere without an error", r.pos)
 		}
@@ -79,7 +79,7 @@ func (p *partition) frame(e *history.Event) {
 		b := &e.Batches[i]
 		end := b.Base + int64(b.N)
 		if i > 0 {
-			p.judged(R8, 1)
+			p.judged(R8)
 		}
 		switch {
 		case b.Base > cursor:
@@ -89,14 +89,14 @@ func (p *partition) frame(e *history.Event) {
 		case end <= from:
 			p.violated(R9, at(e.At), "a frame from %d has [%d, %d)", from, b.Base, end)
 		}
-		p.judged(R15, 1)
+		p.judged(R15)
 		if end > e.Read.HighWatermark {
 			p.violated(R15, at(e.At), "[%d, %d) was delivered at high watermark %d", b.Base, end, e.Read.HighWatermark)
 		}
 		p.claims(b, claim{told: true, delivered: !b.Control, last: r.drain >= 0, at: e.At})
 		cursor = max(cursor, end)
 	}
-	p.judged(R11, 1)
+	p.judged(R11)
 	switch {
 	case e.Read.Next > cursor:
 		p.pass(r, gap{cursor, e.Read.Next, R8, e.At})
@@ -130,21 +130,21 @@ func (p *partition) enterFrame(r *reader, e *history.Event, from int64) {
 	}
 	switch {
 	case first && r.position == history.AtEarliest:
-		p.judged(R23, 1)
+		p.judged(R23)
 		if from != e.Read.LogStart {
 			p.violated(R23, at(r.began, e.At), "the earliest record was asked for, which is at %d, and the first frame begins at %d", e.Read.LogStart, from)
 		}
 	case first && r.placed:
-		p.judged(R23, 1)
+		p.judged(R23)
 		if from != r.pos {
 			p.violated(R23, at(r.began, e.At), "offset %d was asked for, and the first frame begins at %d", r.pos, from)
 		}
 	case first:
 	case from > r.pos:
-		p.judged(R9, 1)
+		p.judged(R9)
 		p.pass(r, gap{r.pos, from, R9, e.At})
 	default:
-		p.judged(R9, 1)
+		p.judged(R9)
 		if from < r.pos {
 			p.violated(R9, at(e.At), "the reader was at %d, and the next frame begins at %d", r.pos, from)
 		}
@@ -158,8 +158,8 @@ func (p *partition) pass(r *reader, g gap) {
 
 // told looks at what a frame says of the log as a whole.
 func (p *partition) told(r *reader, e *history.Event) {
-	p.judged(R15, 1)
-	p.judged(StartMoves, 1)
+	p.judged(R15)
+	p.judged(StartMoves)
 	hw, start := e.Read.HighWatermark, e.Read.LogStart
 	if hw < r.hw.n {
 		p.violated(R15, at(r.hw.at, e.At), "the high watermark was %d, and is %d", r.hw.n, hw)
@@ -181,7 +181,7 @@ func (p *partition) endRead(e *history.Event) {
 		return
 	}
 	if r.placed && e.Read.Next != r.pos {
-		p.judged(R9, 1)
+		p.judged(R9)
 		if e.Read.Next > r.pos {
 			p.pass(r, gap{r.pos, e.Read.Next, R9, e.At})
 		} else {
@@ -194,7 +194,7 @@ func (p *partition) endRead(e *history.Event) {
 	}
 	r.open = false
 	if r.untilEnd {
-		p.judged(R14, 1)
+		p.judged(R14)
 		if e.Read.Next < r.asked.n {
 			p.violated(R14, at(r.asked.at, r.began, e.At), "a read to the end ended at %d, and all below %d was acknowledged before it began", e.Read.Next, r.asked.n)
 		}

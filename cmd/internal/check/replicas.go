@@ -72,7 +72,7 @@ func (r *replicas) grow(e *history.Event, broker int32) {
 // shorten takes that a log was truncated, or cut when it was recovered.
 func (r *replicas) shorten(e *history.Event, broker int32) {
 	x := r.on(broker)
-	r.judged(RecoveryCut, 1)
+	r.judged(RecoveryCut)
 	to := e.Replica.To
 	switch {
 	case to > e.Replica.From:
@@ -91,7 +91,7 @@ func (r *replicas) shorten(e *history.Event, broker int32) {
 // moveHighWatermark takes the high watermark as a broker knows it.
 func (r *replicas) moveHighWatermark(e *history.Event, broker int32) {
 	x := r.on(broker)
-	r.judged(R15, 1)
+	r.judged(R15)
 	hw := e.Replica.HighWatermark
 	if hw < x.hw.n {
 		r.violated(R15, at(x.hw.at, e.At), "the high watermark on broker %d was %d, and is %d", broker, x.hw.n, hw)
@@ -141,7 +141,7 @@ func (r *replicas) durable(o *op, e *history.Event) {
 	if !recorded {
 		return // nobody says how far logs are
 	}
-	r.judged(R25, 1)
+	r.judged(R25)
 	if least := max(1, int(r.setting.minISR)); synced < least {
 		r.violated(R25, at(o.at, e.At), "[%d, %d) is acknowledged on disk, and %d brokers have synced it, of at least %d", e.Ack.Base, end, synced, least)
 	}
@@ -150,7 +150,7 @@ func (r *replicas) durable(o *op, e *history.Event) {
 // moveStart takes that a broker keeps a log from a later offset on.
 func (p *partition) moveStart(e *history.Event, broker int32) {
 	x := p.on(broker)
-	p.judged(StartMoves, 1)
+	p.judged(StartMoves)
 	start := e.Replica.Start
 	switch {
 	case start < x.start.n:

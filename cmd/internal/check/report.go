@@ -101,8 +101,8 @@ type scribe struct {
 	tally     *tally
 }
 
-// judged counts that a rule was looked at n times.
-func (s scribe) judged(r Rule, n int) { s.tally.Results[s.tally.index[r]].Checked += int64(n) }
+// judged counts that a rule was looked at.
+func (s scribe) judged(r Rule) { s.tally.Results[s.tally.index[r]].Checked++ }
 
 // violated notes a violation; one of a rule that was not looked at counts as a
 // look.

@@ -35,7 +35,7 @@ type certs struct {
 	authority *pki.Authority
 }
 
-func newCerts(t *testing.T, cluster string) *certs {
+func newCerts(t *testing.T, cluster string) *certs { //nolint:unparam // its stories have one so far
 	t.Helper()
 	a, err := pki.NewAuthority(cluster, time.Now(), 48*time.Hour)
 	if err != nil {
