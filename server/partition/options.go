@@ -11,8 +11,8 @@ import (
 
 // Syncer is one wish for a sync.
 type Syncer interface {
-	// Sync syncs and blocks meanwhile. An error is final for the whole log
-	// directory.
+	// Sync syncs and blocks meanwhile. A failed sync is final for the whole log
+	// directory; one that could not be begun is not, and is tried again.
 	Sync() error
 	// Abandon says that there will be no Sync: the directory has failed.
 	Abandon(cause error)

@@ -72,7 +72,8 @@ type Config struct {
 	RetentionMs int64
 	// RetentionBytes is how much of a partition is kept, in bytes; Unlimited: all.
 	RetentionBytes int64
-	// SegmentBytes is the size at which a segment is rolled, in bytes.
+	// SegmentBytes is the size at which a segment is rolled, in bytes; while it
+	// waits for the disk it may grow beyond (commitlog.Config).
 	SegmentBytes int64
 	// SegmentMs is the age at which a segment is rolled, in milliseconds.
 	SegmentMs int64
