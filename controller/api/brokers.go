@@ -4,6 +4,7 @@ import (
 	"context"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	"github.com/millstream-io/millstream/server/caller"
 )
 
 // RegisterBroker is part of ControllerService.
@@ -11,7 +12,7 @@ func (s *Service) RegisterBroker(ctx context.Context, r *controllerv1.RegisterBr
 	if err := checkRegistration(r); err != nil {
 		return nil, err
 	}
-	if err := s.checkCaller(ctx, r.GetBrokerId()); err != nil {
+	if err := caller.CheckBroker(ctx, s.o.Callers, r.GetBrokerId()); err != nil {
 		return nil, err
 	}
 	return s.o.Loop.RegisterBroker(ctx, r)
@@ -22,7 +23,7 @@ func (s *Service) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatReques
 	if err := checkHeartbeat(r); err != nil {
 		return nil, err
 	}
-	if err := s.checkCaller(ctx, r.GetBrokerId()); err != nil {
+	if err := caller.CheckBroker(ctx, s.o.Callers, r.GetBrokerId()); err != nil {
 		return nil, err
 	}
 	return s.o.Loop.Heartbeat(ctx, r)

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/caller"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/topicconfig"
 
@@ -39,8 +40,8 @@ func ofRequest(err error) *rpc.Fault {
 			Field: &pb.FieldViolation{Field: e.Field, Description: e.Why},
 		}
 	}
-	if e, ok := errors.AsType[*CallerError](err); ok {
-		return &rpc.Fault{Code: codes.PermissionDenied, Reason: pb.ErrorReason_ERROR_REASON_WRONG_IDENTITY, Message: e.Error()}
+	if e, ok := errors.AsType[*caller.Error](err); ok {
+		return e.Fault()
 	}
 	if e, ok := errors.AsType[*topicconfig.NameError](err); ok {
 		return &rpc.Fault{

@@ -11,6 +11,7 @@ import (
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/caller"
 
 	"github.com/millstream-io/millstream/controller/reconcile"
 	"github.com/millstream-io/millstream/controller/store"
@@ -34,7 +35,7 @@ func TestErrorsOfTheControllerAreMapped(t *testing.T) {
 		{store.ErrFull, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, false},
 		{store.ErrDiskFull, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_DISK_FULL, true},
 		{errTooManyWatchers, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, false},
-		{&CallerError{Why: "it is another", Cause: context.Canceled}, codes.PermissionDenied, pb.ErrorReason_ERROR_REASON_WRONG_IDENTITY, false},
+		{&caller.Error{Why: "it is another", Cause: context.Canceled}, codes.PermissionDenied, pb.ErrorReason_ERROR_REASON_WRONG_IDENTITY, false},
 		{errDraining, codes.Unavailable, pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, true},
 	} {
 		f := FaultOf(c.err)

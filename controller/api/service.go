@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	"github.com/millstream-io/millstream/server/caller"
 
 	"github.com/millstream-io/millstream/controller/image"
 	"github.com/millstream-io/millstream/controller/reconcile"
@@ -64,7 +65,7 @@ type Options struct {
 	KV store.KV
 	// Callers says who calls; nil: nobody knows, and what requests say of
 	// their broker is believed.
-	Callers Callers
+	Callers caller.Func
 	// ConfirmInterval is how often watches are told that they are up to date;
 	// 0: DefaultConfirmInterval.
 	ConfirmInterval time.Duration

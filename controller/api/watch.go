@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	"github.com/millstream-io/millstream/server/caller"
 
 	"github.com/millstream-io/millstream/controller/image"
 	"github.com/millstream-io/millstream/controller/store"
@@ -30,7 +31,7 @@ func (s *Service) WatchMetadata(r *controllerv1.WatchMetadataRequest, stream grp
 	if r.GetRevision() < 0 {
 		return &FieldError{"revision", "is negative"}
 	}
-	if err := s.checkWatcher(stream.Context(), r.GetBrokerId()); err != nil {
+	if err := caller.CheckBrokerOrController(stream.Context(), s.o.Callers, r.GetBrokerId()); err != nil {
 		return err
 	}
 	if s.watchers.Add(1) > maxWatchers {

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millstream-io/millstream/server/caller"
 	"github.com/millstream-io/millstream/server/rpc"
 
 	"github.com/millstream-io/millstream/controller/api"
@@ -64,11 +65,12 @@ type Options struct {
 	// trusted to have all of.
 	Recovery reconcile.Recovery
 	// Server has further options of the gRPC server: credentials and limits.
-	// Name, Logger, Registerer, FaultOf and Authorize are set by the node.
+	// Name, Logger, Registerer, FaultOf, Authorize and MinPingInterval are set
+	// by the node.
 	Server rpc.Options
 	// Callers says who calls; required with credentials. Then only brokers and
 	// controllers are served, and brokers only in their own name.
-	Callers api.Callers
+	Callers caller.Func
 	// Now is the time of day; nil: time.Now.
 	Now func() time.Time
 	// Random makes identities; nil: crypto/rand.
@@ -111,8 +113,9 @@ func New(o Options) (*Node, error) {
 		return nil, err
 	}
 	o.Server.Name, o.Server.Logger, o.Server.Registerer, o.Server.FaultOf = "controller", o.Logger, o.Registerer, api.FaultOf
+	o.Server.MinPingInterval = rpc.MemberMinPingInterval
 	if o.Callers != nil {
-		o.Server.Authorize = api.Authorize(o.Callers)
+		o.Server.Authorize = caller.Authorize(o.Callers)
 	}
 	server, err := rpc.NewServer(o.Server)
 	if err != nil {

@@ -52,6 +52,9 @@ var rules = []rule{
 	{"server/telemetry", nil, etcd, "a leaf: logs and metrics"},
 	{"server/pki", nil, outsideStorage, "a leaf: who a certificate is of"},
 	{"server/tlsfile", []string{"server/pki"}, etcd, "TLS of certificates in files"},
+	{"server/caller", []string{"gen", "server/pki", "server/rpc"}, etcd, "a leaf: who calls an internal service"},
+	{"server/peers", []string{"gen", "server/metadata", "server/rpc"}, etcd, "connections to the other brokers"},
+	{"server/quorum", []string{"gen", "server/rpc"}, etcd, "the controllers as one"},
 	{"server/wire", []string{"gen", "storage/record"}, etcd, "messages as bytes"},
 	{"server/metadata", []string{"gen", "server/topicconfig", "server/rpc"}, etcd, "a mirror of what the controller streams"},
 	{"server/broker", []string{"gen", "server/metadata", "server/partition", "server/replica", "server/topicconfig", "server/telemetry", "storage"}, etcd, "the registry of local partitions"},
@@ -63,7 +66,7 @@ var rules = []rule{
 	{"controller/etcd", []string{"controller/store", "server/telemetry"}, nil, "the only package that speaks to etcd"},
 	{"controller/placement", nil, outsideStorage, "pure: a cluster in, a plan out"},
 	{"controller/election", []string{"controller/placement"}, outsideStorage, "pure: choose, bump, fence"},
-	{"controller", []string{"controller", "gen", "server/pki", "server/rpc", "server/telemetry", "server/topicconfig"}, etcd, "controller and broker meet only in proto"},
+	{"controller", []string{"controller", "gen", "server/caller", "server/pki", "server/rpc", "server/telemetry", "server/topicconfig"}, etcd, "controller and broker meet only in proto"},
 
 	{"clients/go", []string{"gen/go", "clients/go"}, []string{"go.etcd.io", "github.com/prometheus", "github.com/spf13", "github.com/grpc-ecosystem"}, "a client is light"},
 	{"gen", []string{"gen"}, etcd, "generated from proto alone"},
