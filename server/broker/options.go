@@ -27,6 +27,9 @@ type Options struct {
 	// Metadata is the mirror of the metadata; somebody else runs it. Required.
 	Metadata *metadata.Mirror
 
+	// Peers says which other brokers could not be reached; nil: nobody does.
+	Peers Peers
+
 	// Address is where clients reach the broker.
 	Address string
 	// InternalAddress is where brokers reach it.
@@ -73,9 +76,30 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
+// Peers says which other brokers could not be reached; *peers.Peers does.
+type Peers interface {
+	// Lost is sent to when there is something for Unreachable to return.
+	Lost() <-chan struct{}
+	// Unreachable returns the brokers that were lost since it was last called,
+	// in the epochs they had; at most 64.
+	Unreachable() []*controllerv1.UnreachableBroker
+}
+
+// noPeers is a broker's that knows no others.
+type noPeers struct{}
+
+// Lost is part of Peers.
+func (noPeers) Lost() <-chan struct{} { return nil }
+
+// Unreachable is part of Peers.
+func (noPeers) Unreachable() []*controllerv1.UnreachableBroker { return nil }
+
 func (o Options) withDefaults() Options {
 	if o.FS == nil {
 		o.FS = vfs.OS()
+	}
+	if o.Peers == nil {
+		o.Peers = noPeers{}
 	}
 	if o.MaxSyncs <= 0 {
 		o.MaxSyncs = 64

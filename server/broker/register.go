@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -28,6 +29,8 @@ type registration struct {
 const (
 	leastPause = 10 * time.Millisecond
 	mostPause  = time.Second
+	// mostUnreachable is how many brokers a heartbeat names.
+	mostUnreachable = 64
 	// registerTimeout bounds one attempt.
 	registerTimeout = 5 * time.Second
 )
@@ -106,11 +109,18 @@ func (b *Broker) adopt(inc Incarnation, resp *controllerv1.RegisterBrokerRespons
 // Silence of the controller changes nothing here: what is led stays led until
 // the metadata says otherwise (rule H5).
 func (b *Broker) heartbeats(ctx context.Context, reg registration) error {
-	var wanted []*controllerv1.WantedLog // by the last answer
+	var wanted []*controllerv1.WantedLog              // by the last answer
+	var unreachable []*controllerv1.UnreachableBroker // and not told yet
 	for {
+		unreachable = merge(unreachable, b.opts.Peers.Unreachable())
+		req := b.heartbeat(reg, wanted)
+		req.UnreachableBrokers = unreachable
 		call, cancel := context.WithTimeout(ctx, reg.session/2)
-		resp, err := b.opts.Controller.Heartbeat(call, b.heartbeat(reg, wanted))
+		resp, err := b.opts.Controller.Heartbeat(call, req)
 		cancel()
+		if err == nil {
+			unreachable = nil
+		}
 		pause := reg.interval
 		first := len(wanted) == 0
 		wanted = resp.GetWantedLogs()
@@ -145,6 +155,7 @@ func (b *Broker) heartbeats(ctx context.Context, reg registration) error {
 			t.Stop()
 			return context.Cause(ctx)
 		case <-b.beat:
+		case <-b.opts.Peers.Lost():
 		case <-t.C:
 		}
 		t.Stop()
@@ -173,6 +184,21 @@ func (b *Broker) heartbeat(reg registration, wanted []*controllerv1.WantedLog) *
 		req.FailedDirectoryIds = [][]byte{inc.DirectoryID[:]}
 	}
 	return req
+}
+
+// merge adds brokers to those that the controller has not been told of; the
+// last that is known of each, and no more than a heartbeat takes.
+func merge(have, more []*controllerv1.UnreachableBroker) []*controllerv1.UnreachableBroker {
+	for _, u := range more {
+		i := slices.IndexFunc(have, func(h *controllerv1.UnreachableBroker) bool { return h.GetBrokerId() == u.GetBrokerId() })
+		switch {
+		case i >= 0:
+			have[i] = u
+		case len(have) < mostUnreachable:
+			have = append(have, u)
+		}
+	}
+	return have
 }
 
 // beatNow sends the next heartbeat at once.

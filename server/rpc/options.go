@@ -47,8 +47,11 @@ const (
 	// A dead peer is found out after pingAfter + pingTimeout of silence.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
-	// A client that pings more often than this is disconnected.
-	minPingInterval = 10 * time.Second
+	// DefaultMinPingInterval is how often clients may ping.
+	DefaultMinPingInterval = 10 * time.Second
+	// MemberMinPingInterval is how often processes of the cluster may: half of
+	// what their connections do (MemberOptions), since pings are late and early.
+	MemberMinPingInterval = 5 * time.Second
 )
 
 // Options say how a server is built. The zero value of a field stands for its
@@ -79,6 +82,9 @@ type Options struct {
 	MaxConnections int
 	// UnaryTimeout bounds unary calls whose client sets no deadline.
 	UnaryTimeout time.Duration
+	// MinPingInterval is how often a client may ping; one that does so more
+	// often is disconnected.
+	MinPingInterval time.Duration
 	// StopTimeout is how long Stop waits for calls before it cuts them.
 	StopTimeout time.Duration
 }
@@ -95,6 +101,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.UnaryTimeout == 0 {
 		o.UnaryTimeout = DefaultUnaryTimeout
+	}
+	if o.MinPingInterval == 0 {
+		o.MinPingInterval = DefaultMinPingInterval
 	}
 	if o.StopTimeout == 0 {
 		o.StopTimeout = StopTimeout
@@ -114,7 +123,7 @@ func (o Options) validate() error {
 		return errors.New("rpc server: Name is required")
 	case o.Logger == nil:
 		return errors.New("rpc server: Logger is required")
-	case o.MaxRequestBytes < 0, o.MaxConnections < 0, o.UnaryTimeout < 0, o.StopTimeout < 0:
+	case o.MaxRequestBytes < 0, o.MaxConnections < 0, o.UnaryTimeout < 0, o.MinPingInterval < 0, o.StopTimeout < 0:
 		return errors.New("rpc server: limits may not be negative")
 	}
 	return nil
@@ -135,7 +144,7 @@ func (o Options) transportOptions() []grpc.ServerOption {
 		grpc.WriteBufferSize(socketBufferBytes),
 		grpc.ReadBufferSize(socketBufferBytes),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.MinPingInterval, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),
 		grpc.InTapHandle(refuseSubtypes),
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strconv"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -73,7 +74,16 @@ func (s *Source) ClientCredentials(role pki.Role) credentials.TransportCredentia
 	if s.o.Role == "" {
 		panic("tlsfile: client credentials of a source without a role")
 	}
-	return &clientCredentials{s, role}
+	return &clientCredentials{s, role, ""}
+}
+
+// ClientCredentialsOf is ClientCredentials for one owner: the server must also
+// have that identity in its role.
+func (s *Source) ClientCredentialsOf(role pki.Role, id int32) credentials.TransportCredentials {
+	if s.o.Role == "" {
+		panic("tlsfile: client credentials of a source without a role")
+	}
+	return &clientCredentials{s, role, strconv.Itoa(int(id))}
 }
 
 // clientCredentials makes new credentials for each handshake: the authorities
@@ -81,6 +91,7 @@ func (s *Source) ClientCredentials(role pki.Role) credentials.TransportCredentia
 type clientCredentials struct {
 	source *Source
 	role   pki.Role
+	id     string // empty: anybody's
 }
 
 // ClientHandshake is part of credentials.TransportCredentials.
@@ -116,7 +127,13 @@ func (c *clientCredentials) check(info credentials.AuthInfo, m *material) error 
 	if i.Role != c.role {
 		return &PeerError{Problem: WrongRole, Why: fmt.Sprintf("it is %s, not a %s: check the address", i, c.role)}
 	}
-	return sameCluster(i, m.identity)
+	if err := sameCluster(i, m.identity); err != nil {
+		return err
+	}
+	if c.id != "" && i.ID != c.id {
+		return &PeerError{Problem: WrongID, Why: fmt.Sprintf("it is %s, not %s %s: check the address, and the certificate there", i, c.role, c.id)}
+	}
+	return nil
 }
 
 // ServerHandshake is part of credentials.TransportCredentials.

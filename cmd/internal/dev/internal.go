@@ -59,7 +59,7 @@ func dialControllers(addrs []string, internal *tlsfile.Source) (*controllers, er
 	}
 	cs := &controllers{}
 	for _, addr := range addrs {
-		conn, err := grpc.NewClient("passthrough:///"+addr, append(rpc.ClientOptions(), grpc.WithTransportCredentials(creds))...)
+		conn, err := grpc.NewClient("passthrough:///"+addr, append(rpc.MemberOptions(), grpc.WithTransportCredentials(creds))...)
 		if err != nil {
 			cs.close()
 			return nil, err

@@ -1,0 +1,35 @@
+package rpc
+
+import (
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/keepalive"
+)
+
+const (
+	// A member of the cluster that is not there is tried again soon, and never
+	// waited for long: a failover ends no sooner than its connections.
+	firstRetry     = 50 * time.Millisecond
+	mostRetry      = time.Second
+	connectTimeout = 2 * time.Second
+	// memberPingAfter is the least that gRPC takes; who needs to know sooner
+	// that the other side is silent pings in its stream.
+	memberPingAfter   = 10 * time.Second
+	memberPingTimeout = 2 * time.Second
+)
+
+// MemberOptions returns what connections between brokers and controllers are
+// made with: ClientOptions, a short way to notice that the other side is gone,
+// and a short way back to it.
+func MemberOptions() []grpc.DialOption {
+	retry := backoff.DefaultConfig
+	retry.BaseDelay, retry.MaxDelay = firstRetry, mostRetry
+	return append(ClientOptions(),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: connectTimeout}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: memberPingAfter, Timeout: memberPingTimeout, PermitWithoutStream: true}),
+		// An idle connection would notice nothing.
+		grpc.WithIdleTimeout(0),
+	)
+}
