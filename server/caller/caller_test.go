@@ -16,7 +16,9 @@ func is(role pki.Role, id int32) Func {
 	return func(context.Context) (pki.Identity, error) { return pki.Numbered("prod", role, id), nil }
 }
 
-func unknown(context.Context) (pki.Identity, error) { return pki.Identity{}, errors.New("no certificate") }
+func unknown(context.Context) (pki.Identity, error) {
+	return pki.Identity{}, errors.New("no certificate")
+}
 
 func TestWhoMaySayWhat(t *testing.T) {
 	for _, c := range []struct {

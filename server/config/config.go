@@ -39,6 +39,11 @@ type Identity struct {
 	Controllers []string `name:"controllers" doc:"HOST:PORT of each controller." change:"The controllers run on other machines."`
 	// AdvertisedAddr is HOST:PORT; empty: GRPCAddr.
 	AdvertisedAddr string `name:"advertised-addr" doc:"HOST:PORT where clients reach the broker, if that is not grpc-addr." change:"Clients are told an address that they cannot reach."`
+	// InternalAddr is HOST:PORT.
+	InternalAddr string `name:"internal-addr" doc:"HOST:PORT where brokers and controllers are served; never for clients." change:"Other brokers are on other machines, or the port is in use."`
+	// InternalAdvertisedAddr is HOST:PORT; empty: InternalAddr, with the host of
+	// AdvertisedAddr if that names none.
+	InternalAdvertisedAddr string `name:"internal-advertised-addr" doc:"HOST:PORT where brokers and controllers reach the broker, if that is not internal-addr; the host is in its internal certificate." change:"Brokers are told an address that they cannot reach."`
 	// Rack is any text.
 	Rack string `name:"rack" doc:"Where the broker stands; replicas are spread over racks." change:"One power supply or one switch must not take all replicas."`
 }
@@ -117,7 +122,7 @@ type Storage struct {
 // Default returns the settings of a broker that is told nothing.
 func Default() Config {
 	return Config{
-		Identity: Identity{Controllers: []string{"127.0.0.1:9653"}},
+		Identity: Identity{Controllers: []string{"127.0.0.1:9653"}, InternalAddr: "127.0.0.1:9652"},
 		Serving: Serving{
 			DataDir: "millstream-data", GRPCAddr: "127.0.0.1:9650", HTTPAddr: "127.0.0.1:9651",
 			StopTimeout: 3 * time.Second,
@@ -149,14 +154,17 @@ func (e *InvalidError) Error() string { return e.Name + " " + e.Why }
 // Validate refuses settings that cannot be, or that contradict each other. It
 // names all of them.
 func (c *Config) Validate() error {
-	return errors.Join(c.Identity.validate(), c.Serving.Validate(), c.InternalTLS.validate(), c.validateControllers(), c.Telemetry.Validate(), c.Limits.validate(), c.Storage.validate())
+	return errors.Join(c.Identity.validate(), c.Serving.Validate(), c.InternalTLS.validate(), c.validateInternal(), c.Telemetry.Validate(), c.Limits.validate(), c.Storage.validate())
 }
 
-// validateControllers refuses to speak to other machines without TLS, unless
-// that is allowed.
-func (c *Config) validateControllers() error {
+// validateInternal refuses to speak to other processes on other machines
+// without TLS, unless that is allowed.
+func (c *Config) validateInternal() error {
 	if c.Insecure || c.HasInternalTLS() {
 		return nil
+	}
+	if checkAddr("internal-addr", c.InternalAddr) == nil && !IsLoopback(c.InternalAddr) {
+		return &InvalidError{"internal-addr", c.InternalAddr + " can be reached from other machines, without TLS: name certificates with --internal-tls-cert, --internal-tls-key and --internal-tls-ca ('millstream cert issue' makes them), listen on 127.0.0.1, or allow it with --insecure"}
 	}
 	for _, addr := range c.Controllers {
 		if checkAddr("controllers", addr) == nil && !IsLoopback(addr) {
@@ -192,8 +200,11 @@ func (i *Identity) validate() error {
 	for _, addr := range i.Controllers {
 		errs = append(errs, checkAddr("controllers", addr))
 	}
-	if i.AdvertisedAddr != "" {
-		errs = append(errs, checkAddr("advertised-addr", i.AdvertisedAddr))
+	errs = append(errs, checkAddr("internal-addr", i.InternalAddr))
+	for _, a := range []struct{ name, addr string }{{"advertised-addr", i.AdvertisedAddr}, {"internal-advertised-addr", i.InternalAdvertisedAddr}} {
+		if a.addr != "" {
+			errs = append(errs, checkAddr(a.name, a.addr))
+		}
 	}
 	return errors.Join(errs...)
 }

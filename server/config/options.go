@@ -1,6 +1,8 @@
 package config
 
 import (
+	"time"
+
 	"github.com/millstream-io/millstream/server/api"
 	"github.com/millstream-io/millstream/server/broker"
 	"github.com/millstream-io/millstream/server/rpc"
@@ -10,7 +12,7 @@ import (
 // builds it adds its connections, log and metrics.
 func (c *Config) Broker() broker.Options {
 	return broker.Options{
-		ID: c.BrokerID, DataDir: c.DataDir, Address: c.AdvertisedAddr, InternalAddress: c.AdvertisedAddr, Rack: c.Rack,
+		ID: c.BrokerID, DataDir: c.DataDir, Address: c.AdvertisedAddr, InternalAddress: c.InternalAdvertisedAddr, Rack: c.Rack,
 		MaxSyncs: c.MaxSyncs, MaxOpenFiles: c.MaxOpenFiles, InFlightBytes: int64(c.InFlightBytes),
 		RetentionInterval: c.RetentionInterval, TrashKeep: c.TrashKeep,
 		DiskHighWater: float64(c.DiskHighWaterPercent) / 100,
@@ -23,6 +25,24 @@ func (c *Config) API() api.Limits {
 		StreamInFlightBytes: int64(c.StreamInFlightBytes),
 		ReadingBytes:        int64(c.FetchInFlightBytes),
 		FrameBytes:          int(c.FetchFrameBytes), StallTimeout: c.StallTimeout,
+	}
+}
+
+// internalStop is how long calls of other processes get when the broker stops.
+const internalStop = time.Second
+
+// internalStreams is how many calls another process may have at a time: it has
+// one connection for all that it does.
+const internalStreams = 1_000
+
+// InternalServer returns the options of the gRPC server for brokers and
+// controllers.
+func (c *Config) InternalServer() rpc.Options {
+	return rpc.Options{
+		Name: "internal", MaxStreams: internalStreams, MaxConnections: c.MaxConnections, MinPingInterval: rpc.MemberMinPingInterval,
+		// Nobody there waits for more than the local logs, and it stops after the
+		// public server has.
+		StopTimeout: min(c.StopTimeout, internalStop),
 	}
 }
 

@@ -90,7 +90,7 @@ listens on loopback only, unless --insecure.`,
 			}
 			log := p.serverLogger(cfg.LogLevel, cfg.LogFormat)
 			return dev.RunBroker(c.Context(), cfg, dev.Options{Version: p.Version, Logger: log, OnReady: func(b dev.Banner) {
-				log.Info("broker ready", slog.String("grpc_addr", b.GRPCAddr), slog.String("http_addr", b.HTTPAddr), slog.String("data_dir", b.DataDir))
+				log.Info("broker ready", slog.String("grpc_addr", b.GRPCAddr), slog.String("http_addr", b.HTTPAddr), slog.String("internal_addr", b.InternalAddr), slog.String("data_dir", b.DataDir))
 			}})
 		},
 	}

@@ -11,6 +11,8 @@ type Banner struct {
 	Version string
 	// GRPCAddr and HTTPAddr are where it listens.
 	GRPCAddr, HTTPAddr string
+	// InternalAddr is where a broker listens for brokers and controllers.
+	InternalAddr string
 	// DefaultAddr is what the command line takes without --addr.
 	DefaultAddr string
 	// TLS says that both speak TLS only.

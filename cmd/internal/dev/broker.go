@@ -14,13 +14,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/api"
 	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/caller"
 	"github.com/millstream-io/millstream/server/config"
 	"github.com/millstream-io/millstream/server/gateway"
 	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/peers"
+	"github.com/millstream-io/millstream/server/pki"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/tlsfile"
 )
@@ -38,9 +42,13 @@ const (
 type listeners struct {
 	grpc, http net.Listener    // http has TLS already
 	tls        *tlsfile.Source // nil: there is none
+
+	internal    net.Listener    // for brokers and controllers; in dev in process
+	internalTLS *tlsfile.Source // nil: there is none
 }
 
-// openListeners opens both or none, after the certificates that they need.
+// openListeners opens the public ones, both or none, after the certificates
+// that they need.
 func openListeners(s *config.Serving, logger *slog.Logger, reg *prometheus.Registry) (*listeners, error) {
 	l := &listeners{}
 	if s.TLSCert != "" {
@@ -68,11 +76,14 @@ func openListeners(s *config.Serving, logger *slog.Logger, reg *prometheus.Regis
 	return l, nil
 }
 
-// close closes both; it is for a process that did not come to serve them, or
+// close closes all; it is for a process that did not come to serve them, or
 // has.
 func (l *listeners) close() {
 	_ = l.grpc.Close() // nothing was written
 	_ = l.http.Close()
+	if l.internal != nil {
+		_ = l.internal.Close()
+	}
 }
 
 // brokerRole is the parts of a broker. They are built by newBrokerRole and run
@@ -88,6 +99,12 @@ type brokerRole struct {
 	server  *rpc.Server
 	gateway *gateway.Gateway
 
+	// peers are the connections to the other brokers, internal the server that
+	// they and the controllers call, and callers says who does.
+	peers    *peers.Peers
+	internal *rpc.Server
+	callers  caller.Func // nil: there are no certificates
+
 	// waiting says why the process is not ready although its broker is; nil:
 	// nothing more is waited for.
 	waiting atomic.Pointer[string]
@@ -99,11 +116,23 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 	if cfg.AdvertisedAddr == "" {
 		cfg.AdvertisedAddr = reachable(lis.grpc.Addr().String())
 	}
+	cfg.InternalAdvertisedAddr = internalAddress(&cfg, lis.internal)
 	r := &brokerRole{logger: logger, lis: lis, inside: rpc.ListenInProcess(), ready: make(chan struct{})}
 	r.mirror = metadata.New(metadata.Options{Controllers: controllers, BrokerID: cfg.BrokerID, Logger: logger})
+	po := peers.Options{Self: cfg.BrokerID, Metadata: r.mirror, Logger: logger, Registerer: reg}
+	if lis.internalTLS != nil {
+		r.callers = lis.internalTLS.Peer
+		po.Credentials = func(id int32) credentials.TransportCredentials {
+			return lis.internalTLS.ClientCredentialsOf(pki.RoleBroker, id)
+		}
+	}
+	var err error
+	if r.peers, err = peers.New(po); err != nil {
+		return nil, err
+	}
 	bo := cfg.Broker()
 	bo.Controller, bo.Metadata, bo.Version, bo.Logger, bo.Registerer = controllers[0], r.mirror, version, logger, reg
-	var err error
+	bo.Peers = r.peers
 	if r.broker, err = broker.New(bo); err != nil {
 		return nil, err
 	}
@@ -123,6 +152,10 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 	}
 	r.service.Register(r.server)
 	r.server.OnDrain(r.service.Drain)
+	if r.internal, err = newInternalServer(&cfg, lis.internalTLS, logger, reg); err != nil {
+		return nil, err
+	}
+	r.registerInternal()
 	if r.conn, err = r.inside.Dial(); err != nil {
 		return nil, err
 	}
@@ -147,7 +180,11 @@ func (r *brokerRole) wait(why string) {
 }
 
 // tellHealth makes gRPC's health service say what readiness is.
-func (r *brokerRole) tellHealth() { r.server.SetServing("", r.notReady() == nil) }
+func (r *brokerRole) tellHealth() {
+	ready := r.notReady() == nil
+	r.server.SetServing("", ready)
+	r.internal.SetServing("", ready)
+}
 
 // notReady returns why produce would not work now, or nil.
 func (r *brokerRole) notReady() error {
@@ -167,6 +204,7 @@ func (r *brokerRole) notReady() error {
 func (r *brokerRole) start(s *stages) {
 	s.start("metadata mirror", r.mirror.Run)
 	s.start("broker", r.broker.Run)
+	s.start("internal gRPC server", r.serveInternal)
 	s.start("health", r.health)
 	s.start("HTTP server", func(ctx context.Context) error { return r.gateway.Run(ctx, r.lis.http, httpStop) })
 	s.start("gRPC server", r.serve)
@@ -209,4 +247,4 @@ func (r *brokerRole) health(ctx context.Context) error {
 }
 
 // close releases what the stages leave behind.
-func (r *brokerRole) close() error { return r.conn.Close() }
+func (r *brokerRole) close() error { return errors.Join(r.conn.Close(), r.peers.Close()) }

@@ -42,6 +42,7 @@ func RunDev(ctx context.Context, cfg Config, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	lis.internal = rpc.ListenInProcess()
 	defer lis.close()
 	dir, temporary := cfg.DataDir, cfg.DataDir == ""
 	if temporary {
@@ -104,6 +105,10 @@ func RunBroker(ctx context.Context, cfg config.Config, o Options) (err error) {
 		return err
 	}
 	defer lis.close()
+	lis.internalTLS = internal
+	if lis.internal, err = listen("internal-addr", cfg.InternalAddr); err != nil {
+		return err
+	}
 	controllers, err := dialControllers(cfg.Controllers, internal)
 	if err != nil {
 		return err
@@ -117,7 +122,7 @@ func RunBroker(ctx context.Context, cfg config.Config, o Options) (err error) {
 	s := newStages()
 	role.start(s)
 	err = run(ctx, s, role, func() error {
-		o.ready(Banner{Version: o.Version, GRPCAddr: lis.grpc.Addr().String(), HTTPAddr: lis.http.Addr().String(), TLS: lis.tls != nil, DataDir: cfg.DataDir})
+		o.ready(Banner{Version: o.Version, GRPCAddr: lis.grpc.Addr().String(), HTTPAddr: lis.http.Addr().String(), InternalAddr: lis.internal.Addr().String(), TLS: lis.tls != nil, DataDir: cfg.DataDir})
 		return nil
 	})
 	return directoryError(cfg.DataDir, err)

@@ -258,7 +258,7 @@ func TestControllerAndBrokerApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	bc := config.Default()
-	bc.DataDir, bc.GRPCAddr, bc.HTTPAddr, bc.Controllers = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", []string{controller.GRPCAddr}
+	bc.DataDir, bc.GRPCAddr, bc.HTTPAddr, bc.InternalAddr, bc.Controllers = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", []string{controller.GRPCAddr}
 	broker, err := launch(t, func(ctx context.Context, o Options) error { return RunBroker(ctx, bc, o) })
 	if err != nil {
 		t.Fatal(err)
@@ -286,7 +286,7 @@ func TestBrokerThatFindsNoControllerStops(t *testing.T) {
 	addr := nobody.Addr().String()
 	_ = nobody.Close()
 	c := config.Default()
-	c.DataDir, c.GRPCAddr, c.HTTPAddr, c.Controllers = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", []string{addr}
+	c.DataDir, c.GRPCAddr, c.HTTPAddr, c.InternalAddr, c.Controllers = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", []string{addr}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	o := Options{Version: "v0", Logger: slog.New(slog.DiscardHandler), OnReady: func(Banner) { t.Error("it is ready") }}

@@ -11,13 +11,15 @@
 //  2. controller  its store, then ControllerService (in dev: in process)
 //  3. mirror      follows the controller's metadata
 //  4. broker      takes the data directory, registers, follows the mirror
-//  5. HTTP        health at once; readiness when produce works
-//  6. gRPC        the public services
+//  5. internal    what brokers and controllers call
+//  6. HTTP        health at once; readiness when produce works
+//  7. gRPC        the public services
 //
 // Stop, in the reverse order, each part only when those after it have ended:
 //
-//  6. gRPC        not ready; streams get Drain; calls finish or are cut at 3 s
-//  5. HTTP        what it waited for has ended with gRPC
+//  7. gRPC        not ready; streams get Drain; calls finish or are cut at 3 s
+//  6. HTTP        what it waited for has ended with gRPC
+//  5. internal    its calls finish or are cut at 1 s
 //  4. broker      logs are synced and closed, the directory is marked clean
 //  3. mirror
 //  2. controller  its store is closed

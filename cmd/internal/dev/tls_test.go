@@ -155,7 +155,7 @@ func TestWrongCertificatesStopTheStart(t *testing.T) {
 	public := testConfig(t.TempDir())
 	public.TLSCert, public.TLSKey = broker.Cert, other.Key
 	bc := config.Default()
-	bc.DataDir, bc.GRPCAddr, bc.HTTPAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	bc.DataDir, bc.GRPCAddr, bc.HTTPAddr, bc.InternalAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
 	bc.BrokerID, bc.InternalTLSCert, bc.InternalTLSKey, bc.InternalTLSCA = 1, other.Cert, other.Key, other.CA
 	cc := controllerconfig.Default()
 	cc.DataDir, cc.ControllerAddr = t.TempDir(), "127.0.0.1:0"
@@ -205,7 +205,7 @@ func launchSecure(t *testing.T) *secure {
 // broker returns the settings of a broker with certificates of its own.
 func (s *secure) broker(id int32, files tlsfile.Files) config.Config {
 	c := config.Default()
-	c.DataDir, c.GRPCAddr, c.HTTPAddr, c.Controllers = s.t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", []string{s.controller.GRPCAddr}
+	c.DataDir, c.GRPCAddr, c.HTTPAddr, c.InternalAddr, c.Controllers = s.t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", []string{s.controller.GRPCAddr}
 	c.BrokerID, c.InternalTLSCert, c.InternalTLSKey, c.InternalTLSCA = id, files.Cert, files.Key, files.CA
 	return c
 }
@@ -246,7 +246,7 @@ func TestControllersServeOnlyWhomTheCertificateNames(t *testing.T) {
 		{"itself", pki.RoleBroker, "1", 1, "", true},
 		{"another broker", pki.RoleBroker, "1", 2, "broker 2, and its caller is millstream://prod/broker/1", false},
 		{"a controller", pki.RoleController, "1", 1, "its caller is millstream://prod/controller/1", true},
-		{"a client", pki.RoleClient, "1", 1, "serves brokers and controllers, and the caller is millstream://prod/client/1", false},
+		{"a client", pki.RoleClient, "1", 1, "only brokers and controllers are served, and the caller is millstream://prod/client/1", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			files := s.issue("x", c.role, c.id)
@@ -321,7 +321,7 @@ func TestBrokersWaitForARealController(t *testing.T) {
 	go func() { served <- impostor.Serve(l) }()
 
 	bc := config.Default()
-	bc.DataDir, bc.GRPCAddr, bc.HTTPAddr, bc.Controllers = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", []string{addr}
+	bc.DataDir, bc.GRPCAddr, bc.HTTPAddr, bc.InternalAddr, bc.Controllers = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", []string{addr}
 	files := cs.issue("b", pki.RoleBroker, "1")
 	bc.BrokerID, bc.InternalTLSCert, bc.InternalTLSKey, bc.InternalTLSCA = 1, files.Cert, files.Key, files.CA
 	log := &watchedLog{text: "millstream://prod/broker/9, not a controller", seen: make(chan struct{})}
