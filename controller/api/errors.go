@@ -154,7 +154,9 @@ func ofState(err error) *rpc.Fault {
 // ofController maps errors that the controller is to blame for.
 func ofController(err error) *rpc.Fault {
 	if e, ok := errors.AsType[*reconcile.NotActiveError](err); ok {
-		return unavailable(e.Error(), e.Active)
+		f := unavailable(e.Error(), e.Active)
+		f.Metadata["controllerId"] = strconv.Itoa(int(e.Self)) // whoever knows addresses only learns whose this is
+		return f
 	}
 	if e, ok := errors.AsType[*reconcile.UnfinishedError](err); ok {
 		return unknownOutcome(e.Error())

@@ -47,7 +47,7 @@ func TestErrorsOfTheControllerAreMapped(t *testing.T) {
 			t.Errorf("%v: %v %v, retryable %v", c.err, f.Code, f.Reason, f.Retryable)
 		}
 	}
-	if got := FaultOf(&reconcile.NotActiveError{Active: 2}).Metadata["activeControllerId"]; got != "2" {
+	if got := FaultOf(&reconcile.NotActiveError{Active: 2, Self: 1}).Metadata; got["activeControllerId"] != "2" || got["controllerId"] != "1" {
 		t.Errorf("the active controller is said to be %q", got)
 	}
 	if f := FaultOf(errors.New("unforeseen")); f != nil {

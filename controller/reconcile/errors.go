@@ -6,6 +6,8 @@ import "fmt"
 type NotActiveError struct {
 	// Active is that controller; -1: none is known.
 	Active int32
+	// Self is the controller that says so.
+	Self int32
 }
 
 // Error says it for people.

@@ -205,7 +205,7 @@ func (l *Loop) wait(ctx context.Context, changed <-chan struct{}, delay <-chan t
 		}
 		select {
 		case c := <-calls:
-			c.done <- &NotActiveError{Active: other}
+			c.done <- &NotActiveError{Active: other, Self: l.o.ControllerID}
 		case <-patience.C:
 			lost = true
 		case <-l.o.Image.Changed():
@@ -240,7 +240,7 @@ func (l *Loop) do(ctx context.Context, step func(ctx context.Context, a *active)
 	select {
 	case l.calls <- call{step: step, done: done}:
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", &NotActiveError{Active: -1}, context.Cause(ctx))
+		return fmt.Errorf("%w: %w", &NotActiveError{Active: -1, Self: l.o.ControllerID}, context.Cause(ctx))
 	}
 	select {
 	case err := <-done:

@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
-	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/api"
 	"github.com/millstream-io/millstream/server/broker"
 	"github.com/millstream-io/millstream/server/caller"
@@ -111,14 +110,14 @@ type brokerRole struct {
 	ready   chan struct{} // closed by health when the broker is first ready
 }
 
-// newBrokerRole builds the parts. controllers are not empty.
-func newBrokerRole(cfg config.Config, version string, lis *listeners, controllers []controllerv1.ControllerServiceClient, logger *slog.Logger, reg *prometheus.Registry) (*brokerRole, error) {
+// newBrokerRole builds the parts. Who calls it closes the controllers.
+func newBrokerRole(cfg config.Config, version string, lis *listeners, controllers *controllers, logger *slog.Logger, reg *prometheus.Registry) (*brokerRole, error) {
 	if cfg.AdvertisedAddr == "" {
 		cfg.AdvertisedAddr = reachable(lis.grpc.Addr().String())
 	}
 	cfg.InternalAdvertisedAddr = internalAddress(&cfg, lis.internal)
 	r := &brokerRole{logger: logger, lis: lis, inside: rpc.ListenInProcess(), ready: make(chan struct{})}
-	r.mirror = metadata.New(metadata.Options{Controllers: controllers, BrokerID: cfg.BrokerID, Logger: logger})
+	r.mirror = metadata.New(metadata.Options{Controllers: controllers.each, BrokerID: cfg.BrokerID, Logger: logger})
 	po := peers.Options{Self: cfg.BrokerID, Metadata: r.mirror, Logger: logger, Registerer: reg}
 	if lis.internalTLS != nil {
 		r.callers = lis.internalTLS.Peer
@@ -131,13 +130,13 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 		return nil, err
 	}
 	bo := cfg.Broker()
-	bo.Controller, bo.Metadata, bo.Version, bo.Logger, bo.Registerer = controllers[0], r.mirror, version, logger, reg
+	bo.Controller, bo.Metadata, bo.Version, bo.Logger, bo.Registerer = controllers.active, r.mirror, version, logger, reg
 	bo.Peers = r.peers
 	if r.broker, err = broker.New(bo); err != nil {
 		return nil, err
 	}
 	if r.service, err = api.New(api.Options{
-		Broker: r.broker, Metadata: r.mirror, Controller: controllers[0], Limits: cfg.API(), Version: version, Logger: logger, Registerer: reg,
+		Broker: r.broker, Metadata: r.mirror, Controller: controllers.active, Limits: cfg.API(), Version: version, Logger: logger, Registerer: reg,
 	}); err != nil {
 		return nil, err
 	}

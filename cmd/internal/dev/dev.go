@@ -10,11 +10,12 @@ import (
 	"path/filepath"
 	"slices"
 
+	"google.golang.org/grpc"
+
 	controllerconfig "github.com/millstream-io/millstream/controller/config"
 	"github.com/millstream-io/millstream/controller/etcd"
 	"github.com/millstream-io/millstream/controller/node"
 	"github.com/millstream-io/millstream/controller/reconcile"
-	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/config"
 	"github.com/millstream-io/millstream/server/rpc"
@@ -66,9 +67,12 @@ func RunDev(ctx context.Context, cfg Config, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	clients := []controllerv1.ControllerServiceClient{controllerv1.NewControllerServiceClient(conn)}
-	role, err := newBrokerRole(cfg.broker(dir), o.Version, lis, clients, o.Logger, reg)
+	controllers, err := newControllers([]*grpc.ClientConn{conn}, o.Logger)
+	if err != nil {
+		return err
+	}
+	defer controllers.close()
+	role, err := newBrokerRole(cfg.broker(dir), o.Version, lis, controllers, o.Logger, reg)
 	if err != nil {
 		return err
 	}
@@ -109,12 +113,12 @@ func RunBroker(ctx context.Context, cfg config.Config, o Options) (err error) {
 	if lis.internal, err = listen("internal-addr", cfg.InternalAddr); err != nil {
 		return err
 	}
-	controllers, err := dialControllers(cfg.Controllers, internal)
+	controllers, err := dialControllers(cfg.Controllers, internal, o.Logger)
 	if err != nil {
 		return err
 	}
 	defer controllers.close()
-	role, err := newBrokerRole(cfg, o.Version, lis, controllers.clients, o.Logger, reg)
+	role, err := newBrokerRole(cfg, o.Version, lis, controllers, o.Logger, reg)
 	if err != nil {
 		return err
 	}

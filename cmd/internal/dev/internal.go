@@ -13,6 +13,7 @@ import (
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/config"
 	"github.com/millstream-io/millstream/server/pki"
+	"github.com/millstream-io/millstream/server/quorum"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/tlsfile"
 )
@@ -46,28 +47,46 @@ func internalOfController(c *controllerconfig.Config, logger *slog.Logger, reg *
 
 // controllers are connections to the controllers.
 type controllers struct {
-	clients []controllerv1.ControllerServiceClient
-	conns   []*grpc.ClientConn
+	// each is all of them, for what any serves; active is whichever is active.
+	each   []controllerv1.ControllerServiceClient
+	active controllerv1.ControllerServiceClient
+	conns  []*grpc.ClientConn
+}
+
+// newControllers makes the services of connections, which it owns from now on.
+func newControllers(conns []*grpc.ClientConn, logger *slog.Logger) (*controllers, error) {
+	cs := &controllers{conns: conns}
+	var all []grpc.ClientConnInterface
+	for _, conn := range conns {
+		cs.each = append(cs.each, controllerv1.NewControllerServiceClient(conn))
+		all = append(all, conn)
+	}
+	q, err := quorum.New(quorum.Options{Controllers: all, Logger: logger})
+	if err != nil {
+		cs.close()
+		return nil, err
+	}
+	cs.active = q.Client()
+	return cs, nil
 }
 
 // dialControllers connects when it is first used; with certificates only to
 // controllers that have theirs.
-func dialControllers(addrs []string, internal *tlsfile.Source) (*controllers, error) {
+func dialControllers(addrs []string, internal *tlsfile.Source, logger *slog.Logger) (*controllers, error) {
 	creds := insecure.NewCredentials()
 	if internal != nil {
 		creds = internal.ClientCredentials(pki.RoleController)
 	}
-	cs := &controllers{}
+	var conns []*grpc.ClientConn
 	for _, addr := range addrs {
 		conn, err := grpc.NewClient("passthrough:///"+addr, append(rpc.MemberOptions(), grpc.WithTransportCredentials(creds))...)
 		if err != nil {
-			cs.close()
+			(&controllers{conns: conns}).close()
 			return nil, err
 		}
-		cs.conns = append(cs.conns, conn)
-		cs.clients = append(cs.clients, controllerv1.NewControllerServiceClient(conn))
+		conns = append(conns, conn)
 	}
-	return cs, nil
+	return newControllers(conns, logger)
 }
 
 // close closes the connections. Nothing is on its way when the broker has
