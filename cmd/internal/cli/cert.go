@@ -90,7 +90,7 @@ func (p *Program) certIssue() *cobra.Command {
 the authority's ca.crt beside them, so that the directory is all that its owner
 needs. It says who its owner is: millstream://CLUSTER/ROLE/ID.
 
-  broker, controller  between processes; the id is their --broker-id, --controller-id
+  broker, controller  between processes; the id is their --id
   server              the public listeners of brokers
   client              a client that has to show one`,
 		Example: `  millstream cert issue --ca pki --role controller --id 0 --host c0.example.org --out c0

@@ -47,7 +47,7 @@ func (p *Program) load(c *cobra.Command, cfg configuration) ([]settings.Resolved
 // directory. In a file it may be: config show -o yaml prints it so.
 func refuseEmptyDir(c *cobra.Command, all []settings.Resolved) error {
 	for _, s := range all {
-		if s.Name == "data-dir" && s.Value == "" && (s.Source == "--data-dir" || s.Source == s.Env()) {
+		if s.Name == "data-dir" && s.Value == "" && (s.Source == "--data-dir" || s.Source == s.Env) {
 			return misuse(c, "%s is empty: name a directory, or leave it out", s.Source)
 		}
 	}
@@ -123,8 +123,8 @@ func (p *Program) showSettings(c *cobra.Command, all []settings.Resolved) error 
 	views := make([]settingView, len(all))
 	t := &table{header: []string{"SETTING", "VALUE", "SOURCE", "ENVIRONMENT"}}
 	for i, s := range all {
-		views[i] = settingView{s.Name, s.Value, s.Source, s.Default, s.Env(), s.Doc}
-		t.add(s.Name, s.Value, s.Source, s.Env())
+		views[i] = settingView{s.Name, s.Value, s.Source, s.Default, s.Env, s.Doc}
+		t.add(s.Name, s.Value, s.Source, s.Env)
 	}
 	return p.show(c, views, t)
 }

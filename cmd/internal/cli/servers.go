@@ -82,7 +82,7 @@ func (p *Program) brokerCommand() *cobra.Command {
 		Use: "broker", Short: "Run a broker",
 		Long: `Run a broker. It registers with a controller and serves clients. Without TLS it
 listens on loopback only, unless --insecure.`,
-		Example: "  millstream broker --config broker.yaml\n  millstream broker --data-dir ./broker --controllers 127.0.0.1:9653",
+		Example: "  millstream broker --config broker.yaml\n  millstream broker --id 1 --data-dir ./broker --controllers 127.0.0.1:9653",
 		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if _, err := p.load(c, &cfg); err != nil {
@@ -103,7 +103,7 @@ func (p *Program) controllerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "controller", Short: "Run a controller",
 		Long:    "Run a controller. It keeps the metadata and serves brokers, never clients.",
-		Example: "  millstream controller --data-dir ./controller --controller-addr 127.0.0.1:9653",
+		Example: "  millstream controller --data-dir ./controller\n  millstream controller --id 1 --data-dir ./controller --addr 127.0.0.1:9653 --peer-addr 127.0.0.1:9654 --peers 1=http://127.0.0.1:9654",
 		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if _, err := p.load(c, &cfg); err != nil {

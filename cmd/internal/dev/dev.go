@@ -183,7 +183,7 @@ func RunController(ctx context.Context, cfg controllerconfig.Config, o Options) 
 	if err != nil {
 		return err
 	}
-	lis, err := listen("controller-addr", cfg.ControllerAddr)
+	lis, err := listen("addr", cfg.ControllerAddr)
 	if err != nil {
 		return err
 	}

@@ -304,7 +304,7 @@ func TestBrokersWaitForARealController(t *testing.T) {
 	right := cs.issue("c", pki.RoleController, "0")
 	// Something at the controller's address that is a broker.
 	wrong := cs.issue("w", pki.RoleBroker, "9")
-	l, err := listen("controller-addr", "127.0.0.1:0")
+	l, err := listen("addr", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -167,9 +167,9 @@ func envTexts(all []Setting, environ map[string]string, known []string, origin m
 	t := texts{}
 	left := environ
 	for _, s := range all {
-		if value, ok := environ[s.Env()]; ok {
-			t[s.Name], origin[s.Name] = value, s.Env()
-			delete(left, s.Env())
+		if value, ok := environ[s.Env]; ok {
+			t[s.Name], origin[s.Name] = value, s.Env
+			delete(left, s.Env)
 		}
 	}
 	for _, name := range append(known, EnvPrefix+"CONFIG") {
@@ -181,7 +181,7 @@ func envTexts(all []Setting, environ map[string]string, known []string, origin m
 		}
 		candidates := make([]string, len(all))
 		for i, s := range all {
-			candidates[i] = s.Env()
+			candidates[i] = s.Env
 		}
 		return nil, &Error{Where: name, Why: "no setting has this name" + didYouMean(name, candidates)}
 	}

@@ -5,7 +5,9 @@
 // A field `GRPCAddr string` tagged `name:"grpc-addr"` is the flag --grpc-addr,
 // the variable MILLSTREAM_GRPC_ADDR and the key `grpc-addr` of a file. The tags
 // `doc` (what it is) and `change` (the symptom that calls for changing it) are
-// required: they are the reference documentation. Embedded structs are groups.
+// required: they are the reference documentation. The tag `env` gives the
+// variable another name, in capitals and without the prefix: the flag --id of a
+// broker is MILLSTREAM_BROKER_ID. Embedded structs are groups.
 //
 // It owns names, precedence (flag, environment, file, default) and where a
 // value came from; it refuses to own what a value means: the structs validate
@@ -39,15 +41,21 @@ type Setting struct {
 	Change string
 	// Default is the value in the struct when it was walked, as text.
 	Default string
+	// Env is the name of its environment variable.
+	Env string
 	// Kind of value, for help: text, number, yes/no, duration, size, list.
 	Kind string
 
 	field reflect.Value
 }
 
-// Env is the name of the setting's environment variable.
-func (s *Setting) Env() string {
-	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(s.Name, "-", "_"))
+// envOf is the name of a setting's environment variable: the tag env, without
+// the prefix, where the name alone would not say whose it is.
+func envOf(tag reflect.StructTag) string {
+	if env := tag.Get("env"); env != "" {
+		return EnvPrefix + env
+	}
+	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(tag.Get("name"), "-", "_"))
 }
 
 // Text is the value of the field now.
@@ -98,7 +106,7 @@ func walk(v reflect.Value, all *[]Setting) error {
 		}
 		s := Setting{
 			Name: f.Tag.Get("name"), Doc: f.Tag.Get("doc"), Change: f.Tag.Get("change"),
-			Default: textOf(v.Field(i)), Kind: kindOf(v.Field(i)), field: v.Field(i),
+			Env: envOf(f.Tag), Default: textOf(v.Field(i)), Kind: kindOf(v.Field(i)), field: v.Field(i),
 		}
 		switch {
 		case !f.IsExported() || s.Name == "" || s.Doc == "" || s.Change == "":
