@@ -144,13 +144,13 @@ func (l *Log) appendAll(g *group, batches []*Batch, epoch record.LeaderEpoch, co
 	for i, b := range batches {
 		size := logBatchSize(b.Summary.Bytes)
 		if len(g.placed) > 0 && !g.fits(b, size) {
-			if err := l.write(g, batches, epoch); err != nil {
+			if err := l.writeOwn(g, batches); err != nil {
 				return err
 			}
 			g.reset(i)
 		}
 		if l.isDue(c, g, size, b.Summary.Records, now) {
-			if err := l.write(g, batches, epoch); err != nil {
+			if err := l.writeOwn(g, batches); err != nil {
 				return err
 			}
 			g.reset(i)
@@ -163,7 +163,7 @@ func (l *Log) appendAll(g *group, batches []*Batch, epoch record.LeaderEpoch, co
 		b.BaseOffset, b.AppendTimeMs = next, now
 		next = h.End()
 	}
-	return l.write(g, batches, epoch)
+	return l.writeOwn(g, batches)
 }
 
 // isDue reports whether a new segment must begin before a batch is appended
@@ -186,7 +186,11 @@ func (l *Log) isDue(c *Config, g *group, size int64, records uint32, now int64) 
 	if at.Offset-l.active.Base()+pending > maxSegmentOffsets {
 		return true
 	}
-	return c.SegmentAge > 0 && !at.IsEmpty() && now-at.FirstAppendMs >= c.SegmentAge.Milliseconds()
+	first := at.FirstAppendMs
+	if at.IsEmpty() {
+		first = g.placed[0].Header.AppendTimeMs
+	}
+	return c.SegmentAge > 0 && now-first >= c.SegmentAge.Milliseconds()
 }
 
 // header returns the header of a batch that is to stand at next.
@@ -224,28 +228,40 @@ const maxLength = 5
 
 func lengthSize(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
 
-// write writes g, unless it is empty, and publishes it.
-func (l *Log) write(g *group, batches []*Batch, epoch record.LeaderEpoch) error {
-	if len(g.placed) == 0 {
-		return nil
+// writeOwn writes g, and tells so the batches that Append was given.
+func (l *Log) writeOwn(g *group, batches []*Batch) error {
+	if err := l.write(g); err != nil {
+		return err
 	}
-	if err := l.active.Append(g.pieces, g.placed); err != nil {
-		return l.writeFailed("append", err)
-	}
-	l.publish(g, epoch)
 	for _, b := range batches[g.first : g.first+len(g.placed)] {
 		b.Appended = true
 	}
 	return nil
 }
 
+// write writes g, unless it is empty, and publishes it.
+func (l *Log) write(g *group) error {
+	if len(g.placed) == 0 {
+		return nil
+	}
+	if err := l.active.Append(g.pieces, g.placed); err != nil {
+		return l.writeFailed("append", err)
+	}
+	l.publish(g)
+	return nil
+}
+
 // publish makes what was written visible: first what a reader of it may ask
 // for, then the end.
-func (l *Log) publish(g *group, epoch record.LeaderEpoch) {
+func (l *Log) publish(g *group) {
 	at := l.active.At()
 	v := l.view.Load()
-	if v.lastEpoch() < epoch {
-		v = v.withEpoch(epoch, g.placed[0].Header.BaseOffset)
+	if v.lastEpoch() < at.Epoch {
+		for i := range g.placed {
+			if h := &g.placed[i].Header; v.lastEpoch() < h.LeaderEpoch {
+				v = v.withEpoch(h.LeaderEpoch, h.BaseOffset)
+			}
+		}
 		l.view.Store(v)
 		l.storeEpochs(v.epochs)
 	}

@@ -120,6 +120,10 @@ func (l *Log) storeCheckpoint() error {
 	if l.active == nil && len(l.view.Load().segments) == 0 {
 		return nil // There is nothing to say yet, and no directory entry to say it in.
 	}
+	return l.writeCheckpoint()
+}
+
+func (l *Log) writeCheckpoint() error {
 	slots := l.slots.Load()
 	if slots == nil {
 		var err error
@@ -141,7 +145,7 @@ func (l *Log) storeCheckpoint() error {
 // behind a damaged slot. DURABLE.
 func (l *Log) storeEverywhere() error {
 	for range checkpoint.SlotCount {
-		if err := l.storeCheckpoint(); err != nil {
+		if err := l.writeCheckpoint(); err != nil {
 			return err
 		}
 		if err := l.syncSlots(l.slots.Load()); err != nil {

@@ -34,8 +34,9 @@ type Log struct {
 	damaged *segment.CorruptError // fixed at Open; what is at End and beyond is not readable
 	writing atomic.Bool           // a writer's call is under way
 
-	marks marks
-	waste waste
+	marks    marks
+	waste    waste
+	removing sync.Mutex // held while files of waste are removed
 
 	// The writer's.
 	active *segment.Segment // nil: the next append makes one

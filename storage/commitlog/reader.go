@@ -50,7 +50,8 @@ func (r *Reader) Read(from, limit record.Offset, maxBytes int, alloc func(int) [
 			return Range{}, ErrClosed
 		}
 		// In this order: see the package comment.
-		end := min(limit, l.End())
+		written := l.End()
+		end := min(limit, written)
 		v := l.view.Load()
 		if start := l.Start(); from < start || from > end {
 			return Range{}, &OffsetOutOfRangeError{Requested: from, Start: start, End: max(start, end)}
@@ -60,7 +61,7 @@ func (r *Reader) Read(from, limit record.Offset, maxBytes int, alloc func(int) [
 		}
 		s := v.find(from)
 		if s == nil || from >= s.End() {
-			if l.view.Load() != v {
+			if l.changed(v, written) || (s != nil && from < s.End()) {
 				continue
 			}
 			return Range{}, l.missing(from)
@@ -77,6 +78,10 @@ func (r *Reader) Read(from, limit record.Offset, maxBytes int, alloc func(int) [
 		return Range(b), err
 	}
 }
+
+// changed reports whether the view, or the end that was loaded before it, is
+// not current any more. If neither changed, nothing was cut between the two.
+func (l *Log) changed(v *view, end record.Offset) bool { return l.End() != end || l.view.Load() != v }
 
 // missing says why there is no record at off, which is within the log.
 func (l *Log) missing(off record.Offset) error {
@@ -95,9 +100,9 @@ func (l *Log) OffsetForTime(ms int64, limit record.Offset) (record.Offset, bool,
 		if l.closed.Load() {
 			return 0, false, ErrClosed
 		}
-		end := min(limit, l.End())
+		written := l.End()
 		v := l.view.Load()
-		off, found, err, again := l.searchTime(v, ms, end)
+		off, found, err, again := l.searchTime(v, ms, written, limit)
 		if !again {
 			return off, found, err
 		}
@@ -106,10 +111,10 @@ func (l *Log) OffsetForTime(ms int64, limit record.Offset) (record.Offset, bool,
 
 // searchTime looks through the segments of a view. again means that the view
 // is not current any more.
-func (l *Log) searchTime(v *view, ms int64, end record.Offset) (off record.Offset, found bool, err error, again bool) {
-	start := l.Start()
+func (l *Log) searchTime(v *view, ms int64, written, limit record.Offset) (off record.Offset, found bool, err error, again bool) {
+	start, end := l.Start(), min(written, limit)
 	if first := v.find(start); first == nil && start < end {
-		return 0, false, l.missing(start), l.view.Load() != v
+		return 0, false, l.missing(start), l.changed(v, written)
 	}
 	for _, s := range v.segments {
 		if s.End() <= start || s.Base() >= end {

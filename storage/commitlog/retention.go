@@ -135,7 +135,7 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 
 // waste are segments that are not part of the log any more and whose files are
 // still there. All of them lie below the log start, so no later segment has
-// their names.
+// their names, but for ResetTo, which removes them first.
 type waste struct {
 	sync.Mutex // guards segments; never held across I/O
 	segments   []*segment.Segment
@@ -147,6 +147,8 @@ type waste struct {
 // WHY apart: deleting a large file takes a file system up to seconds, in which
 // the writer could append nothing.
 func (l *Log) RemoveWaste() {
+	l.removing.Lock()
+	defer l.removing.Unlock()
 	l.waste.Lock()
 	segments := l.waste.segments
 	l.waste.segments = nil

@@ -105,8 +105,10 @@ func (l *Log) publishCut(v *view, n int, at segment.Point) []*segment.Segment {
 		l.size.Add(-s.Size())
 	}
 	l.size.Add(l.active.Size())
-	l.view.Store(next)
+	// The end first: who finds an offset nowhere in the new view sees that the
+	// end is another too, and begins again.
 	l.end.Store(int64(at.Offset))
+	l.view.Store(next)
 	return removed
 }
 
