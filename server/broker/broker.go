@@ -11,7 +11,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/millstream-io/millstream/server/follower"
 	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/pusher"
+	"github.com/millstream-io/millstream/server/replica"
 	"github.com/millstream-io/millstream/storage/commitlog"
 )
 
@@ -27,6 +30,20 @@ type Broker struct {
 	flusher *Flusher
 	budget  *Budget
 	errand  *errands
+
+	followers *follower.Followers
+	pusher    *pusher.Service
+	sessions  replica.Sessions
+	proposals *proposals
+	doubts    doubts
+	// unclean says that the stop before this start was not orderly. Set by Run,
+	// before anything is started.
+	unclean bool
+	// stopping says that this broker wants to stop; handedOver is closed when the
+	// controller lets it.
+	stopping   atomic.Bool
+	handedOver chan struct{}
+	letGo      sync.Once // closes handedOver
 
 	// identity is set by Run before serving is true and changed only by a new
 	// registration.
@@ -61,12 +78,14 @@ func New(o Options) (*Broker, error) {
 		budget: NewBudget(o.InFlightBytes), beat: make(chan struct{}, 1), swept: make(chan struct{}, 1), errand: newErrands(),
 	}
 	b.logs.byKey = make(map[logKey]*localLog)
+	b.handedOver = make(chan struct{})
 	b.files = commitlog.NewFiles(o.MaxOpenFiles)
 	var err error
 	if b.metrics, err = newMetrics(o.Registerer, b); err != nil {
 		return nil, fmt.Errorf("broker metrics: %w", err)
 	}
 	b.flusher = newFlusher(o.MaxSyncs, b.failDirectory, b.metrics.flusher)
+	b.replicate()
 	return b, nil
 }
 
@@ -111,6 +130,7 @@ func (b *Broker) Run(ctx context.Context) (err error) {
 	if err := b.dir.prepare(); err != nil {
 		return err
 	}
+	b.unclean = !inc.Clean && inc.BrokerEpoch != 0
 	reg, err := b.register(ctx, inc)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -121,6 +141,23 @@ func (b *Broker) Run(ctx context.Context) (err error) {
 	return b.serve(ctx, reg)
 }
 
+// HandOver asks the controller to give what this broker leads to others, and
+// waits until it has, or there is nobody to give it to, or ctx ends. The broker
+// serves meanwhile and afterwards; it is for a process that is about to stop.
+func (b *Broker) HandOver(ctx context.Context) error {
+	if !b.serving.Load() || b.failure.Load() != nil {
+		return nil
+	}
+	b.stopping.Store(true)
+	b.beatNow()
+	select {
+	case <-b.handedOver:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // serve runs the loops until ctx ends or one of them fails, then stops.
 func (b *Broker) serve(ctx context.Context, reg registration) error {
 	group, loops := errgroup.WithContext(ctx)
@@ -128,6 +165,9 @@ func (b *Broker) serve(ctx context.Context, reg registration) error {
 	group.Go(func() error { return b.heartbeats(loops, reg) })
 	group.Go(func() error { return b.upkeep(loops) })
 	group.Go(func() error { return b.errand.run(loops) })
+	group.Go(func() error { return b.followers.Run(loops) })
+	group.Go(func() error { return b.propose(loops) })
+	group.Go(func() error { return b.tick(loops) })
 	err := group.Wait()
 	if ctx.Err() != nil {
 		err = nil

@@ -19,6 +19,9 @@ func (b *Broker) follow(ctx context.Context, revision int64) error {
 	}
 	b.apply(nil, seen)
 	b.bury(seen)
+	if b.unclean {
+		b.lookThrough(ctx)
+	}
 	b.serving.Store(true)
 	b.beatNow()
 	b.logger.Info("serving", "revision", seen.Revision, "logs", len(b.allLogs()))

@@ -7,12 +7,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/millstream-io/millstream/server/follower"
 	"github.com/millstream-io/millstream/server/metadata"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/replica"
 	"github.com/millstream-io/millstream/server/topicconfig"
 	"github.com/millstream-io/millstream/storage/commitlog"
-	"github.com/millstream-io/millstream/storage/record"
 )
 
 // localLog is a log that this broker holds, open or not.
@@ -28,10 +28,16 @@ type localLog struct {
 	carried atomic.Pointer[wanted]              // what was carried out last on the open log
 	opened  atomic.Pointer[partition.Partition] // nil: not open yet; closed ones stay
 
+	carrying sync.Mutex     // held while what is wanted is carried out; guards link
+	link     *follower.Link // to the leader that is followed; nil: nobody is
+
 	mu      sync.Mutex // guards what follows; nothing else is done under it
 	opening *opening   // nil: nobody opens it
 	refused *refusal   // nil: the last attempt to open it did not fail
 	gone    bool       // it is not to be opened any more
+	// doubtful says that recovery cut what may have been acknowledged, or found
+	// damage.
+	doubtful bool
 }
 
 // wanted is what the metadata says of a log.
@@ -155,8 +161,11 @@ func (l *localLog) openLog(under circumstances) (*partition.Partition, error) {
 	p := partition.New(partition.Options{
 		Log: log, Damage: damageOf(rec), Self: replica.ID(b.opts.ID), Flusher: b.flusher, Observer: observer{b},
 		Settings: settings(&w.topic.Config), Limits: b.opts.Mailbox, IdleAfter: b.opts.IdleAfter, Now: b.opts.Now, Logger: logger,
+		Sessions: &b.sessions, LagMax: b.opts.ReplicaLag, Propose: func(p replica.Proposal) { b.proposals.put(l, p) },
 	})
-	carryOut(p, w, replica.ID(b.opts.ID))
+	l.mu.Lock()
+	l.doubtful = rec.TailCut || rec.Damaged != nil
+	l.mu.Unlock()
 	return p, nil
 }
 
@@ -189,33 +198,19 @@ func (l *localLog) align() {
 	if p == nil {
 		return
 	}
+	// WHY a lock: two that carry out, one of them something older, would leave
+	// the link to the older leader.
+	l.carrying.Lock()
+	defer l.carrying.Unlock()
 	for {
 		w := l.want.Load()
-		p.SetSettings(settings(&w.topic.Config))
-		p.SetLogConfig(logConfig(&w.topic.Config))
-		carryOut(p, w, replica.ID(l.b.opts.ID))
-		l.carried.Store(w)
-		if l.want.Load() == w {
+		if l.carried.Load() == w {
 			return
 		}
-	}
-}
-
-// carryOut leads, goes on leading, or resigns.
-func carryOut(p *partition.Partition, w *wanted, self replica.ID) {
-	if replica.ID(w.part.Leader) != self {
-		p.Resign(replica.ID(w.part.Leader), record.LeaderEpoch(w.part.LeaderEpoch))
-		return
-	}
-	a := replica.Assignment{
-		Epoch: record.LeaderEpoch(w.part.LeaderEpoch), PartitionEpoch: w.part.Epoch,
-		Replicas: ids(w.part.Replicas), InSync: ids(w.part.ISR), MinInSync: w.part.MinISR, Durability: replica.Memory,
-	}
-	if w.part.Disk {
-		a.Durability = replica.Disk
-	}
-	if !p.Lead(a) {
-		p.Confirm(a)
+		p.SetSettings(settings(&w.topic.Config))
+		p.SetLogConfig(logConfig(&w.topic.Config))
+		l.carryOut(p, w)
+		l.carried.Store(w)
 	}
 }
 
@@ -232,6 +227,9 @@ func (l *localLog) close() error {
 	if p == nil {
 		return nil
 	}
+	l.carrying.Lock()
+	l.unlink()
+	l.carrying.Unlock()
 	if err := p.Close(); !errors.Is(err, partition.ErrClosed) {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/telemetry"
 	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/record"
 )
 
 // metrics are those of one broker. Counters are raised once for each group or
@@ -29,6 +30,11 @@ type metrics struct {
 	segmentsSealed  prometheus.Counter
 	segmentsRemoved prometheus.Counter
 	upkeepErrors    *prometheus.CounterVec
+
+	followedPushes prometheus.Counter
+	followedBytes  prometheus.Counter
+	lost           prometheus.Counter
+	proposals      *prometheus.CounterVec
 }
 
 func counter(name, help string) prometheus.Counter {
@@ -57,13 +63,20 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 		openRefusals:    counter("open_refusals_total", "Times that a log was asked for between attempts to open it, or when another would be in vain."),
 		segmentsSealed:  counter("sealed_segments_total", "Segments sealed."),
 		segmentsRemoved: counter("removed_segments_total", "Segments removed."),
+		followedPushes:  counter("followed_pushes_total", "Ranges of leaders' logs that were written: one write each."),
+		followedBytes:   counter("followed_bytes_total", "Bytes of leaders' logs that were written."),
+		lost:            counter("lost_records_total", "Committed records that were cut, since no leader had them any more."),
+		proposals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "millstream", Subsystem: "log", Name: "in_sync_proposals_total",
+			Help: "Proposals of who is in sync, by outcome: altered, refused, unknown.",
+		}, []string{"outcome"}),
 		upkeepErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "millstream", Subsystem: "broker", Name: "upkeep_errors_total",
 			Help: "Background work that failed and will be tried again, by task: checkpoint, retention, trash.",
 		}, []string{"task"}),
 	}
 	all := []prometheus.Collector{
-		m.batches, m.records, m.bytes, m.groups, m.appendFailures, m.quarantined, m.tailCut, m.openSeconds, m.openFailures, m.openRefusals,
+		m.followedPushes, m.followedBytes, m.lost, m.proposals, m.batches, m.records, m.bytes, m.groups, m.appendFailures, m.quarantined, m.tailCut, m.openSeconds, m.openFailures, m.openRefusals,
 		m.segmentsSealed, m.segmentsRemoved, m.upkeepErrors, newCensus(b),
 	}
 	return m, telemetry.Register(reg, append(all, m.flusher.collectors()...)...)
@@ -111,6 +124,15 @@ func (o observer) LogFailed(err error) {
 		o.b.failDirectory(err)
 	}
 }
+
+// Followed counts what was written of the logs of leaders.
+func (o observer) Followed(bytes int) {
+	o.b.metrics.followedPushes.Inc()
+	o.b.metrics.followedBytes.Add(float64(bytes))
+}
+
+// Lost counts committed records that no leader has any more.
+func (o observer) Lost(records record.Offset) { o.b.metrics.lost.Add(float64(records)) }
 
 // Sealed counts a sealed segment.
 func (o observer) Sealed(int64) { o.b.metrics.segmentsSealed.Inc() }

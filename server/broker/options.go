@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	"github.com/millstream-io/millstream/server/caller"
 	"github.com/millstream-io/millstream/server/metadata"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/storage/vfs"
@@ -27,7 +29,7 @@ type Options struct {
 	// Metadata is the mirror of the metadata; somebody else runs it. Required.
 	Metadata *metadata.Mirror
 
-	// Peers says which other brokers could not be reached; nil: nobody does.
+	// Peers is the way to the other brokers; nil: there is none.
 	Peers Peers
 
 	// Address is where clients reach the broker.
@@ -38,6 +40,12 @@ type Options struct {
 	Rack string
 	// Version is that of the software.
 	Version string
+
+	// Callers says which broker calls; nil: there are no certificates.
+	Callers caller.Func
+	// ReplicaLag is how long a replica may be behind and stay in sync; 10 s unless
+	// set.
+	ReplicaLag time.Duration
 
 	// MaxSyncs is how many syncs run at once; 64 unless set.
 	MaxSyncs int
@@ -76,8 +84,11 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Peers says which other brokers could not be reached; *peers.Peers does.
+// Peers is the way to the other brokers, and says which of them could not be
+// reached; *peers.Peers is one.
 type Peers interface {
+	// Conn returns a connection to a broker, which belongs to Peers.
+	Conn(broker int32) (*grpc.ClientConn, error)
 	// Lost is sent to when there is something for Unreachable to return.
 	Lost() <-chan struct{}
 	// Unreachable returns the brokers that were lost since it was last called,
@@ -88,6 +99,11 @@ type Peers interface {
 // noPeers is a broker's that knows no others.
 type noPeers struct{}
 
+// Conn is part of Peers.
+func (noPeers) Conn(broker int32) (*grpc.ClientConn, error) {
+	return nil, fmt.Errorf("broker %d: there is no way to other brokers", broker)
+}
+
 // Lost is part of Peers.
 func (noPeers) Lost() <-chan struct{} { return nil }
 
@@ -97,6 +113,9 @@ func (noPeers) Unreachable() []*controllerv1.UnreachableBroker { return nil }
 func (o Options) withDefaults() Options {
 	if o.FS == nil {
 		o.FS = vfs.OS()
+	}
+	if o.ReplicaLag <= 0 {
+		o.ReplicaLag = 10 * time.Second
 	}
 	if o.Peers == nil {
 		o.Peers = noPeers{}

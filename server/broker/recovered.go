@@ -1,6 +1,11 @@
 package broker
 
 import (
+	"context"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 
 	"github.com/millstream-io/millstream/server/metadata"
@@ -48,4 +53,74 @@ func (b *Broker) recovered(s *metadata.Snapshot, wanted []*controllerv1.WantedLo
 		})
 	}
 	return logs
+}
+
+// reportsAtOnce is how many logs one heartbeat tells of.
+const reportsAtOnce = 1000
+
+// opensAtOnce is how many logs are opened at once at a start.
+const opensAtOnce = 8
+
+// doubts are the logs of which recovery cut what may have been acknowledged,
+// or in which it found damage: the controller is told before this broker is
+// ready, so that none of them is counted on (rule H4).
+type doubts struct {
+	mu   sync.Mutex // guards list
+	list []*controllerv1.RecoveredLog
+}
+
+// next returns what the next heartbeat is to tell.
+func (d *doubts) next() []*controllerv1.RecoveredLog {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.list[:min(len(d.list), reportsAtOnce)]
+}
+
+// told says that a heartbeat with the first n was answered.
+func (d *doubts) told(n int) {
+	d.mu.Lock()
+	d.list = d.list[n:]
+	d.mu.Unlock()
+}
+
+// doubtsIn returns how many doubts a heartbeat tells of: it has nothing else
+// of logs then.
+func doubtsIn(req *controllerv1.HeartbeatRequest) int {
+	if logs := req.GetRecoveredLogs(); len(logs) > 0 && logs[0].GetDoubtful() {
+		return len(logs)
+	}
+	return 0
+}
+
+// lookThrough opens the logs of partitions that others hold as well, after a
+// stop that was not orderly: what is the matter with them is to be known
+// before any of them is counted on.
+func (b *Broker) lookThrough(ctx context.Context) {
+	var opens errgroup.Group
+	opens.SetLimit(opensAtOnce)
+	for _, l := range b.allLogs() {
+		if len(l.want.Load().part.Replicas) < 2 || ctx.Err() != nil {
+			continue
+		}
+		opens.Go(func() error {
+			p, err := l.open()
+			l.mu.Lock()
+			doubtful := l.doubtful
+			l.mu.Unlock()
+			if err == nil && !doubtful {
+				return nil
+			}
+			topic := l.key.topic
+			r := &controllerv1.RecoveredLog{TopicId: topic[:], Partition: uint32(l.key.partition), Doubtful: true}
+			if p != nil {
+				end := p.State().End
+				r.End, r.LastLeaderEpoch = int64(end), max(0, int32(p.EpochBefore(end)))
+			}
+			b.doubts.mu.Lock()
+			b.doubts.list = append(b.doubts.list, r)
+			b.doubts.mu.Unlock()
+			return nil
+		})
+	}
+	_ = opens.Wait() // none returns one
 }

@@ -135,6 +135,12 @@ func (b *Broker) heartbeats(ctx context.Context, reg registration) error {
 				b.awaitRevision(ctx, reg, resp.GetRevision())
 			}
 			b.unfenced.Store(!resp.GetFenced())
+			b.doubts.told(doubtsIn(req))
+			if req.GetStopping() && resp.GetMayStop() {
+				b.letGo.Do(func() { close(b.handedOver) })
+			} else if req.GetStopping() {
+				pause = leastPause
+			}
 			if resp.GetFenced() && b.serving.Load() && b.failure.Load() == nil {
 				pause = leastPause // the next answer makes the broker ready
 			}
@@ -176,8 +182,14 @@ func (b *Broker) heartbeat(reg registration, wanted []*controllerv1.WantedLog) *
 	seen := b.mirror.Current()
 	req := &controllerv1.HeartbeatRequest{
 		BrokerId: b.opts.ID, BrokerEpoch: reg.epoch, Revision: seen.Revision, Ready: b.serving.Load(),
-		RecoveredLogs: b.recovered(seen, wanted),
+		Stopping: b.stopping.Load(),
 	}
+	// A broker that has doubts is ready with the heartbeat after it has told them.
+	doubts := b.doubts.next()
+	if req.RecoveredLogs = doubts; len(doubts) == 0 {
+		req.RecoveredLogs = b.recovered(seen, wanted)
+	}
+	req.Ready = req.Ready && len(doubts) < reportsAtOnce
 	if b.failure.Load() != nil {
 		inc := b.identity.Load()
 		req.Ready = false

@@ -9,6 +9,7 @@ import (
 
 // fakePeers loses brokers when it is told to.
 type fakePeers struct {
+	noPeers
 	wake chan struct{}
 	lost []*controllerv1.UnreachableBroker
 }

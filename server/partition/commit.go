@@ -50,6 +50,7 @@ func (p *Partition) append(q *queue) {
 		p.written(q)
 	}
 	p.advance()
+	p.pump() // followers get it before the own sync has ended
 	p.commit(false)
 }
 
@@ -58,6 +59,13 @@ func (p *Partition) append(q *queue) {
 // have all of a segment to sync when it is rolled.
 func (p *Partition) advance() {
 	o := &p.owner
+	if o.up != nil {
+		p.obey(o.follow.Synced(p.progress()))
+		return
+	}
+	if o.core.Replicated() {
+		p.restless.Store(true)
+	}
 	if o.core.Advance(p.self, o.core.Epoch(), p.progress()).NeedSync || p.log.SyncDue() {
 		p.sync()
 	}
@@ -96,10 +104,10 @@ func (p *Partition) commit(force bool) {
 	if s.failed != nil {
 		return // rule S6: nothing is acknowledged any more
 	}
-	readable := o.core.ReadableEnd()
+	readable := p.readableEnd()
 	advanced := int64(readable) > p.readable.Load()
 	answers := !o.pending.empty() && p.covered(o.pending.head)
-	if !advanced && !answers && !force && !o.stale {
+	if !advanced && !answers && !force && !o.stale && !o.ackDue {
 		return
 	}
 	// A log that recovery found damaged is not written to; what it has may be
@@ -111,6 +119,10 @@ func (p *Partition) commit(force bool) {
 		}
 	}
 	o.stale = false
+	if o.ackDue && o.up != nil {
+		o.up.Ack(o.ack)
+	}
+	o.ackDue = false
 	if advanced {
 		p.publish(readable)
 	}
@@ -125,6 +137,14 @@ func (p *Partition) commit(force bool) {
 		p.complete(r)
 	}
 	p.release(freed)
+}
+
+// readableEnd is the end of what may be read here.
+func (p *Partition) readableEnd() record.Offset {
+	if o := &p.owner; o.up != nil {
+		return o.follow.ReadableEnd()
+	}
+	return p.owner.core.ReadableEnd()
 }
 
 // publish moves the readable end and wakes who waits for it.

@@ -46,6 +46,7 @@ type watcher struct {
 	mu          sync.Mutex
 	groups      []int
 	refused     int
+	lost        int
 	quarantined []error
 	failed      []error
 }
@@ -59,7 +60,9 @@ func (w *watcher) AppendFailed(n int, _ error) {
 func (w *watcher) Quarantined(err error) {
 	w.with(func() { w.quarantined = append(w.quarantined, err) })
 }
-func (w *watcher) LogFailed(err error) { w.with(func() { w.failed = append(w.failed, err) }) }
+func (w *watcher) Followed(int)         {}
+func (w *watcher) Lost(n record.Offset) { w.with(func() { w.lost += int(n) }) }
+func (w *watcher) LogFailed(err error)  { w.with(func() { w.failed = append(w.failed, err) }) }
 
 func (w *watcher) with(fn func()) {
 	w.mu.Lock()

@@ -106,6 +106,14 @@ func (e *EndUnknownError) Error() string {
 	return fmt.Sprintf("the end is not known yet: readable to %d, and %d was there when the leadership began", e.Readable, e.Elected)
 }
 
+// UnequalPushError says that a push ended elsewhere than its header said.
+type UnequalPushError struct{ Said, Got record.Offset }
+
+// Error says it for people.
+func (e *UnequalPushError) Error() string {
+	return fmt.Sprintf("the push ends at %d, and its header says %d", e.Got, e.Said)
+}
+
 // unknown returns the ErrUnknownOutcome that a cause leads to.
 func unknown(cause error) error { return fmt.Errorf("%w: %w", ErrUnknownOutcome, cause) }
 

@@ -1,6 +1,8 @@
 package partition
 
 import (
+	"slices"
+
 	"github.com/millstream-io/millstream/server/replica"
 	"github.com/millstream-io/millstream/storage/record"
 )
@@ -22,11 +24,15 @@ func (p *Partition) Lead(a replica.Assignment) bool {
 			p.logger.Error("leader epoch is older than the log's", "leader_epoch", int32(a.Epoch), "log_epoch", int32(last))
 			return
 		}
-		e := o.core.Lead(a, p.progress(), record.Offset(p.readable.Load()))
+		known := max(record.Offset(p.readable.Load()), o.follow.HighWatermark())
+		e := o.core.Lead(a, p.progress(), known)
 		if e.Fenced {
 			return
 		}
 		led = true
+		p.obey(o.follow.Stop(a.Epoch))
+		o.up = nil
+		p.restless.Store(o.core.Replicated())
 		p.elected.Store(int64(p.log.End()))
 		p.mail.mu.Lock()
 		p.change(func(s *status) bool {
@@ -57,6 +63,8 @@ func (p *Partition) Confirm(a replica.Assignment) bool {
 			return
 		}
 		taken = true
+		p.endFeeds(replica.NotReplica, func(id replica.ID) bool { return slices.Contains(a.Replicas, id) })
+		p.restless.Store(o.core.Replicated())
 		p.mail.mu.Lock()
 		p.change(func(s *status) bool {
 			s.inSync = o.core.InSync()
@@ -71,25 +79,38 @@ func (p *Partition) Confirm(a replica.Assignment) bool {
 	return taken
 }
 
-// Resign ends leadership: who leads now, in which epoch. What is written and
-// not acknowledged is answered ErrUnknownOutcome, what is queued
-// *NotLeaderError; readers are woken and find out.
+// Resign ends leadership, or following: nobody is followed, and leader leads
+// now, in that epoch. What is written and not acknowledged is answered
+// ErrUnknownOutcome, what is queued *NotLeaderError; readers are woken and find
+// out.
 func (p *Partition) Resign(leader replica.ID, epoch record.LeaderEpoch) {
 	p.exclusively(func() {
 		o := &p.owner
 		if o.closed || epoch < o.core.Epoch() {
 			return
 		}
-		o.core.Resign(epoch)
-		gone := &NotLeaderError{Leader: leader, Epoch: epoch}
-		p.mail.mu.Lock()
-		p.change(func(s *status) bool {
-			s.leading, s.leader, s.epoch, s.inSync, s.notLeader = false, leader, epoch, 0, gone
-			return true
-		})
-		p.mail.turnAway(gone)
-		p.mail.mu.Unlock()
-		p.abandon(gone)
-		p.wakeAll()
+		p.resign(leader, epoch)
+		p.obey(o.follow.Stop(max(epoch, o.follow.Epoch())))
+		o.up = nil
 	})
+}
+
+// resign is Resign for the leader's part.
+func (p *Partition) resign(leader replica.ID, epoch record.LeaderEpoch) {
+	o := &p.owner
+	if s := p.status.Load(); !s.leading && s.leader == leader && s.epoch == epoch {
+		return // known
+	}
+	o.core.Resign(epoch)
+	p.endFeeds(replica.NotLeader, nobody)
+	gone := &NotLeaderError{Leader: leader, Epoch: epoch}
+	p.mail.mu.Lock()
+	p.change(func(s *status) bool {
+		s.leading, s.leader, s.epoch, s.inSync, s.notLeader = false, leader, epoch, 0, gone
+		return true
+	})
+	p.mail.turnAway(gone)
+	p.mail.mu.Unlock()
+	p.abandon(gone)
+	p.wakeAll()
 }

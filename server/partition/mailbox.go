@@ -23,6 +23,13 @@ type mailbox struct {
 	// ended says that the sync that was submitted is over, end how.
 	ended bool
 	end   syncEnd
+	// What streams between brokers left: wishes for sessions, at most one of a
+	// follower; sessions of followers, each once; what has come from the leader,
+	// within the credit that it was granted.
+	opens   []opening
+	feeds   []*Feed
+	arrived []arrival
+	ticked  bool
 	// alarmed says that the partition failed: everything is to be answered.
 	alarmed bool
 
@@ -81,7 +88,8 @@ func (m *mailbox) release(requests, bytes int, l Limits) {
 
 // idle tells whether there is nothing for the owner.
 func (m *mailbox) idle() bool {
-	return m.queued.empty() && len(m.tasks) == 0 && !m.ended && !m.alarmed
+	return m.queued.empty() && len(m.tasks) == 0 && !m.ended && !m.alarmed &&
+		len(m.opens) == 0 && len(m.feeds) == 0 && len(m.arrived) == 0 && !m.ticked
 }
 
 // Append admits a request. It blocks while the mailbox is full, and fails

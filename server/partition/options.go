@@ -37,6 +37,11 @@ type Observer interface {
 	Quarantined(err error)
 	// LogFailed says that the log has failed for good.
 	LogFailed(err error)
+	// Followed counts bytes of a leader's log that were written.
+	Followed(bytes int)
+	// Lost counts records that were committed and are cut, since the leader does
+	// not have them.
+	Lost(records record.Offset)
 }
 
 // Options are what a partition is made of. They are copied.
@@ -60,6 +65,17 @@ type Options struct {
 	IdleAfter time.Duration
 	// Now is the clock; time.Now unless set.
 	Now func() time.Time
+	// Sessions numbers the sessions of all that this broker follows; its own
+	// unless set.
+	Sessions *replica.Sessions
+	// Propose takes a wish for another ISR, for the controller; nil: nobody. It
+	// must not block.
+	Propose func(replica.Proposal)
+	// LagMax is how long a replica may be behind and stay in sync; 10 s unless
+	// set.
+	LagMax time.Duration
+	// Uptime is the clock of sessions; the function of that name unless set.
+	Uptime func() time.Duration
 	// Logger takes changes of state; slog.Default unless set.
 	Logger *slog.Logger
 }
@@ -91,6 +107,10 @@ const (
 	groupBytes    = 8 << 20
 )
 
+// followWindow is how many bytes may be on their way to a follower in one
+// session: a few pushes, so that one is sent while others are written.
+const followWindow = 2 << 20
+
 func (o Options) withDefaults() Options {
 	if o.IdleAfter <= 0 {
 		o.IdleAfter = time.Second
@@ -103,6 +123,18 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Sessions == nil {
+		o.Sessions = new(replica.Sessions)
+	}
+	if o.Propose == nil {
+		o.Propose = func(replica.Proposal) {}
+	}
+	if o.LagMax <= 0 {
+		o.LagMax = 10 * time.Second
+	}
+	if o.Uptime == nil {
+		o.Uptime = Uptime
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -119,6 +151,8 @@ func (unobserved) Appended(int, int, int)  {}
 func (unobserved) AppendFailed(int, error) {}
 func (unobserved) Quarantined(error)       {}
 func (unobserved) LogFailed(error)         {}
+func (unobserved) Followed(int)            {}
+func (unobserved) Lost(record.Offset)      {}
 
 // State is a partition at a glance, not newer than the call. Ends are
 // exclusive.

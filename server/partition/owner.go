@@ -1,6 +1,10 @@
 package partition
 
-import "time"
+import (
+	"time"
+
+	"github.com/millstream-io/millstream/server/replica"
+)
 
 // rouse makes sure that somebody looks at the mailbox.
 //
@@ -65,6 +69,11 @@ type work struct {
 	group queue
 	ended bool // a sync
 	end   syncEnd
+
+	opens   []opening
+	feeds   []*Feed
+	arrived []arrival
+	ticked  bool
 }
 
 // loop is the partition's goroutine: it owns the partition until there has
@@ -104,6 +113,11 @@ func (p *Partition) take() (work, bool) {
 	}
 	w := work{ended: m.ended, end: m.end}
 	m.ended, m.alarmed = false, false
+	w.opens, m.opens = m.opens, nil
+	// The room of the last time is used again: the owner has dealt with it.
+	w.feeds, m.feeds, p.owner.roomFeeds = m.feeds, p.owner.roomFeeds[:0], m.feeds
+	w.arrived, m.arrived, p.owner.roomArrived = m.arrived, p.owner.roomArrived[:0], m.arrived
+	w.ticked, m.ticked = m.ticked, false
 	for n, bytes := 0, 0; !m.queued.empty() && n < groupRequests; n++ {
 		if bytes += m.queued.head.size(); n > 0 && bytes > groupBytes {
 			break
@@ -157,7 +171,7 @@ func (p *Partition) park(timer *time.Timer) bool {
 		return true
 	}
 	p.log.Idle()
-	p.owner.group, p.owner.woken = nil, nil
+	p.owner.group, p.owner.woken, p.owner.roomFeeds, p.owner.roomArrived = nil, nil, nil, nil
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.idle() {
@@ -176,12 +190,44 @@ func (p *Partition) do(w *work) {
 	if w.ended {
 		p.syncEnded(w.end)
 	}
+	p.doStreams(w)
 	if !w.group.empty() {
 		p.append(&w.group)
 	}
+	p.pump()
 	if s := p.status.Load(); s.failed != nil {
 		p.abandon(s.failed)
+		p.sever(replica.FailedLog)
 	}
+}
+
+// doStreams does what streams between brokers ask for.
+func (p *Partition) doStreams(w *work) {
+	for i := range w.opens {
+		p.openSession(&w.opens[i])
+	}
+	for i, f := range w.feeds {
+		p.feedNoted(f)
+		w.feeds[i] = nil
+	}
+	for i := range w.arrived {
+		p.arrivedNow(&w.arrived[i])
+	}
+	clear(w.arrived) // it would keep their bytes
+	if w.ticked {
+		p.tick()
+	}
+	if len(w.feeds) > 0 || len(w.arrived) > 0 || w.ticked {
+		p.commit(false)
+	}
+}
+
+// sever ends all sessions, as leader and as follower.
+func (p *Partition) sever(why replica.SessionError) {
+	p.endFeeds(why, nobody)
+	o := &p.owner
+	p.obey(o.follow.Stop(max(o.follow.Epoch(), o.core.Epoch())))
+	o.up = nil
 }
 
 // awaitSync works on until no sync is under way.

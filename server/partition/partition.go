@@ -24,6 +24,9 @@ type Partition struct {
 	limits    Limits
 	idleAfter time.Duration
 	now       func() time.Time
+	lagMax    time.Duration
+	uptime    func() time.Duration
+	propose   func(replica.Proposal)
 
 	// settings is stored by SetSettings, loaded by Append and the owner.
 	settings atomic.Pointer[Settings]
@@ -40,7 +43,10 @@ type Partition struct {
 	// elected is the end of the log when this leadership began: what may have
 	// been readable before it. Stored before the status that leads.
 	elected atomic.Int64
-	waiters waiters
+	// restless and behind are for those who look after many partitions.
+	restless atomic.Bool
+	behind   atomic.Int64
+	waiters  waiters
 
 	owner owner
 }
@@ -49,6 +55,11 @@ type Partition struct {
 // mail.mu, which orders the accesses.
 type owner struct {
 	core    replica.Leader
+	follow  replica.Follower
+	up      Upstream // nil: nobody is followed
+	ack     replica.Ack
+	ackDue  bool // ack is to be sent, once the checkpoint below it is written
+	feeds   []*Feed
 	pending queue // written, not complete; offsets rise
 	syncing bool  // a sync is submitted and its end has not been taken
 	closed  bool  // the log is closed
@@ -59,6 +70,9 @@ type owner struct {
 	unsyncable bool
 	group      []*commitlog.Batch // scratch
 	woken      []Waiter           // scratch
+	// Room of what was taken last.
+	roomFeeds   []*Feed
+	roomArrived []arrival
 }
 
 // status is what changes rarely. It is immutable.
@@ -108,9 +122,11 @@ func New(o Options) *Partition {
 	p := &Partition{
 		log: o.Log, self: o.Self, flusher: o.Flusher, observer: o.Observer, logger: o.Logger,
 		limits: o.Limits, idleAfter: o.IdleAfter, now: o.Now,
+		lagMax: o.LagMax, uptime: o.Uptime, propose: o.Propose,
 		wake: make(chan struct{}, 1),
 	}
 	p.owner.core = replica.New(o.Self)
+	p.owner.follow = replica.NewFollower(o.Log, o.Sessions, followWindow)
 	p.settings.Store(&o.Settings)
 	s := &status{leader: replica.None, epoch: -1, notLeader: &NotLeaderError{Leader: replica.None, Epoch: -1}}
 	if o.Damage != nil {
@@ -270,6 +286,7 @@ func (p *Partition) shut() error {
 		p.awaitSync()
 	}
 	p.abandon(ErrClosed) // what waits for others, or for a checkpoint
+	p.sever(replica.Stopping)
 	o.closed = true
 	var err error
 	if s := p.status.Load(); s.failed != nil {

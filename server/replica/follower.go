@@ -247,6 +247,9 @@ func (f *Follower) AppendFailed(own Progress) FollowerEffects {
 // Epoch returns the leader epoch last heard of; -1 before the first.
 func (f *Follower) Epoch() record.LeaderEpoch { return f.epoch }
 
+// Durability returns what the topic asks for.
+func (f *Follower) Durability() Durability { return f.durability }
+
 // Leader returns who is followed, or None.
 func (f *Follower) Leader() ID { return f.leader }
 

@@ -142,6 +142,31 @@ func (l *Leader) InSync() int {
 // the high watermark to move: no more than there are, at least one.
 func (l *Leader) EffectiveMinInSync() int { return max(1, min(l.minInSync, len(l.members))) }
 
+// Replicated tells whether there are others to bring records to.
+func (l *Leader) Replicated() bool { return l.leading && len(l.members) > 1 }
+
+// Quiet tells whether Tick and Offer would say nothing for as long as no other
+// event comes: everybody is in sync, has everything, and was told the ends.
+func (l *Leader) Quiet(logStart record.Offset) bool {
+	if !l.leading {
+		return true
+	}
+	if l.proposing {
+		return false
+	}
+	own := &l.members[l.own]
+	for i := range l.members {
+		m := &l.members[i]
+		if i == l.own {
+			continue
+		}
+		if !m.committed || !m.session.open || m.at(l.asked) < own.End || m.session.told != (ends{l.highWatermark, logStart}) {
+			return false
+		}
+	}
+	return true
+}
+
 // OwnAckEnd returns how far the leader itself may acknowledge: what bounds
 // acks of scope LEADER.
 func (l *Leader) OwnAckEnd() record.Offset {

@@ -14,7 +14,7 @@ const endsEvery = 100 * time.Millisecond
 // those of millstream.replication.v1.SessionError.
 type SessionError uint8
 
-// The session errors that the cores themselves give.
+// The session errors that brokers of one version give each other.
 const (
 	NoError            SessionError = 0
 	NotLeader          SessionError = 1
@@ -24,6 +24,8 @@ const (
 	NotReplica         SessionError = 5
 	StaleSession       SessionError = 6
 	BehindLogStart     SessionError = 7
+	CorruptLog         SessionError = 8
+	Stopping           SessionError = 9
 	NotContinued       SessionError = 10
 	FailedLog          SessionError = 11
 )

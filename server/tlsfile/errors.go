@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/millstream-io/millstream/server/pki"
 )
 
 // Problem is what is wrong with a certificate, a key, or the other side of a
@@ -158,12 +156,9 @@ func subject(c *x509.Certificate) string {
 	return "serial " + c.SerialNumber.String()
 }
 
-// hosts names what a certificate is for, but for what nobody dials.
+// hosts names what a certificate is for.
 func hosts(c *x509.Certificate) string {
 	names := slices.Clone(c.DNSNames)
-	if i, err := pki.IdentityOf(c); err == nil {
-		names = slices.DeleteFunc(names, func(n string) bool { return n == pki.RoleHost(i.Cluster, i.Role) })
-	}
 	for _, ip := range c.IPAddresses {
 		names = append(names, ip.String())
 	}

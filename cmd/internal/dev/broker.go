@@ -32,6 +32,8 @@ const (
 	// httpStop is how long HTTP requests get once gRPC has stopped: they have
 	// nothing to wait for any more.
 	httpStop = 500 * time.Millisecond
+	// handOverStop is how long others get to take over what a broker leads.
+	handOverStop = 2 * time.Second
 	// readyPoll is how often a broker that starts is asked whether it is
 	// ready, healthPoll how often one that was.
 	readyPoll, healthPoll = 2 * time.Millisecond, 250 * time.Millisecond
@@ -131,7 +133,7 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 	}
 	bo := cfg.Broker()
 	bo.Controller, bo.Metadata, bo.Version, bo.Logger, bo.Registerer = controllers.active, r.mirror, version, logger, reg
-	bo.Peers = r.peers
+	bo.Peers, bo.Callers = r.peers, r.callers
 	if r.broker, err = broker.New(bo); err != nil {
 		return nil, err
 	}
@@ -216,11 +218,22 @@ func (r *brokerRole) serve(ctx context.Context) error {
 		group.Go(func() error { return r.server.Serve(l) })
 	}
 	<-ended.Done() // asked to stop, or a listener failed
+	r.handOver(context.WithoutCancel(ctx))
 	r.wait("the server is stopping")
 	r.server.Stop(context.WithoutCancel(ctx))
 	err := group.Wait()
 	r.service.Wait()
 	return err
+}
+
+// handOver has others lead what this broker leads, before its clients are sent
+// away.
+func (r *brokerRole) handOver(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, handOverStop)
+	defer cancel()
+	if err := r.broker.HandOver(ctx); err != nil {
+		r.logger.Warn("leaderships not handed over before the stop", "err", err)
+	}
 }
 
 // health tells gRPC's health service what readiness is, until ctx ends.

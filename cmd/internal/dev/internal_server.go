@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	replicationv1 "github.com/millstream-io/millstream/gen/go/millstream/replication/v1"
 	"github.com/millstream-io/millstream/server/api"
 	"github.com/millstream-io/millstream/server/caller"
 	"github.com/millstream-io/millstream/server/config"
@@ -39,6 +40,7 @@ func internalFaultOf(err error) *rpc.Fault {
 // Each asks r.callers who calls, and has long streams end by r.internal.OnDrain.
 func (r *brokerRole) registerInternal() {
 	// Health, reflection and channelz are there by themselves.
+	replicationv1.RegisterReplicationServiceServer(r.internal, r.broker.Replication())
 }
 
 // serveInternal serves brokers and controllers until ctx ends, then stops in

@@ -256,7 +256,7 @@ func (x *ReplicateRequest) GetPing() *Ping {
 }
 
 // ReplicateResponse is what a leader says. If it has `push` it has nothing
-// else but `batches`.
+// else but `batches`, and `push` stands before them.
 type ReplicateResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Batches of the push, as they stand in the leader's log: a contiguous range
@@ -821,7 +821,9 @@ type Push struct {
 	// First offset of the leader's log.
 	LogStart int64 `protobuf:"fixed64,5,opt,name=log_start,json=logStart,proto3" json:"log_start,omitempty"`
 	// End of the leader's log.
-	End           int64 `protobuf:"fixed64,6,opt,name=end,proto3" json:"end,omitempty"`
+	End int64 `protobuf:"fixed64,6,opt,name=end,proto3" json:"end,omitempty"`
+	// The offset after the last record of `batches`; without batches: `from`.
+	BatchesEnd    int64 `protobuf:"fixed64,7,opt,name=batches_end,json=batchesEnd,proto3" json:"batches_end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -894,6 +896,13 @@ func (x *Push) GetLogStart() int64 {
 func (x *Push) GetEnd() int64 {
 	if x != nil {
 		return x.End
+	}
+	return 0
+}
+
+func (x *Push) GetBatchesEnd() int64 {
+	if x != nil {
+		return x.BatchesEnd
 	}
 	return 0
 }
@@ -1170,14 +1179,16 @@ const file_millstream_replication_v1_replication_service_proto_rawDesc = "" +
 	"\brevision\x18\t \x01(\x10R\brevision\"7\n" +
 	"\rLogDivergence\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x0fR\x05epoch\x12\x10\n" +
-	"\x03end\x18\x02 \x01(\x10R\x03end\"\xad\x01\n" +
+	"\x03end\x18\x02 \x01(\x10R\x03end\"\xce\x01\n" +
 	"\x04Push\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12!\n" +
 	"\fleader_epoch\x18\x02 \x01(\x0fR\vleaderEpoch\x12\x12\n" +
 	"\x04from\x18\x03 \x01(\x10R\x04from\x12%\n" +
 	"\x0ehigh_watermark\x18\x04 \x01(\x10R\rhighWatermark\x12\x1b\n" +
 	"\tlog_start\x18\x05 \x01(\x10R\blogStart\x12\x10\n" +
-	"\x03end\x18\x06 \x01(\x10R\x03end\"\x92\x01\n" +
+	"\x03end\x18\x06 \x01(\x10R\x03end\x12\x1f\n" +
+	"\vbatches_end\x18\a \x01(\x10R\n" +
+	"batchesEnd\"\x92\x01\n" +
 	"\n" +
 	"SessionAck\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12!\n" +

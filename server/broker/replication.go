@@ -1,0 +1,241 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	"github.com/millstream-io/millstream/server/follower"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/server/pusher"
+	"github.com/millstream-io/millstream/server/replica"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+const (
+	// tickEvery is how often partitions look at the clock whose followers are
+	// behind, or have not been told of an end (rule P3).
+	tickEvery = 100 * time.Millisecond
+	// proposeTimeout bounds one call to the controller.
+	proposeTimeout = 5 * time.Second
+	// proposalsAtOnce is how many proposals one call has.
+	proposalsAtOnce = 1000
+)
+
+// replicate makes the parts by which brokers follow each other.
+func (b *Broker) replicate() {
+	b.proposals = &proposals{byLog: make(map[*localLog]replica.Proposal), more: make(chan struct{}, 1)}
+	revision := func() int64 { return b.mirror.Current().Revision }
+	b.followers = follower.New(follower.Options{
+		Self: b.opts.ID, Dial: b.opts.Peers.Conn, Revision: revision, Logger: b.logger,
+		Identity: func() follower.Identity {
+			inc := b.identity.Load()
+			return follower.Identity{ClusterID: inc.ClusterID, Generation: inc.Generation, BrokerEpoch: inc.BrokerEpoch}
+		},
+	})
+	b.pusher = pusher.New(pusher.Options{
+		Self: b.opts.ID, Revision: revision, Callers: b.opts.Callers, Logger: b.logger, Partition: b.replicaOf,
+		Identity: func() pusher.Identity {
+			inc := b.identity.Load()
+			if inc == nil {
+				return pusher.Identity{}
+			}
+			return pusher.Identity{ClusterID: inc.ClusterID, Generation: inc.Generation, BrokerEpoch: inc.BrokerEpoch}
+		},
+		Epoch: func(id int32) int64 {
+			if other := b.mirror.Current().Broker(id); other != nil {
+				return other.Epoch
+			}
+			return 0
+		},
+	})
+}
+
+// Replication returns the service that other brokers follow this one by.
+func (b *Broker) Replication() *pusher.Service { return b.pusher }
+
+// replicaOf returns a partition that this broker holds, whoever leads it, and
+// opens it if needed; nil: it holds none, or it cannot be opened.
+func (b *Broker) replicaOf(topic record.TopicID, number record.PartitionID) *partition.Partition {
+	if !b.serving.Load() {
+		return nil
+	}
+	l := b.log(logKey{topic: topic, partition: number})
+	if l == nil {
+		return nil
+	}
+	p, err := l.partition()
+	if err != nil {
+		return nil // it is logged and counted there
+	}
+	return p
+}
+
+// carryOut leads, goes on leading, follows, or resigns.
+//
+// REQUIRES: carrying is held.
+func (l *localLog) carryOut(p *partition.Partition, w *wanted) {
+	self, leader := l.b.opts.ID, w.part.Leader
+	a := w.assignment()
+	switch {
+	case leader == self:
+		if !p.Lead(a) {
+			p.Confirm(a)
+		}
+		l.unlink()
+	case leader == metadata.NoLeader || !slices.Contains(w.part.Replicas, self):
+		p.Resign(replica.ID(leader), a.Epoch)
+		l.unlink()
+	default:
+		next, before := l.link, l.link
+		if next == nil || next.Leader() != leader {
+			next = l.b.followers.Follow(l.key.topic, l.key.partition, leader, p)
+		}
+		p.Follow(a, replica.ID(leader), next)
+		if next != before {
+			l.unlink()
+			l.link = next
+			l.b.followers.Start(next)
+		} else {
+			l.b.followers.Connect(next)
+		}
+	}
+}
+
+// unlink ends the link to a leader.
+//
+// REQUIRES: carrying is held.
+func (l *localLog) unlink() {
+	if l.link != nil {
+		l.b.followers.Stop(l.link)
+		l.link = nil
+	}
+}
+
+// assignment is what a replica decides by.
+func (w *wanted) assignment() replica.Assignment {
+	a := replica.Assignment{
+		Epoch: record.LeaderEpoch(w.part.LeaderEpoch), PartitionEpoch: w.part.Epoch,
+		Replicas: ids(w.part.Replicas), InSync: ids(w.part.ISR), MinInSync: w.part.MinISR, Durability: replica.Memory,
+	}
+	if w.part.Disk {
+		a.Durability = replica.Disk
+	}
+	return a
+}
+
+// tick has partitions look at the clock, until ctx ends.
+func (b *Broker) tick(ctx context.Context) error {
+	return every(ctx, tickEvery, nil, func() {
+		for p := range b.open(ctx) {
+			if p.Restless() {
+				p.Tick()
+			}
+		}
+	})
+}
+
+// proposals are what partitions want the controller to make of their ISR: the
+// last of each.
+type proposals struct {
+	mu    sync.Mutex // guards byLog
+	byLog map[*localLog]replica.Proposal
+	more  chan struct{} // capacity 1; never closed
+}
+
+func (s *proposals) put(l *localLog, p replica.Proposal) {
+	s.mu.Lock()
+	s.byLog[l] = p
+	s.mu.Unlock()
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+}
+
+// take takes some of them.
+func (s *proposals) take() (logs []*localLog, ps []replica.Proposal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for l, p := range s.byLog {
+		if len(logs) == proposalsAtOnce {
+			break
+		}
+		logs, ps = append(logs, l), append(ps, p)
+		delete(s.byLog, l)
+	}
+	return logs, ps
+}
+
+// propose brings proposals to the controller, until ctx ends. What becomes of
+// one comes with the metadata, but for a refusal.
+func (b *Broker) propose(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-b.proposals.more:
+		}
+		for {
+			logs, ps := b.proposals.take()
+			if len(logs) == 0 {
+				break
+			}
+			b.proposeSome(ctx, logs, ps)
+		}
+	}
+}
+
+func (b *Broker) proposeSome(ctx context.Context, logs []*localLog, ps []replica.Proposal) {
+	inc, seen := b.identity.Load(), b.mirror.Current()
+	req := &controllerv1.AlterPartitionRequest{BrokerId: b.opts.ID, BrokerEpoch: inc.BrokerEpoch}
+	for i, l := range logs {
+		req.Proposals = append(req.Proposals, b.proposalOf(l, &ps[i], inc.BrokerEpoch, seen))
+	}
+	call, cancel := context.WithTimeout(ctx, proposeTimeout)
+	resp, err := b.opts.Controller.AlterPartition(call, req)
+	cancel()
+	if err != nil || len(resp.GetResults()) != len(logs) {
+		// Nobody knows what became of them: the partitions propose again until a
+		// newer record comes.
+		b.metrics.proposals.WithLabelValues("unknown").Add(float64(len(logs)))
+		b.logger.Warn("proposals of who is in sync not answered", "proposals", len(logs), "err", err)
+		return
+	}
+	for i, res := range resp.GetResults() {
+		if res.GetOutcome() == controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_ALTERED {
+			b.metrics.proposals.WithLabelValues("altered").Inc()
+			continue
+		}
+		b.metrics.proposals.WithLabelValues("refused").Inc()
+		b.logger.Info("proposal of who is in sync refused", "log", logs[i].key.String(), "outcome", res.GetOutcome().String(),
+			"broker", res.GetIneligibleBrokerId(), "why", res.GetIneligibility().String())
+		if p := logs[i].opened.Load(); p != nil {
+			p.Refused(ps[i].PartitionEpoch)
+		}
+	}
+}
+
+// proposalOf puts a proposal into words. A member that has had no session in
+// this epoch was in sync before: its incarnation is the one that the metadata
+// has; the controller refuses if there is another by now.
+func (b *Broker) proposalOf(l *localLog, p *replica.Proposal, self int64, seen *metadata.Snapshot) *controllerv1.InSyncProposal {
+	topic := l.key.topic
+	out := &controllerv1.InSyncProposal{
+		TopicId: topic[:], Partition: uint32(l.key.partition), LeaderEpoch: int32(p.Epoch), PartitionEpoch: p.PartitionEpoch,
+	}
+	for _, m := range p.InSync {
+		epoch := m.BrokerEpoch
+		switch other := seen.Broker(int32(m.ID)); {
+		case int32(m.ID) == b.opts.ID:
+			epoch = self
+		case epoch == 0 && other != nil:
+			epoch = other.Epoch
+		}
+		out.InSyncReplicas = append(out.InSyncReplicas, &controllerv1.InSyncReplica{BrokerId: int32(m.ID), BrokerEpoch: epoch})
+	}
+	return out
+}

@@ -1,0 +1,349 @@
+package partition
+
+import (
+	"errors"
+	"time"
+
+	"github.com/millstream-io/millstream/server/replica"
+	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/record"
+	"github.com/millstream-io/millstream/storage/segment"
+)
+
+// Outlet is a stream on which a follower has sessions with this broker. Its
+// methods are called by the owner of a partition and must not block.
+type Outlet interface {
+	// Opened takes the answer to OpenSession. feed is the session that has
+	// begun; nil: none has.
+	Opened(a replica.Opened, feed *Feed)
+	// Offer says that a feed has something to send: Read follows.
+	Offer(feed *Feed)
+	// Closed says that a session has ended, and not because the follower said so.
+	Closed(feed *Feed, why replica.SessionError)
+	// Heard is when the last ping was sent that the follower has answered on
+	// this stream, as Uptime.
+	Heard() time.Duration
+}
+
+// maxPush bounds what one push carries, but for a larger batch (rule P2).
+const maxPush = 256 << 10
+
+// Feed is a session of a follower with this partition, in which it is sent
+// what the log has. Owner and stream hand it to and fro: from Outlet.Offer to
+// Sent, Skipped or Failed it is the stream's.
+type Feed struct {
+	p       *Partition
+	id      replica.ID
+	outlet  Outlet
+	session uint64
+
+	// What the stream left for the owner, guarded by mail.mu.
+	noted  bool // in mail.feeds
+	acked  bool
+	ack    replica.Ack
+	done   bool // sent or skipped
+	sent   sent
+	closed bool
+
+	// Whoever has it.
+	offer  replica.Offer
+	reader *commitlog.Reader
+
+	// The owner's.
+	away bool // offered, and not back
+	// starved says that the next batch is larger than the credit: more has to
+	// be granted, or acked, first.
+	starved bool
+	ended   bool
+}
+
+// sent is what became of an offer.
+type sent struct {
+	end     record.Offset
+	bytes   int64
+	starved bool
+	failure replica.SessionError
+}
+
+// Session is the number of the session.
+func (f *Feed) Session() uint64 { return f.session }
+
+// Records tells whether what was offered has records.
+func (f *Feed) Records() bool { return f.offer.Records }
+
+// Read reads what was offered: the ends, and the bytes of whole batches, as
+// they stand in the log, up to end; none: there is nothing to send but the
+// ends. alloc gives the memory, as for commitlog.Reader. Sent follows before
+// the bytes are on their way, so that no ack comes before it. If there is
+// nothing to send after all, ok is false and the offer is given back.
+func (f *Feed) Read(alloc func(int) []byte) (push replica.Push, batches []byte, end record.Offset, ok bool) {
+	o := &f.offer
+	if !o.Records {
+		return o.Push, nil, o.From, true
+	}
+	if f.reader == nil {
+		f.reader = f.p.log.NewReader()
+	}
+	got, err := f.reader.Read(o.From, o.End, int(min(max(o.Budget, 1), maxPush)), alloc)
+	switch {
+	case err != nil:
+		f.failed(err)
+		return replica.Push{}, nil, 0, false
+	case !o.Whole && int64(len(got.Bytes)) > o.Budget:
+		f.back(sent{starved: true})
+		return replica.Push{}, nil, 0, false
+	case got.First != o.From: // a session begins and goes on at whole batches
+		f.failed(&segment.CorruptError{Offset: o.From, Cause: segment.ErrMissing})
+		return replica.Push{}, nil, 0, false
+	}
+	return o.Push, got.Bytes, got.Next, true
+}
+
+// failed gives back an offer that cannot be read.
+func (f *Feed) failed(err error) {
+	if errors.As(err, new(*commitlog.OffsetOutOfRangeError)) {
+		f.back(sent{starved: false}) // the log start has moved: the next offer says so
+		return
+	}
+	why := replica.CorruptLog
+	if errors.Is(err, commitlog.ErrClosed) {
+		why = replica.Stopping
+	} else {
+		_ = f.p.examine(err)
+		f.p.logger.Error("log not read for a follower", "follower", int32(f.id), "err", err)
+	}
+	f.back(sent{failure: why})
+}
+
+// Sent says that what Read gave is about to be sent: records up to end, of so
+// many bytes.
+func (f *Feed) Sent(end record.Offset, bytes int) { f.back(sent{end: end, bytes: int64(bytes)}) }
+
+// back gives the offer back.
+func (f *Feed) back(s sent) {
+	f.p.leave(f, func() { f.done, f.sent = true, s })
+}
+
+// Ack takes how far the follower is. Of several the last is enough.
+func (f *Feed) Ack(a replica.Ack) {
+	f.p.leave(f, func() { f.acked, f.ack = true, a })
+}
+
+// Close ends the session: the follower said so, or its stream has ended.
+func (f *Feed) Close() {
+	f.p.leave(f, func() { f.closed = true })
+}
+
+// leave leaves something with a feed for the owner.
+func (p *Partition) leave(f *Feed, what func()) {
+	m := &p.mail
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.status.Load().closed {
+		return
+	}
+	what()
+	if !f.noted {
+		f.noted = true
+		m.feeds = append(m.feeds, f)
+	}
+	p.rouse()
+}
+
+// opening is a follower's wish for a session.
+type opening struct {
+	id          replica.ID
+	brokerEpoch int64
+	open        replica.Open
+	outlet      Outlet
+}
+
+// OpenSession asks for a session of a follower. The answer goes to the outlet,
+// unless a later wish of the same follower comes first.
+func (p *Partition) OpenSession(id replica.ID, brokerEpoch int64, o replica.Open, outlet Outlet) {
+	m := &p.mail
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := p.status.Load(); s.closed {
+		outlet.Opened(replica.Opened{Session: o.Session, Epoch: s.epoch, Error: replica.NotLeader}, nil)
+		return
+	}
+	next := opening{id, brokerEpoch, o, outlet}
+	for i := range m.opens {
+		if was := &m.opens[i]; was.id == id {
+			if was.brokerEpoch < brokerEpoch || (was.brokerEpoch == brokerEpoch && was.open.Session < o.Session) {
+				*was = next
+			}
+			return
+		}
+	}
+	m.opens = append(m.opens, next)
+	p.rouse()
+}
+
+// Tick looks at the clock: the broker calls it some ten times a second for
+// partitions that are Restless. It does not block.
+func (p *Partition) Tick() {
+	m := &p.mail
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !p.status.Load().closed {
+		m.ticked = true
+		p.rouse()
+	}
+}
+
+// Restless tells whether the clock matters to the partition: a follower is
+// behind or not in sync, or has not been told of an end.
+func (p *Partition) Restless() bool { return p.restless.Load() }
+
+// Refused takes the controller's refusal of the proposal that was made at a
+// partition epoch.
+func (p *Partition) Refused(partitionEpoch int32) {
+	p.exclusively(func() {
+		p.owner.core.Refused(partitionEpoch)
+		p.commit(false)
+	})
+}
+
+// Everything below runs as the owner.
+
+// openSession answers a follower's wish.
+func (p *Partition) openSession(o *opening) {
+	a, e := p.owner.core.Open(o.id, o.brokerEpoch, o.open, p.log)
+	if a.Error != replica.NoError {
+		o.outlet.Opened(a, nil)
+		return
+	}
+	p.endFeed(o.id, replica.NoError) // the one before, whatever the answer
+	var f *Feed
+	if !a.Diverged && !a.Reset {
+		f = &Feed{p: p, id: o.id, outlet: o.outlet, session: o.open.Session}
+		p.owner.feeds = append(p.owner.feeds, f)
+	}
+	o.outlet.Opened(a, f)
+	p.restless.Store(true)
+	if !e.Fenced {
+		p.commit(false)
+	}
+}
+
+// feedNoted takes what a stream left.
+func (p *Partition) feedNoted(f *Feed) {
+	m := &p.mail
+	m.mu.Lock()
+	acked, ack, done, back, closed := f.acked, f.ack, f.done, f.sent, f.closed
+	f.noted, f.acked, f.done = false, false, false
+	m.mu.Unlock()
+	o := &p.owner
+	// In this order: an ack may be of what was sent.
+	if done {
+		f.away = false
+		switch {
+		case back.failure != replica.NoError && !f.ended:
+			o.core.Close(f.id, f.session)
+			p.forgetFeed(f)
+			f.outlet.Closed(f, back.failure)
+		case back.starved:
+			f.starved = true
+		case back.end > 0 || back.bytes > 0 || !f.offer.Records:
+			o.core.Sent(f.id, f.offer, max(back.end, f.offer.From), back.bytes, p.uptime())
+		}
+	}
+	if acked && !f.ended {
+		f.starved = false
+		o.core.Ack(f.id, ack)
+	}
+	if closed && !f.ended {
+		o.core.Close(f.id, f.session)
+		p.forgetFeed(f)
+	}
+}
+
+// pump offers what there is to send to each follower that has nothing on its
+// way from the log to the stream.
+func (p *Partition) pump() {
+	o := &p.owner
+	if len(o.feeds) == 0 {
+		return
+	}
+	now, start := p.uptime(), p.log.Start()
+	for i := 0; i < len(o.feeds); i++ {
+		f := o.feeds[i]
+		if f.away || f.starved {
+			continue
+		}
+		offer, ok := o.core.Offer(f.id, start, now)
+		switch {
+		case !ok:
+		case offer.Closed != replica.NoError:
+			p.forgetFeed(f)
+			f.outlet.Closed(f, offer.Closed)
+			i--
+		default:
+			f.away, f.offer = true, offer
+			f.outlet.Offer(f)
+		}
+	}
+}
+
+// tick looks at the clock.
+func (p *Partition) tick() {
+	o := &p.owner
+	if !o.core.Leading() {
+		p.restless.Store(false)
+		return
+	}
+	if proposal, ok := o.core.Tick(p.uptime(), p.lagMax); ok {
+		p.propose(proposal)
+	}
+	p.pump()
+	p.restless.Store(!o.core.Quiet(p.log.Start()))
+}
+
+// endFeed ends the session of a follower, if there is one; why is for the
+// follower, NoError says nothing to it.
+func (p *Partition) endFeed(id replica.ID, why replica.SessionError) {
+	for _, f := range p.owner.feeds {
+		if f.id == id {
+			p.forgetFeed(f)
+			if why != replica.NoError {
+				f.outlet.Closed(f, why)
+			}
+			return
+		}
+	}
+}
+
+// endFeeds ends all sessions that keep does not want.
+func (p *Partition) endFeeds(why replica.SessionError, keep func(replica.ID) bool) {
+	o := &p.owner
+	for i := len(o.feeds) - 1; i >= 0; i-- {
+		if f := o.feeds[i]; !keep(f.id) {
+			p.forgetFeed(f)
+			f.outlet.Closed(f, why)
+		}
+	}
+}
+
+func (p *Partition) forgetFeed(f *Feed) {
+	f.ended = true
+	o := &p.owner
+	for i := range o.feeds {
+		if o.feeds[i] == f {
+			last := len(o.feeds) - 1
+			o.feeds[i] = o.feeds[last]
+			o.feeds[last] = nil
+			o.feeds = o.feeds[:last]
+			return
+		}
+	}
+}
+
+func nobody(replica.ID) bool { return false }
+
+// Uptime is the clock of sessions and lags: what has passed since the process
+// began, and never goes back.
+func Uptime() time.Duration { return time.Since(begun) }
+
+var begun = time.Now()

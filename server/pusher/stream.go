@@ -1,0 +1,189 @@
+package pusher
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	replicationv1 "github.com/millstream-io/millstream/gen/go/millstream/replication/v1"
+	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/server/replica"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+const (
+	// pingEvery is how often the leader says that it is there.
+	pingEvery = 500 * time.Millisecond
+	// perMessage bounds what one message says of sessions.
+	perMessage = 1000
+)
+
+// stream is one stream of a follower. It is a partition.Outlet.
+type stream struct {
+	s        *Service
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	call     grpc.BidiStreamingServer[replicationv1.ReplicateRequest, replicationv1.ReplicateResponse]
+	follower replica.ID
+	epoch    int64
+	ended    chan struct{} // closed when nothing of it is left
+	more     chan struct{} // capacity 1; never closed
+	heard    atomic.Int64  // Uptime of the last ping that was answered, ns
+
+	mu     sync.Mutex // guards what follows; nothing else is done under it
+	feeds  map[uint64]*partition.Feed
+	offers []*partition.Feed // in turn
+	opened []*replicationv1.SessionOpened
+	closes []*replicationv1.SessionClose
+	ping   bool // one is due
+	over   bool // the stream has ended: nothing is begun on it
+}
+
+func newStream(s *Service, ctx context.Context, cancel context.CancelCauseFunc, call grpc.BidiStreamingServer[replicationv1.ReplicateRequest, replicationv1.ReplicateResponse], h *replicationv1.FollowerHello) *stream {
+	st := &stream{
+		s: s, ctx: ctx, cancel: cancel, call: call, follower: replica.ID(h.GetBrokerId()), epoch: h.GetBrokerEpoch(),
+		ended: make(chan struct{}), more: make(chan struct{}, 1), feeds: make(map[uint64]*partition.Feed),
+	}
+	st.heard.Store(int64(-time.Hour)) // nothing was answered yet
+	return st
+}
+
+// serve runs the stream until one of its goroutines has a reason to end it.
+func (st *stream) serve() error {
+	var sending sync.WaitGroup
+	sending.Go(func() { st.cancel(st.send()) })
+	go func() { st.cancel(st.receive()) }() // it ends when the handler has returned
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-st.ctx.Done():
+			// WHY not wait for the sender: it may be in a Send that only the end of
+			// this handler ends. It holds offers of feeds that end now.
+			return context.Cause(st.ctx)
+		case <-tick.C:
+			st.mu.Lock()
+			st.ping = true
+			st.mu.Unlock()
+			st.wake()
+		}
+	}
+}
+
+// end ends the sessions.
+func (st *stream) end() {
+	st.mu.Lock()
+	feeds := st.feeds
+	st.feeds, st.offers, st.over = nil, nil, true
+	st.mu.Unlock()
+	for _, f := range feeds {
+		f.Close()
+	}
+}
+
+func (st *stream) wake() {
+	select {
+	case st.more <- struct{}{}:
+	default:
+	}
+}
+
+// Opened takes a partition's answer to an open.
+func (st *stream) Opened(a replica.Opened, feed *partition.Feed) {
+	st.mu.Lock()
+	over := st.over
+	if !over {
+		if feed != nil {
+			st.feeds[feed.Session()] = feed
+		}
+		st.opened = append(st.opened, openedOf(&a, st.s.o.Revision()))
+	}
+	st.mu.Unlock()
+	if over && feed != nil {
+		feed.Close()
+	}
+	st.wake()
+}
+
+// Offer puts a feed in the line.
+func (st *stream) Offer(f *partition.Feed) {
+	st.mu.Lock()
+	if !st.over {
+		st.offers = append(st.offers, f)
+	}
+	st.mu.Unlock()
+	st.wake()
+}
+
+// Closed ends a session, and says why.
+func (st *stream) Closed(f *partition.Feed, why replica.SessionError) {
+	st.mu.Lock()
+	if st.feeds[f.Session()] == f {
+		delete(st.feeds, f.Session())
+		st.closes = append(st.closes, &replicationv1.SessionClose{
+			Session: f.Session(), LeaderEpoch: -1, Error: replicationv1.SessionError(why), Revision: st.s.o.Revision(),
+		})
+	}
+	st.mu.Unlock()
+	st.wake()
+}
+
+// Heard is when the last ping was sent that the follower has answered.
+func (st *stream) Heard() time.Duration { return time.Duration(st.heard.Load()) }
+
+// receive takes what the follower says until the stream ends.
+func (st *stream) receive() error {
+	for {
+		req, err := st.call.Recv()
+		if err != nil {
+			return err
+		}
+		for _, c := range req.GetCloses() {
+			if f := st.take(c.GetSession()); f != nil {
+				f.Close()
+			}
+		}
+		for _, o := range req.GetOpens() {
+			st.open(o)
+		}
+		for _, a := range req.GetAcks() {
+			if f := st.feed(a.GetSession()); f != nil {
+				f.Ack(ackOf(a))
+			}
+		}
+		if sent := req.GetPing().GetEchoNs(); sent > st.heard.Load() && sent <= int64(partition.Uptime()) {
+			st.heard.Store(sent)
+		}
+	}
+}
+
+// open asks a partition for a session.
+func (st *stream) open(o *replicationv1.SessionOpen) {
+	var topic record.TopicID
+	var p *partition.Partition
+	if copy(topic[:], o.GetTopicId()) == len(topic) {
+		p = st.s.o.Partition(topic, record.PartitionID(o.GetPartition()))
+	}
+	if p == nil {
+		st.Opened(replica.Opened{Session: o.GetSession(), Epoch: -1, Error: replica.NotLeader}, nil)
+		return
+	}
+	p.OpenSession(st.follower, st.epoch, openOf(o), st)
+}
+
+func (st *stream) feed(session uint64) *partition.Feed {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.feeds[session]
+}
+
+func (st *stream) take(session uint64) *partition.Feed {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f := st.feeds[session]
+	delete(st.feeds, session)
+	return f
+}

@@ -1,0 +1,222 @@
+package servertest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/millstream-io/millstream/controller/controllertest"
+	"github.com/millstream-io/millstream/controller/node"
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	replicationv1 "github.com/millstream-io/millstream/gen/go/millstream/replication/v1"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/api"
+	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/storage/vfs/memfs"
+)
+
+// Cluster is several brokers that follow each other, with one controller.
+type Cluster struct {
+	// Members are the brokers, from broker 1 on.
+	Members []*Member
+	// Controller is theirs.
+	Controller *controllertest.Controller
+
+	t testing.TB
+	o ClusterOptions
+}
+
+// ClusterOptions change how a Cluster is started.
+type ClusterOptions struct {
+	// Brokers is how many there are; 3 unless set.
+	Brokers int
+	// Session is how long a broker may be silent; 1 s unless set.
+	Session time.Duration
+	// Broker changes the options of each.
+	Broker func(*broker.Options)
+	// Limits of the services.
+	Limits api.Limits
+}
+
+// Member is one broker of a Cluster.
+type Member struct {
+	// ID is its identity.
+	ID int32
+	// FS holds its logs.
+	FS *memfs.FS
+	// Metadata, Node and the clients are those of the incarnation that runs.
+	Metadata *metadata.Mirror
+	Node     *broker.Broker
+	Broker   pb.BrokerServiceClient
+	Topic    pb.TopicServiceClient
+	Cluster  pb.ClusterServiceClient
+
+	c        *Cluster
+	conn     *grpc.ClientConn
+	epoch    int64
+	stop     func()
+	mu       sync.Mutex     // guards internal
+	internal *rpc.InProcess // nil: it does not run
+}
+
+// StartCluster starts brokers and their controller. It returns when all serve.
+func StartCluster(t testing.TB, o ClusterOptions) *Cluster {
+	t.Helper()
+	if o.Brokers == 0 {
+		o.Brokers = 3
+	}
+	if o.Session == 0 {
+		o.Session = time.Second
+	}
+	c := &Cluster{t: t, o: o}
+	c.Controller = controllertest.Start(t, func(no *node.Options) {
+		no.SessionTimeout, no.ReplicationFactor = o.Session, min(3, o.Brokers)
+	})
+	for id := range o.Brokers {
+		c.Add(int32(id) + 1)
+	}
+	return c
+}
+
+// Add starts another broker.
+func (c *Cluster) Add(id int32) *Member {
+	c.t.Helper()
+	m := &Member{ID: id, FS: memfs.New(), c: c}
+	c.Members = append(c.Members, m)
+	m.Start()
+	c.t.Cleanup(func() { m.Stop() })
+	return m
+}
+
+// dial returns a way to a member's internal listener, whoever runs there.
+func (c *Cluster) dial() func(int32) (*grpc.ClientConn, error) {
+	var mu sync.Mutex
+	conns := make(map[int32]*grpc.ClientConn)
+	return func(id int32) (*grpc.ClientConn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if conn := conns[id]; conn != nil {
+			return conn, nil
+		}
+		conn, err := rpc.ListenInProcess().Dial(grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			for _, m := range c.Members {
+				if m.ID == id {
+					return m.connect(ctx)
+				}
+			}
+			return nil, fmt.Errorf("no broker %d", id)
+		}))
+		if err == nil {
+			conns[id] = conn
+			c.t.Cleanup(func() { _ = conn.Close() })
+		}
+		return conn, err
+	}
+}
+
+// peers is the way to the other members, who are never lost.
+type peers struct {
+	dial func(int32) (*grpc.ClientConn, error)
+}
+
+func (p peers) Conn(id int32) (*grpc.ClientConn, error)      { return p.dial(id) }
+func (peers) Lost() <-chan struct{}                          { return nil }
+func (peers) Unreachable() []*controllerv1.UnreachableBroker { return nil }
+
+func (m *Member) connect(ctx context.Context) (net.Conn, error) {
+	m.mu.Lock()
+	l := m.internal
+	m.mu.Unlock()
+	if l == nil {
+		return nil, fmt.Errorf("broker %d does not run", m.ID)
+	}
+	return l.DialContext(ctx)
+}
+
+// Start starts the broker, on the logs that it has.
+func (m *Member) Start() {
+	m.c.t.Helper()
+	c, t := m.c, m.c.t
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	logger := controllertest.Logger(t).With("self", m.ID)
+	m.Metadata = metadata.New(metadata.Options{
+		Controllers: []controllerv1.ControllerServiceClient{c.Controller.Client}, BrokerID: m.ID, Logger: logger,
+	})
+	bo := broker.Options{
+		ID: m.ID, DataDir: "/data", FS: m.FS, Controller: c.Controller.Client, Metadata: m.Metadata, Logger: logger,
+		Address: fmt.Sprintf("broker-%d.test:9650", m.ID), InternalAddress: fmt.Sprintf("broker-%d.test:9652", m.ID),
+		Version: "test", Peers: peers{c.dial()},
+	}
+	if c.o.Broker != nil {
+		c.o.Broker(&bo)
+	}
+	var err error
+	m.Node, err = broker.New(bo)
+	check(err)
+	services, err := api.New(api.Options{
+		Broker: m.Node, Metadata: m.Metadata, Controller: c.Controller.Client, Limits: c.o.Limits, Logger: logger, Version: "test",
+	})
+	check(err)
+	public, err := rpc.NewServer(rpc.Options{Name: "public", Logger: logger, FaultOf: api.FaultOf})
+	check(err)
+	services.Register(public)
+	public.OnDrain(services.Drain)
+	internal, err := rpc.NewServer(rpc.Options{Name: "internal", Logger: logger, FaultOf: api.FaultOf})
+	check(err)
+	replicationv1.RegisterReplicationServiceServer(internal, m.Node.Replication())
+	outside, inside := rpc.ListenInProcess(), rpc.ListenInProcess()
+	m.conn, err = outside.Dial()
+	check(err)
+	m.Broker, m.Topic, m.Cluster = pb.NewBrokerServiceClient(m.conn), pb.NewTopicServiceClient(m.conn), pb.NewClusterServiceClient(m.conn)
+	m.mu.Lock()
+	m.internal = inside
+	m.mu.Unlock()
+
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 4) // one from each goroutine
+	go func() { ended <- ignore(m.Metadata.Run(ctx), context.Canceled) }()
+	go func() { ended <- m.Node.Run(ctx) }()
+	go func() { ended <- public.Serve(outside) }()
+	go func() { ended <- internal.Serve(inside) }()
+	m.stop = sync.OnceFunc(func() {
+		leaving, left := context.WithTimeout(context.Background(), 5*time.Second)
+		_ = m.Node.HandOver(leaving) // else others find out
+		left()
+		public.Stop(context.Background())
+		_ = m.conn.Close()
+		services.Wait()
+		m.mu.Lock()
+		m.internal = nil
+		m.mu.Unlock()
+		internal.Stop(context.Background())
+		cancel()
+		for range cap(ended) {
+			if err := <-ended; err != nil {
+				t.Errorf("a part of broker %d failed: %v", m.ID, err)
+			}
+		}
+	})
+	wait, done := context.WithTimeout(context.Background(), time.Minute)
+	defer done()
+	_, err = m.Metadata.WaitFor(wait, func(s *metadata.Snapshot) bool {
+		own := s.Broker(m.ID)
+		return own != nil && own.Epoch > m.epoch && !own.Fenced
+	})
+	check(err)
+	m.epoch = m.Metadata.Current().Broker(m.ID).Epoch
+}
+
+// Stop stops the broker in order. It does nothing if that is done.
+func (m *Member) Stop() { m.stop() }

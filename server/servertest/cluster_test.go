@@ -1,0 +1,90 @@
+package servertest_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/servertest"
+)
+
+func TestRecordsAreOnThreeBrokersAndSurviveTheirLeader(t *testing.T) {
+	c := servertest.StartCluster(t, servertest.ClusterOptions{})
+	first := c.Members[0]
+	if _, err := first.Topic.CreateTopic(t.Context(), &pb.CreateTopicRequest{
+		Topic: "orders", PartitionCount: 1, ReplicationFactor: 3, Config: map[string]string{"min.insync.replicas": "2"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	written := 0
+	for round := range 6 {
+		leader := leaderOf(t, c, "orders")
+		for range 20 {
+			where, err := leader.Broker.Append(t.Context(), &pb.AppendRequest{
+				Topic: "orders", Records: []*pb.AppendRecord{{ValueForm: &pb.AppendRecord_Text{Text: fmt.Sprint(written)}}},
+			})
+			if err != nil {
+				t.Fatalf("round %d: append %d: %v", round, written, err)
+			}
+			if got := where.GetPlaces()[0].GetOffset(); got != int64(written) {
+				t.Fatalf("round %d: record %d is at %d", round, written, got)
+			}
+			written++
+		}
+		leader.Stop()
+		next := leaderOf(t, c, "orders")
+		if next == leader {
+			t.Fatalf("broker %d still leads", next.ID)
+		}
+		readAll(t, next, written)
+		leader.Start()
+		awaitInSync(t, next, "orders", 3)
+	}
+}
+
+// leaderOf waits for a leader that runs.
+func leaderOf(t *testing.T, c *servertest.Cluster, topic string) *servertest.Member {
+	t.Helper()
+	for begun := time.Now(); time.Since(begun) < 30*time.Second; {
+		for _, m := range c.Members {
+			if !m.Node.Ready() {
+				continue
+			}
+			if p, _, err := m.Node.Partition(topic, 0); err == nil && p.State().Leading {
+				return m
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Fatal("nobody leads")
+	return nil
+}
+
+func awaitInSync(t *testing.T, m *servertest.Member, topic string, n int) {
+	t.Helper()
+	if _, err := m.Metadata.WaitFor(t.Context(), func(s *metadata.Snapshot) bool {
+		tp := s.TopicByName(topic)
+		return tp != nil && len(tp.Partitions[0].ISR) == n
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readAll(t *testing.T, m *servertest.Member, n int) {
+	t.Helper()
+	records, err := m.Broker.Read(t.Context(), &pb.ReadRequest{Topic: "orders"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want := range n {
+		got, err := records.Recv()
+		if err != nil {
+			t.Fatalf("record %d of %d: %v", want, n, err)
+		}
+		if got.GetOffset() != int64(want) || got.GetText() != fmt.Sprint(want) {
+			t.Fatalf("record %d: got %v", want, got)
+		}
+	}
+}
