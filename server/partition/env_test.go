@@ -82,6 +82,8 @@ type env struct {
 	bootID  [16]byte
 	rec     commitlog.Recovery
 	p       *Partition
+	self    replica.ID // 1 unless set
+	propose func(replica.Proposal)
 	holds   []*held
 }
 
@@ -117,7 +119,7 @@ func (e *env) openOn(fsys vfs.FS) {
 		damage = rec.Damaged
 	}
 	e.p = New(Options{
-		Log: log, Damage: damage, Self: 1, Flusher: e.flusher, Observer: e.seen, Limits: e.limits,
+		Log: log, Damage: damage, Self: max(1, e.self), Flusher: e.flusher, Observer: e.seen, Limits: e.limits, Propose: e.propose,
 		Logger: slog.New(slog.DiscardHandler), Settings: Settings{MaxAheadMs: time.Hour.Milliseconds()},
 	})
 }

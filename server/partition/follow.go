@@ -125,6 +125,13 @@ func (p *Partition) Closed() bool {
 	return closed
 }
 
+// Streaming tells whether a session has begun in which the leader is followed.
+func (p *Partition) Streaming() bool {
+	streaming := false
+	p.exclusively(func() { _, streaming = p.owner.follow.Session() })
+	return streaming
+}
+
 // Behind is how many offsets the leader is ahead, as far as is known.
 func (p *Partition) Behind() record.Offset { return record.Offset(p.behind.Load()) }
 
