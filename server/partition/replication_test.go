@@ -55,10 +55,14 @@ func (l *line) say(c chan func(), do func()) {
 
 func (l *line) Opened(a replica.Opened, f *Feed) {
 	l.mu.Lock()
-	if f != nil {
+	cut := l.cut
+	if f != nil && !cut {
 		l.feeds[f.Session()] = f
 	}
 	l.mu.Unlock()
+	if f != nil && cut {
+		f.Close()
+	}
 	l.say(l.down, func() { l.follower.p.SessionOpened(a) })
 }
 
