@@ -117,3 +117,63 @@ func BenchmarkRead(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkAppendFollowed appends ranges of 256 KiB as a leader sends them,
+// into the page cache.
+func BenchmarkAppendFollowed(b *testing.B) {
+	for _, s := range sizes {
+		b.Run(fmt.Sprintf("batch=%d", s.batch), func(b *testing.B) {
+			l := benchLog(b, commitlog.Config{SegmentBytes: 256 << 20, RetentionBytes: 1 << 30})
+			batch := sizedBatch(s.batch, s.batch)
+			data := batch.Pieces[0]
+			var bytes []byte
+			// stamp makes the range begin at next.
+			stamp := func(next record.Offset) {
+				bytes = bytes[:0]
+				for range max(1, (256<<10)/s.batch) {
+					h := record.Header{
+						BaseOffset: next, Records: batch.Summary.Records, LastOffsetDelta: batch.Summary.Records - 1, LeaderEpoch: 1,
+					}
+					bytes = record.AppendLogBatchHeader(bytes, &h, len(data), batch.Summary.CRC)
+					next = h.End()
+					if len(bytes)+len(data) <= cap(bytes) {
+						bytes = bytes[:len(bytes)+len(data)] // They are there.
+					} else {
+						bytes = append(bytes, data...)
+					}
+				}
+			}
+			stamp(0)
+			stamp(0)
+			for at := 0; at < len(bytes); {
+				h, in, size, err := record.ParseLogBatch(bytes[at:])
+				if err != nil {
+					b.Fatal(h, err)
+				}
+				copy(in, data)
+				at += size
+			}
+			var pieces record.Pieces
+			for rest := bytes; len(rest) > 0; rest = rest[min(len(rest), 16<<10):] {
+				pieces = append(pieces, rest[:min(len(rest), 16<<10)])
+			}
+			b.SetBytes(int64(len(bytes)))
+			b.ReportAllocs()
+			begin := cpuSeconds(b)
+			for i := 0; b.Loop(); i++ {
+				stamp(l.End())
+				if err := l.AppendFollowed(pieces); err != nil {
+					b.Fatal(err)
+				}
+				if i%256 == 0 {
+					_, err := l.Retain(time.Now())
+					l.RemoveWaste()
+					if err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			perGB(b, begin, b.N*len(bytes))
+		})
+	}
+}

@@ -42,12 +42,15 @@ type expected struct {
 	// synced: below it all was acknowledged as on the disk. written: below it
 	// all was acknowledged.
 	synced, written record.Offset
+	// reset: what is under way turns before into after, which is empty, by way
+	// of the first segments of before.
+	reset bool
 }
 
 // most is the model that has all that may be there; start how far the log
 // start may be.
 func (e *expected) most() *storagetest.Model {
-	if e.after.End() > e.before.End() {
+	if e.after.End() > e.before.End() && !e.reset {
 		return e.after
 	}
 	return e.before
@@ -166,6 +169,53 @@ func (u *user) truncate() {
 	u.epoch++
 }
 
+// follow appends a range that another leader wrote, of one epoch or two.
+func (u *user) follow() {
+	u.t.Helper()
+	var (
+		batches []*commitlog.Batch
+		bytes   []byte
+	)
+	next := u.log.End()
+	u.do(func(m *storagetest.Model) {
+		for range 1 + u.rng.IntN(4) {
+			if u.rng.IntN(4) == 0 {
+				u.epoch++
+			}
+			u.clock.ms += int64(u.rng.IntN(50))
+			u.count++
+			b := storagetest.NewBatch("f"+strconv.Itoa(u.count), 1+u.rng.IntN(4), storagetest.Sized(u.rng.IntN(200)))
+			b.Appended, b.AppendTimeMs = true, u.clock.ms
+			h := record.Header{
+				BaseOffset: next, Records: b.Summary.Records, LastOffsetDelta: b.Summary.Records - 1, LeaderEpoch: u.epoch,
+				AppendTimeMs: u.clock.ms, MaxTimestampMs: u.clock.ms, ProducerID: -1, ProducerEpoch: -1, BaseSequence: -1,
+				CommittedEnd: min(u.high, next),
+			}
+			next = h.End()
+			bytes = b.Pieces.AppendTo(record.AppendLogBatchHeader(bytes, &h, b.Summary.Bytes, b.Summary.CRC))
+			batches = append(batches, b)
+			m.Append(u.epoch, b)
+		}
+	}, func() error { return u.log.AppendFollowed(cut(bytes, u.rng, 200)) })
+	if u.disk || u.rng.IntN(10) == 0 {
+		u.sync()
+	}
+	u.acknowledge()
+}
+
+// reset begins the log again somewhere near.
+func (u *user) reset() {
+	u.t.Helper()
+	at := max(0, u.log.Start()+record.Offset(u.rng.Int64N(2*int64(u.log.End()-u.log.Start())+9))-4)
+	u.now.after, u.now.reset = &storagetest.Model{Start: at, Origin: at}, true
+	u.now.synced, u.now.written = 0, 0
+	if err := u.log.ResetTo(at); err != nil {
+		u.t.Fatal(err)
+	}
+	u.now = expected{before: u.now.after, after: u.now.after, synced: at, written: at}
+	u.high = at
+}
+
 func (u *user) deleteBefore() {
 	u.t.Helper()
 	m := u.now.before
@@ -195,7 +245,7 @@ func (u *user) retain() {
 
 func (u *user) step() {
 	u.t.Helper()
-	switch n := u.rng.IntN(40); {
+	switch n := u.rng.IntN(48); {
 	case n < 28:
 		u.append()
 	case n < 30:
@@ -213,6 +263,10 @@ func (u *user) step() {
 		}
 	case n < 38:
 		u.epoch++
+	case n < 44:
+		u.follow()
+	case n < 45:
+		u.reset()
 	default:
 		if err := u.log.Close(); err != nil {
 			u.t.Fatal(err)
@@ -309,10 +363,15 @@ func afterKill(disk *memfs.FS, u *user, e *expected) error {
 // goOn checks a recovered log, and that it can be used.
 func goOn(disk *memfs.FS, l *commitlog.Log, u *user, e *expected, least record.Offset) error {
 	m := e.most().Clone()
+	if s := l.Start(); e.reset && s == l.End() && (s == e.before.Start || s == e.after.Start) {
+		m = &storagetest.Model{Start: s, Origin: s}
+	}
 	if err := m.Check(l, least); err != nil {
 		return err
 	}
-	if s := l.Start(); s < e.before.Start || (s > e.after.Start && s > e.before.Start) {
+	if s := l.Start(); e.reset && s == m.Start {
+		// The log of before or the empty one, and not the one that begins as the other.
+	} else if s < e.before.Start || (s > e.after.Start && s > e.before.Start) {
 		return fmt.Errorf("log start is %d, not within [%d, %d]", s, e.before.Start, e.after.Start)
 	}
 	if l.SyncedEnd() != l.End() {

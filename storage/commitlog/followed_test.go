@@ -278,3 +278,21 @@ func TestAFollowerTruncatesAnywhereAndGoesOn(t *testing.T) {
 		}
 	}
 }
+
+func TestABatchOfAnotherLayoutIsKeptAsItIs(t *testing.T) {
+	b := storagetest.NewBatch("v", 3)
+	h := record.Header{Records: 3, LastOffsetDelta: 2, LeaderEpoch: 7, AppendTimeMs: 5, MaxTimestampMs: 5}
+	first := otherLayout(&h, b.Pieces[0])
+	h.BaseOffset = 3
+	all := append(first, otherLayout(&h, b.Pieces[0])...)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for longest := range 40 {
+		r := newReplica(t, 100)
+		if err := r.AppendFollowed(cut(all, rng, longest+1)); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(r.read(0, 6), all) || r.LastEpoch() != 7 || r.Segments() != 2 {
+			t.Fatalf("epoch %d, %d segments", r.LastEpoch(), r.Segments())
+		}
+	}
+}

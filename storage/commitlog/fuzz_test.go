@@ -1,11 +1,17 @@
 package commitlog_test
 
 import (
+	"bytes"
 	"errors"
+	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/millstream-io/millstream/storage/checkpoint"
 	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
 	"github.com/millstream-io/millstream/storage/storagetest"
 	"github.com/millstream-io/millstream/storage/vfs/memfs"
@@ -153,4 +159,86 @@ func FuzzRecoverFromWrongFacts(f *testing.F) {
 		}
 		use(t, l)
 	})
+}
+
+// FuzzAppendFollowed: whatever bytes a leader sends, cut anywhere, they are
+// refused and nothing is written, or they stand in the log as they were sent,
+// checked, in order, and also after a reopen.
+func FuzzAppendFollowed(f *testing.F) {
+	s := seedLog(f)
+	f.Add(s[0][segment.FirstPosition:], uint64(1), uint16(100))
+	f.Add(append(slices.Clone(s[0][segment.FirstPosition:]), s[2][segment.FirstPosition:]...), uint64(2), uint16(3000))
+	f.Add(s[2][segment.FirstPosition:], uint64(3), uint16(0))
+	f.Add([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f}, uint64(4), uint16(0))
+	// A batch of another layout: the fields in another order, and one more.
+	h, batch, _, err := record.ParseLogBatch(s[0][segment.FirstPosition:])
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(otherLayout(&h, batch), uint64(5), uint16(900))
+	f.Fuzz(func(t *testing.T, b []byte, seed uint64, segmentBytes uint16) {
+		r := newReplica(t, int64(segmentBytes)+1)
+		rng := rand.New(rand.NewPCG(seed, 1))
+		if err := r.AppendFollowed(cut(b, rng, 1+rng.IntN(300))); err != nil {
+			var bad *commitlog.RangeError
+			if !errors.As(err, &bad) || r.End() != 0 || r.Size() != 0 {
+				t.Fatalf("end %d, %d bytes: %v", r.End(), r.Size(), err)
+			}
+			return
+		}
+		for range 2 {
+			var got []byte
+			reader := r.NewReader()
+			for off := record.Offset(0); off < r.End(); {
+				g, err := reader.Read(off, r.End(), 1000, func(n int) []byte { return make([]byte, n) })
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, off = append(got, g.Bytes...), g.Next
+			}
+			if !bytes.Equal(got, b) {
+				t.Fatal("the bytes differ")
+			}
+			next, epoch := record.Offset(0), record.LeaderEpoch(0)
+			for len(got) > 0 {
+				h, _, size, err := record.ParseLogBatch(got)
+				if err = errors.Join(err, record.VerifyCRC(got)); err != nil || h.BaseOffset != next || h.LeaderEpoch < epoch {
+					t.Fatalf("batch at %d, epoch %d, after %d, %d: %v", h.BaseOffset, h.LeaderEpoch, next, epoch, err)
+				}
+				if r.EpochAt(h.BaseOffset) != h.LeaderEpoch {
+					t.Fatalf("epoch at %d is %d, not %d", h.BaseOffset, r.EpochAt(h.BaseOffset), h.LeaderEpoch)
+				}
+				next, epoch, got = h.End(), h.LeaderEpoch, got[size:]
+			}
+			if next != r.End() {
+				t.Fatalf("end is %d, not %d", r.End(), next)
+			}
+			r.reopen()
+		}
+	})
+}
+
+// otherLayout encodes a batch as a later program might.
+func otherLayout(h *record.Header, batch []byte) []byte {
+	var m []byte
+	m = protowire.AppendBytes(protowire.AppendTag(m, 15, protowire.BytesType), batch)
+	for _, f := range []struct {
+		num protowire.Number
+		v   uint32
+	}{{2, h.Records}, {3, h.LastOffsetDelta}, {4, uint32(h.LeaderEpoch)}, {10, uint32(h.Attributes)}} {
+		m = protowire.AppendFixed32(protowire.AppendTag(m, f.num, protowire.Fixed32Type), f.v)
+	}
+	m = protowire.AppendString(protowire.AppendTag(m, 99, protowire.BytesType), "later")
+	for _, f := range []struct {
+		num protowire.Number
+		v   uint64
+	}{{1, uint64(h.BaseOffset)}, {5, uint64(h.AppendTimeMs)}, {6, uint64(h.MaxTimestampMs)}} {
+		m = protowire.AppendFixed64(protowire.AppendTag(m, f.num, protowire.Fixed64Type), f.v)
+	}
+	crc := record.Pieces{batch}.CRC()
+	at := 1 + protowire.SizeVarint(uint64(len(batch)))
+	crc = record.UpdateCRC(crc, m[:at])
+	crc = record.UpdateCRC(crc, m[at+len(batch):])
+	m = protowire.AppendFixed32(protowire.AppendTag(m, 11, protowire.Fixed32Type), crc)
+	return protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), m)
 }

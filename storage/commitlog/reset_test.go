@@ -3,11 +3,13 @@ package commitlog_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/millstream-io/millstream/storage/commitlog"
 	"github.com/millstream-io/millstream/storage/record"
+	"github.com/millstream-io/millstream/storage/storagetest"
 )
 
 func (r *replica) isEmptyAt(at record.Offset) {
@@ -83,4 +85,56 @@ func TestALogDoesNotBeginBeforeAllOffsets(t *testing.T) {
 		t.Fatalf("error is %v", err)
 	}
 	r.isEmptyAt(0)
+}
+
+// TestAnInterruptedResetLeavesOneLog kills the machine after every operation of
+// a reset and of what follows, in many ways.
+func TestAnInterruptedResetLeavesOneLog(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
+			t.Parallel()
+			u := newUser(t, seed, seed%2 == 0)
+			u.open()
+			for range 25 {
+				u.append()
+				if u.rng.IntN(8) == 0 {
+					u.deleteBefore()
+				}
+			}
+			moments := storagetest.Record(u.fs, 1, func() expected { return u.now })
+			for range 2 {
+				u.reset()
+				u.follow()
+				u.append()
+			}
+			for i := range moments.Moments {
+				checkMoment(t, u, &moments.Moments[i], seed+uint64(i))
+			}
+		})
+	}
+}
+
+// TestAResetOutlivesASegmentOfItsName: what retention took out of the log may
+// have the name that the log comes to begin with, and its files are not
+// removed yet.
+func TestAResetOutlivesASegmentOfItsName(t *testing.T) {
+	r := newReplica(t, 500)
+	rng := rand.New(rand.NewPCG(1, 1))
+	r.lead(20, 1, rng)
+	all := r.read(0, r.End())
+	end := r.End()
+	if _, err := r.DeleteBefore(end - 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.ResetTo(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.AppendFollowed(record.Pieces{all}); err != nil {
+		t.Fatal(err)
+	}
+	r.RemoveWaste()
+	r.reopen()
+	if r.End() != end || !bytes.Equal(r.read(0, end), all) {
+		t.Fatalf("log is [%d, %d)", r.Start(), r.End())
+	}
 }
