@@ -387,6 +387,9 @@ func goOn(disk *memfs.FS, l *commitlog.Log, u *user, e *expected, least record.O
 	if err := m.CheckSearch(l); err != nil {
 		return err
 	}
+	if err := againAfterPowerLoss(disk, l, u, m); err != nil {
+		return fmt.Errorf("power loss after the recovery: %w", err)
+	}
 	if err := l.Close(); err != nil {
 		return err
 	}
@@ -407,4 +410,20 @@ func goOn(disk *memfs.FS, l *commitlog.Log, u *user, e *expected, least record.O
 		return fmt.Errorf("%d files are open after Close", n)
 	}
 	return nil
+}
+
+// againAfterPowerLoss checks that what a recovered log calls synced survives.
+func againAfterPowerLoss(disk *memfs.FS, l *commitlog.Log, u *user, m *storagetest.Model) error {
+	synced, err := l.Sync()
+	if err != nil {
+		return err
+	}
+	again, r, err := commitlog.Open(options(disk.Crash(memfs.LoseUnsynced()), &clock{ms: u.clock.ms}, 4))
+	if err != nil {
+		return err
+	}
+	if r.Damaged != nil {
+		return r.Damaged
+	}
+	return m.Check(again, synced)
 }

@@ -9,9 +9,9 @@
 //
 // # Who may call what
 //
-// One writer: Append, TruncateTo, DeleteBefore, Retain, Idle, StoreCheckpoint
-// and Close are never called at the same time as one another; a log panics if
-// they are. Sync, SyncCheckpoint and RemoveWaste may be called beside them and
+// One writer: Append, AppendFollowed, TruncateTo, ResetTo, DeleteBefore,
+// Retain, Idle, StoreCheckpoint and Close are never called at the same time as
+// one another; a log panics if they are. Sync, SyncCheckpoint and RemoveWaste may be called beside them and
 // beside each other; so may all that only asks, and Readers, each of which belongs to one
 // goroutine. Who opened a log closes it, after its last use.
 //
@@ -36,6 +36,15 @@
 // INVARIANT: the checkpoint never says more than is true. It is stored after
 // each group commit and before its acknowledgements, so that after the end of
 // the process alone it is exact.
+//
+// INVARIANT: a record counts as synced only if a sync succeeded in the process
+// that wrote it, or that wrote it again. A sync that fails leaves pages that are
+// read as they were written, count as clean, and are not on the disk; whoever
+// comes after the process that saw it cannot tell. So what recovery finds behind
+// the checkpoint's synced end is written again, in place, before the sync that
+// makes it count; it is at most the last segment, for a failed sync seals
+// nothing. A checkpoint is written again, and synced, before anything is removed
+// because of the log start in it.
 //
 // Recovery reads the last segment from the checkpoint's synced end on. A bad
 // batch there is a torn tail if nothing behind it was ever acknowledged, and is

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/millstream-io/millstream/storage/checkpoint"
 	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
 	"github.com/millstream-io/millstream/storage/vfs"
@@ -29,6 +30,9 @@ type Recovery struct {
 	NoCheckpoint bool
 	// Scanned is how many bytes of the log were read to find its end.
 	Scanned int64
+	// Rewritten is how many bytes were written again, because it was not known
+	// that they are on the disk.
+	Rewritten int64
 	// TailCut says that a torn tail was cut: CutBytes from byte CutPosition of
 	// the last segment on, because of CutCause. After a power loss such a
 	// replica must not lead alone.
@@ -80,8 +84,9 @@ type recovery struct {
 
 	sealed []*segment.Segment
 	epochs []segment.EpochStart
-	// at is the end of the log, with all that is known there.
-	at mark
+	// at is the end of the log, with all that is known there; durable is the
+	// place in its last segment below which all is on the disk.
+	at, durable mark
 }
 
 // found is a segment in the directory.
@@ -104,6 +109,9 @@ func (r *recovery) run() error {
 	}
 	r.out.NoCheckpoint = !r.hasFacts && len(r.found) > 0
 	r.out.SameBoot = r.hasFacts && r.facts.bootID == l.o.BootID && l.o.BootID != [16]byte{}
+	if err := r.insist(); err != nil {
+		return err
+	}
 	if err := r.dropBelowStart(); err != nil {
 		return err
 	}
@@ -157,6 +165,34 @@ func (r *recovery) list() error {
 	slices.Sort(r.orphans)
 	slices.SortFunc(r.found, func(a, b found) int { return int(min(1, max(-1, a.base-b.base))) })
 	return nil
+}
+
+// insist makes the checkpoint durable where the log start that it says will
+// not be found out otherwise: there are no segments, or there are some below
+// it, which are removed now.
+//
+// WHY: a process that met a failed sync of it, and died, has left it in the
+// memory of the system but not on the disk (see segment.Rewrite).
+func (r *recovery) insist() error {
+	below := len(r.found) > 1 && r.found[1].base <= r.facts.start
+	if !r.hasFacts || !below && (len(r.found) > 0 || r.facts.start == 0) {
+		return nil
+	}
+	slots, err := checkpoint.OpenSlots(r.l.o.FS, r.l.path(checkpointFile))
+	if err == nil {
+		payload := r.facts.append(nil)
+		for range checkpoint.SlotCount {
+			err = errors.Join(err, slots.Store(payload), slots.Sync())
+		}
+		err = errors.Join(err, slots.Close())
+	}
+	if err == nil {
+		err = r.l.o.FS.SyncDir(r.l.o.Dir)
+	}
+	if vfs.IsReadOnly(err) {
+		return nil // Nothing is removed, and nothing written, there.
+	}
+	return err
 }
 
 // dropBelowStart removes the segments that lie below the log start: they were
@@ -224,14 +260,18 @@ func (r *recovery) publish() error {
 func (r *recovery) settle() error {
 	l := r.l
 	defer r.fill()
-	if l.active != nil && r.at.at != r.facts.synced.at {
-		// Another process wrote it, and may not have synced it.
-		if err := l.active.Sync(); err != nil {
+	if l.active != nil && !r.isKnownDurable() {
+		if done, err := r.writeAgain(); !done {
 			return err
 		}
 	}
-	now := l.facts()
-	if len(l.view.Load().segments) == 0 || r.hasFacts && bytes.Equal(now.append(nil), r.facts.append(nil)) {
+	now, segments := l.facts(), l.view.Load().segments
+	if len(segments) == 0 {
+		return nil
+	}
+	if r.hasFacts && bytes.Equal(now.append(nil), r.facts.append(nil)) && now.start <= segments[0].Base() {
+		// And if the checkpoint was not written again, nothing would go back
+		// that anybody has seen.
 		return nil
 	}
 	err := l.storeCheckpoint()
@@ -241,6 +281,35 @@ func (r *recovery) settle() error {
 		return nil
 	}
 	return err
+}
+
+// isKnownDurable tells whether the checkpoint says that all is on the disk, the
+// last segment itself included.
+func (r *recovery) isKnownDurable() bool {
+	s := &r.facts.synced
+	// ResetTo stores a checkpoint before there is a segment; at 0 that looks as
+	// if there were one.
+	return r.at.base == s.base && r.at.at == s.at && (r.at.base > 0 || !r.at.at.IsEmpty())
+}
+
+// writeAgain makes durable what another process wrote behind what it knew to be
+// synced. It may have met a failed sync before it died: then a sync alone
+// would do nothing (see segment.Rewrite).
+func (r *recovery) writeAgain() (done bool, err error) {
+	l := r.l
+	r.out.Rewritten, err = l.active.Rewrite(r.durable.at)
+	if vfs.IsReadOnly(err) || vfs.IsFull(err) {
+		// What cannot be written can still be read.
+		l.marks.synced = r.durable
+		l.syncedEnd.Store(int64(r.durable.at.Offset))
+		_ = l.fail(writeError("write the end of the log again", err))
+		return false, nil
+	}
+	if err == nil && r.durable.at.IsEmpty() {
+		// It may have died before the name of the segment was durable.
+		err = l.o.FS.SyncDir(l.o.Dir)
+	}
+	return err == nil, err
 }
 
 func segmentsBegin(segments []*segment.Segment, otherwise record.Offset) record.Offset {

@@ -115,7 +115,8 @@ func (r *recovery) recoverLast(last found, from segment.Point) error {
 		// damaged just there. The log wins, but for what the checkpoint says
 		// was durable.
 		l.logger.Warn("checkpoint does not fit the log", "err", err)
-		s, tail, err = segment.OpenLast(&l.shared, last.base, segment.Start(last.base, segment.Point{Epoch: NoEpoch}))
+		from = segment.Start(last.base, segment.Point{Epoch: NoEpoch})
+		s, tail, err = segment.OpenLast(&l.shared, last.base, from)
 	}
 	var corrupt *segment.CorruptError
 	if errors.As(err, &corrupt) {
@@ -127,6 +128,7 @@ func (r *recovery) recoverLast(last found, from segment.Point) error {
 	r.out.Scanned += tail.Scanned
 	l.active = s
 	r.at.base, r.at.at = last.base, tail.End
+	r.durable = mark{base: last.base, at: from}
 	r.epochs = tail.Epochs
 	if last.index {
 		// A segment that was sealed had no torn tail.
@@ -202,6 +204,7 @@ func (r *recovery) makeAgain(last found, from segment.Point) error {
 	}
 	r.l.active = s
 	r.at.base, r.at.at = last.base, from
+	r.durable = r.at
 	return nil
 }
 

@@ -96,7 +96,9 @@ func (l *Log) publishEmpty(at record.Offset) []*segment.Segment {
 // beginAt makes the checkpoint say that the log is empty and begins at `at`.
 func (l *Log) beginAt(at record.Offset) error {
 	l.nextStart = at
-	m := mark{base: at, at: l.before, epochStart: 0}
+	// There is no segment yet: recovery must not take one for durable that is
+	// being made when the process dies.
+	m := mark{base: max(0, at-1), at: l.before}
 	l.marks.Lock()
 	l.marks.cut++
 	l.marks.written, l.marks.synced = m, m
