@@ -1,7 +1,10 @@
 package commitlog_test
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -30,8 +33,13 @@ func perGB(b *testing.B, begin float64, bytes int) {
 
 func benchLog(b *testing.B, c commitlog.Config) *commitlog.Log {
 	b.Helper()
+	return benchLogIn(b, vfs.OS(), b.TempDir()+"/p", c)
+}
+
+func benchLogIn(b *testing.B, fsys vfs.FS, dir string, c commitlog.Config) *commitlog.Log {
+	b.Helper()
 	l, _, err := commitlog.Open(commitlog.Options{
-		FS: vfs.OS(), Dir: b.TempDir() + "/p", ClusterID: cluster, TopicID: topic, Config: c,
+		FS: fsys, Dir: dir, ClusterID: cluster, TopicID: topic, Config: c,
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -176,4 +184,95 @@ func BenchmarkAppendFollowed(b *testing.B) {
 			perGB(b, begin, b.N*len(bytes))
 		})
 	}
+}
+
+// unreserved is a file system whose files cannot have room set aside.
+type unreserved struct{ vfs.FS }
+
+func (u unreserved) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error) {
+	f, err := u.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		vfs.File
+		vfs.FDer
+	}{f, f.(vfs.FDer)}, nil
+}
+
+// burstBytes is what BenchmarkBurst appends at once: some more than the log
+// lets lie in memory before a sync is due.
+const burstBytes = 768 << 20
+
+// BenchmarkBurst appends a burst in batches of 64 KiB to a new log as fast as
+// it can, while another syncs when a sync is due, as a broker does at
+// durability memory: with room set aside ahead of the end and without. Beside
+// the rate, it says how long the longest append took, and one in a thousand.
+func BenchmarkBurst(b *testing.B) {
+	for _, reserve := range []bool{false, true} {
+		b.Run(fmt.Sprintf("reserve=%v", reserve), func(b *testing.B) {
+			fsys := vfs.OS()
+			if !reserve {
+				fsys = unreserved{fsys}
+			}
+			batch := sizedBatch(64<<10, 16<<10)
+			var took []time.Duration
+			cpu := 0.0
+			b.SetBytes(burstBytes)
+			for b.Loop() {
+				b.StopTimer()
+				dir := b.TempDir() + "/p"
+				l := benchLogIn(b, fsys, dir, commitlog.Config{SegmentBytes: 256 << 20})
+				begin := cpuSeconds(b)
+				b.StartTimer()
+				took = append(took, burst(b, l, batch)...)
+				b.StopTimer()
+				cpu += cpuSeconds(b) - begin
+				// The next one finds the disk at rest.
+				if err := errors.Join(l.Close(), os.RemoveAll(dir)); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+			slices.Sort(took)
+			b.ReportMetric(cpu/(float64(b.N)*burstBytes/1e9), "cpu-s/GB")
+			b.ReportMetric(float64(took[len(took)-1].Microseconds())/1e3, "max-ms")
+			b.ReportMetric(float64(took[len(took)*999/1000].Microseconds())/1e3, "p99.9-ms")
+		})
+	}
+}
+
+// burst appends burstBytes, and returns how long each append took.
+func burst(b *testing.B, l *commitlog.Log, batch *commitlog.Batch) []time.Duration {
+	b.Helper()
+	appended, synced := make(chan struct{}, 1), make(chan error)
+	go func() {
+		var err error
+		for range appended {
+			if l.SyncDue() && err == nil {
+				_, err = l.Sync()
+			}
+		}
+		synced <- err
+	}()
+	var took []time.Duration
+	group := []*commitlog.Batch{batch}
+	for range burstBytes / batch.Summary.Bytes {
+		from := time.Now()
+		if err := l.Append(group, 1, l.End()); err != nil {
+			b.Fatal(err)
+		}
+		took = append(took, time.Since(from))
+		select {
+		case appended <- struct{}{}:
+		default:
+		}
+	}
+	b.StopTimer()
+	close(appended)
+	if err := <-synced; err != nil {
+		b.Fatal(err)
+	}
+	b.StartTimer()
+	return took
 }

@@ -47,6 +47,9 @@ func (l *Log) Close() error {
 	defer l.leave()
 	var err error
 	if l.failed.Load() == nil {
+		if l.active != nil {
+			l.active.GiveBack()
+		}
 		_, err = l.Sync()
 		if err == nil {
 			err = l.storeCheckpoint()

@@ -260,6 +260,9 @@ func (r *recovery) publish() error {
 func (r *recovery) settle() error {
 	l := r.l
 	defer r.fill()
+	if l.active != nil {
+		l.active.Trim()
+	}
 	if l.active != nil && !r.isKnownDurable() {
 		if done, err := r.writeAgain(); !done {
 			return err

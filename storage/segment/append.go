@@ -87,6 +87,11 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 		return h.readOnly
 	}
 	h.written.Add(1)
+	end := s.at.Position
+	for i := range batches {
+		end += batches[i].Size
+	}
+	s.reserve(h, end)
 	if n, err := h.file.Writev(pieces, s.at.Position); err != nil {
 		if n == 0 {
 			// Nothing was written, so there is nothing to take away; and a disk
@@ -113,6 +118,7 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 // stand in the log after a power loss.
 func (s *Segment) rollback(h *handle, cause error) error {
 	err := h.file.Truncate(s.at.Position)
+	s.reserved = 0
 	if err == nil {
 		if err := h.sync(); err != nil {
 			return &SyncError{File: s.path(LogSuffix), Err: err} // final for the directory (rule S6)
@@ -146,10 +152,12 @@ func (s *Segment) Sync() error {
 	return nil
 }
 
-// Rewind makes the writer's index forget what it can read again.
+// Rewind makes the writer's index forget what it can read again, and gives back
+// room that was set aside.
 //
 // REQUIRES: called by the writer.
 func (s *Segment) Rewind() {
+	s.GiveBack()
 	x := s.live.Load()
 	if x == nil || x.count.Load() <= restEntries {
 		return

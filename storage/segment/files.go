@@ -70,6 +70,8 @@ func (f *Files) Counts() FileCounts {
 type handle struct {
 	owner *Segment
 	file  vfs.File
+	// reserver is file, if room can be set aside in it.
+	reserver vfs.Reserver
 	// readOnly is why the file could not be opened for writing; nil: it was, or
 	// was not meant to.
 	readOnly error
@@ -300,6 +302,7 @@ func (s *Segment) open() (*handle, error) {
 
 func (s *Segment) newHandle(file vfs.File) *handle {
 	h := &handle{owner: s, file: file, descriptor: &shared{file: file}, slot: -1}
+	h.reserver, _ = file.(vfs.Reserver)
 	h.descriptor.holders.Store(1)
 	h.refs.Store(2) // The ring's and the caller's.
 	return h

@@ -20,6 +20,7 @@ func (s *Segment) Seal(epochs []EpochStart) error {
 	if s.Sealed() {
 		return nil
 	}
+	s.GiveBack() // First, so that the syncs make it last.
 	if err := s.Sync(); err != nil {
 		return err
 	}

@@ -72,10 +72,11 @@ type Segment struct {
 	live    atomic.Pointer[liveIndex] // nil once sealed
 	summary atomic.Pointer[Point]     // the end of a sealed segment, once known
 
-	// The writer's, meaningful until s is sealed: where the next batch goes,
-	// and how far the index was kept.
-	at   Point
-	kept int64
+	// The writer's, meaningful until s is sealed: where the next batch goes, how
+	// far the index was kept, and how far blocks were set aside, or asked for.
+	at       Point
+	kept     int64
+	reserved int64
 }
 
 const retiredBit = 1 << 62

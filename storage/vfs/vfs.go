@@ -88,3 +88,17 @@ type File interface {
 type FDer interface {
 	FD() uintptr
 }
+
+// Reserver is a File that can have blocks of the disk set aside behind its end,
+// so that writes there need not look for some. Not all systems can; it is a
+// matter of speed, and whoever uses it goes on without.
+type Reserver interface {
+	// Reserve sets blocks aside for the n bytes at off. The file's length and
+	// what is read of it stay as they are.
+	Reserve(off, n int64) error
+	// Trim gives back what is set aside behind size, the length of the file; if
+	// that is not its length, it does nothing.
+	//
+	// REQUIRES: nobody writes to the file meanwhile.
+	Trim(size int64) error
+}

@@ -45,11 +45,13 @@ const (
 	SyncDir
 	Lock
 	FreeBytes
+	Reserve // vfs.Reserver
+	Trim
 
 	// Mutating are the calls that a read-only file system refuses.
-	Mutating = Create | Write | Truncate | Remove | Rename | Mkdir | Lock
+	Mutating = Create | Write | Truncate | Remove | Rename | Mkdir | Lock | Reserve | Trim
 	// Any is every call.
-	Any = FreeBytes<<1 - 1
+	Any = Trim<<1 - 1
 )
 
 // Rule makes calls fail. The zero value of a field matches most.
@@ -227,6 +229,7 @@ var opNames = map[Op]string{
 	Open: "open", Create: "open", Read: "read", Write: "write", Sync: "sync", Truncate: "truncate",
 	Size: "stat", Close: "close", Remove: "remove", Rename: "rename", Mkdir: "mkdir",
 	ReadDir: "readdirent", Stat: "stat", SyncDir: "sync", Lock: "flock", FreeBytes: "statfs",
+	Reserve: "fallocate", Trim: "truncate",
 }
 
 // OpenFile opens or creates a file.
@@ -247,6 +250,9 @@ func (f *FS) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error)
 	inner, err := f.inner.OpenFile(name, flag, perm)
 	if err != nil {
 		return nil, err
+	}
+	if r, ok := inner.(vfs.Reserver); ok {
+		return &reserver{file: file{inner: inner, fs: f}, inner: r}, nil
 	}
 	return &file{inner: inner, fs: f}, nil
 }

@@ -14,6 +14,22 @@ type file struct {
 
 var _ vfs.File = (*file)(nil)
 
+// reserver is a file that can have room set aside.
+type reserver struct {
+	file
+	inner vfs.Reserver
+}
+
+var _ vfs.Reserver = (*reserver)(nil)
+
+func (r *reserver) Reserve(off, n int64) error {
+	return r.fs.simple(Reserve, r.Name(), func() error { return r.inner.Reserve(off, n) })
+}
+
+func (r *reserver) Trim(size int64) error {
+	return r.fs.simple(Trim, r.Name(), func() error { return r.inner.Trim(size) })
+}
+
 func (f *file) Name() string { return f.inner.Name() }
 
 func (f *file) ReadAt(p []byte, off int64) (int, error) {

@@ -219,6 +219,24 @@ func (s *survival) sectors(n *inode, w *write) {
 
 func always() bool { return true }
 
+// Reserved lists the files that have room set aside behind their end.
+func (f *FS) Reserved() (files []string) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	var walk func(path string, n *inode)
+	walk = func(path string, n *inode) {
+		if n.reserved > n.now.size {
+			files = append(files, path)
+		}
+		for _, name := range names(n.entries) {
+			walk(path+"/"+name, n.entries[name])
+		}
+	}
+	walk("", f.root)
+	slices.Sort(files)
+	return files
+}
+
 // Unsynced lists the files that have unsynced bytes or lengths, and whether
 // any directory entry is unsynced.
 func (f *FS) Unsynced() (files []string, entries bool) {

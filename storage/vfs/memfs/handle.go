@@ -18,7 +18,10 @@ type handle struct {
 	closed bool // guarded by fs.mu
 }
 
-var _ vfs.File = (*handle)(nil)
+var (
+	_ vfs.File     = (*handle)(nil)
+	_ vfs.Reserver = (*handle)(nil)
+)
 
 func (h *handle) Name() string { return h.name }
 
@@ -149,9 +152,46 @@ func (h *handle) Truncate(size int64) error {
 func (h *handle) truncateLocked(size int64) {
 	f := h.fs
 	f.used -= pageBytes * int64(h.node.now.truncate(size))
+	h.node.reserved = 0
 	f.seq++
 	h.node.pending = append(h.node.pending, write{seq: f.seq, off: size, truncate: true})
 	h.node.modified = f.clock()
+}
+
+// Reserve makes handle a vfs.Reserver. What is set aside is noted, and counts
+// for nothing; but there must be room.
+func (h *handle) Reserve(off, n int64) error {
+	err := h.fs.locked(func() error {
+		if err := h.usable(os.O_RDONLY, min(off, n-1)); err != nil {
+			return err
+		}
+		if h.fs.used+n > h.fs.capacity {
+			return syscall.ENOSPC
+		}
+		h.node.reserved = max(h.node.reserved, off+n)
+		return nil
+	})
+	if err != nil {
+		return h.fault("fallocate", err)
+	}
+	return nil
+}
+
+// Trim makes handle a vfs.Reserver.
+func (h *handle) Trim(size int64) error {
+	err := h.fs.locked(func() error {
+		if h.closed {
+			return os.ErrClosed
+		}
+		if size == h.node.now.size {
+			h.node.reserved = 0
+		}
+		return nil
+	})
+	if err != nil {
+		return h.fault("truncate", err)
+	}
+	return nil
 }
 
 func (h *handle) Sync() error {

@@ -24,6 +24,8 @@ type inode struct {
 	now     content
 	synced  content
 	pending []write
+	// reserved is where the room ends that is set aside for the file's bytes.
+	reserved int64
 }
 
 func newDirectory(perm fs.FileMode, now time.Time) *inode {
@@ -119,7 +121,7 @@ func (c copier) inode(n *inode) *inode {
 	if m, ok := c[n]; ok {
 		return m
 	}
-	m := &inode{perm: n.perm, modified: n.modified}
+	m := &inode{perm: n.perm, modified: n.modified, reserved: n.reserved}
 	c[n] = m
 	if n.isDir() {
 		m.entries, m.durable = c.entries(n.entries), c.entries(n.durable)
