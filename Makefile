@@ -80,6 +80,13 @@ fuzz: ## Fuzz every decoder for TIME each (make fuzz TIME=5m), two at a time.
 decoders: ## Ask the protobuf libraries of four languages what they read in the corpus of batches.
 	GO='$(GO)' .ci/decoders
 
+DIR ?=
+PORT ?= 9650
+.PHONY: cluster
+cluster: build ## Run three controllers and three brokers until SIGTERM (make cluster DIR=./data PORT=9650).
+	$(GO) build -o bin/cluster ./cmd/cluster
+	@exec bin/cluster -millstream bin/millstream -dir '$(DIR)' -port '$(PORT)'
+
 CYCLES ?= 300
 .PHONY: crash
 crash: build ## Kill -9 a loaded server CYCLES times and look for every acknowledged record.

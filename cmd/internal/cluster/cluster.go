@@ -1,0 +1,261 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/millstream-io/millstream/server/pki"
+)
+
+// Kinds of members.
+const (
+	brokerKind     = "broker"
+	controllerKind = "controller"
+)
+
+// Options say what cluster it is. The zero value of a field stands for its
+// default, where there is one.
+type Options struct {
+	// Binary is the program to run. Required.
+	Binary string
+	// Dir keeps everything; "": a temporary directory, which Close removes.
+	Dir string
+	// Port is the first; broker I serves clients on Port+10·(I−1) and HTTP on
+	// the port after it, and brokers and controllers on 100 more. Controller I
+	// serves brokers on Port+200+10·(I−1), and its quorum on the port after it.
+	// 0: any that are free.
+	Port int
+	// Controllers and Brokers are how many there are; 0: 3 of each. In a
+	// directory that has a cluster, what it has counts.
+	Controllers, Brokers int
+	// BrokerArgs and ControllerArgs are further flags of each.
+	BrokerArgs, ControllerArgs []string
+	// Rack says where a broker stands; nil: nowhere.
+	Rack func(broker int) string
+}
+
+// Cluster is controllers and brokers as processes. Its methods may be called
+// from any goroutine.
+type Cluster struct {
+	// Dir is its directory.
+	Dir string
+
+	o         Options
+	temporary bool
+	authority *authority
+	observer  *tls.Config
+	http      *http.Client
+
+	mu          sync.Mutex // guards what follows
+	layout      *layout
+	controllers []*Member
+	brokers     []*Member
+}
+
+// Open makes a cluster, or opens the one in the directory. It starts nothing.
+// Close is to be called, whatever happens later.
+func Open(o Options) (*Cluster, error) {
+	if o.Binary == "" {
+		return nil, errors.New("cluster: Binary is required")
+	}
+	binary, err := filepath.Abs(o.Binary)
+	if err != nil {
+		return nil, err
+	}
+	o.Binary = binary
+	if o.Controllers == 0 {
+		o.Controllers = 3
+	}
+	if o.Brokers == 0 {
+		o.Brokers = 3
+	}
+	c := &Cluster{o: o, Dir: o.Dir, temporary: o.Dir == "", http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	if c.temporary {
+		if c.Dir, err = os.MkdirTemp("", "millstream-cluster-"); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.build(); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// build makes the directory, the authority and the members.
+func (c *Cluster) build() error {
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return err
+	}
+	c.Dir = dir
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return err
+	}
+	if c.authority, err = openAuthority(filepath.Join(c.Dir, "pki")); err != nil {
+		return err
+	}
+	if c.observer, err = c.authority.observer(); err != nil {
+		return err
+	}
+	if c.layout, err = loadLayout(c.Dir, c.o.Port, c.o.Controllers, c.o.Brokers); err != nil {
+		return err
+	}
+	if err := c.layout.save(c.Dir); err != nil {
+		return err
+	}
+	for i := range c.layout.Controllers {
+		if err := c.addController(i); err != nil {
+			return err
+		}
+	}
+	for i := range c.layout.Brokers {
+		if err := c.addBroker(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addController makes the controller of a place in the layout a member.
+func (c *Cluster) addController(i int) error {
+	at := c.layout.Controllers[i]
+	m := &Member{Kind: controllerKind, ID: i + 1, GRPCAddr: at.Addr, InternalAddr: at.Quorum, cluster: c}
+	var peers []string
+	for j, p := range c.layout.Controllers {
+		peers = append(peers, fmt.Sprintf("%d=%s", j+1, p.Quorum))
+	}
+	certs, err := c.authority.issue(pki.RoleController, m.ID)
+	if err != nil {
+		return err
+	}
+	m.args = append([]string{
+		"controller", "--id", strconv.Itoa(m.ID), "--data-dir", m.DataDir(), "--addr", at.Addr, "--peers", strings.Join(peers, ","),
+	}, append(certs, c.o.ControllerArgs...)...)
+	c.controllers = append(c.controllers, m)
+	return nil
+}
+
+// addBroker makes the broker of a place in the layout a member.
+func (c *Cluster) addBroker(i int) error {
+	at := c.layout.Brokers[i]
+	m := &Member{Kind: brokerKind, ID: i + 1, GRPCAddr: at.GRPC, HTTPAddr: at.HTTP, InternalAddr: at.Internal, cluster: c}
+	var controllers []string
+	for _, p := range c.layout.Controllers {
+		controllers = append(controllers, p.Addr)
+	}
+	certs, err := c.authority.issue(pki.RoleBroker, m.ID)
+	if err != nil {
+		return err
+	}
+	m.args = []string{
+		"broker", "--id", strconv.Itoa(m.ID), "--data-dir", m.DataDir(), "--grpc-addr", at.GRPC, "--http-addr", at.HTTP,
+		"--internal-addr", at.Internal, "--advertised-addr", at.GRPC, "--controllers", strings.Join(controllers, ","),
+	}
+	if c.o.Rack != nil {
+		m.args = append(m.args, "--rack", c.o.Rack(m.ID))
+	}
+	m.args = append(append(m.args, certs...), c.o.BrokerArgs...)
+	c.brokers = append(c.brokers, m)
+	return nil
+}
+
+// AddBroker makes one more broker, which is not started.
+func (c *Cluster) AddBroker() (*Member, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.layout.addBroker(); err != nil {
+		return nil, err
+	}
+	if err := c.layout.save(c.Dir); err != nil {
+		return nil, err
+	}
+	if err := c.addBroker(len(c.layout.Brokers) - 1); err != nil {
+		return nil, err
+	}
+	return c.brokers[len(c.brokers)-1], nil
+}
+
+// Brokers returns the brokers by their number. The slice is the caller's.
+func (c *Cluster) Brokers() []*Member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]*Member(nil), c.brokers...)
+}
+
+// Controllers returns the controllers by their number. The slice is the
+// caller's.
+func (c *Cluster) Controllers() []*Member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]*Member(nil), c.controllers...)
+}
+
+// Broker returns a broker by its number, from 1; nil: there is none.
+func (c *Cluster) Broker(id int) *Member { return member(c.Brokers(), id) }
+
+// Controller returns a controller by its number, from 1; nil: there is none.
+func (c *Cluster) Controller(id int) *Member { return member(c.Controllers(), id) }
+
+func member(ms []*Member, id int) *Member {
+	if id < 1 || id > len(ms) {
+		return nil
+	}
+	return ms[id-1]
+}
+
+// Start starts all members that do not run, and waits until all are ready.
+func (c *Cluster) Start(ctx context.Context) error {
+	all := append(c.Controllers(), c.Brokers()...)
+	for _, m := range all {
+		if m.Running() {
+			continue
+		}
+		if err := m.Launch(); err != nil {
+			return err
+		}
+	}
+	return each(all, func(m *Member) error { return m.AwaitReady(ctx) })
+}
+
+// Stop stops all members in order: the brokers at once, as controllers must
+// hear that they go, then the controllers.
+func (c *Cluster) Stop(ctx context.Context) error {
+	stop := func(m *Member) error { return m.Stop(ctx) }
+	return errors.Join(each(c.Brokers(), stop), each(c.Controllers(), stop))
+}
+
+// each does something with all members at once.
+func each(ms []*Member, do func(*Member) error) error {
+	errs := make([]error, len(ms))
+	var g errgroup.Group
+	for i, m := range ms {
+		g.Go(func() error {
+			errs[i] = do(m)
+			return nil
+		})
+	}
+	_ = g.Wait() // it returns none
+	return errors.Join(errs...)
+}
+
+// Close kills what runs still, and removes a temporary directory.
+func (c *Cluster) Close() error {
+	for _, m := range append(c.Brokers(), c.Controllers()...) {
+		m.Kill()
+	}
+	c.http.CloseIdleConnections()
+	if c.temporary {
+		return os.RemoveAll(c.Dir)
+	}
+	return nil
+}

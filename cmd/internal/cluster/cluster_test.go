@@ -1,0 +1,261 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/millstream-io/millstream/cmd/internal/cli"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+// The members of the clusters here are this program again, which then is
+// millstream.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == brokerKind || os.Args[1] == controllerKind) {
+		os.Exit(cli.Main("test"))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// story is a cluster and what is known of it.
+type story struct {
+	*Cluster
+	t     *testing.T
+	conns map[string]*grpc.ClientConn
+}
+
+func open(t *testing.T, dir string, port int) *story {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Open(Options{
+		Binary: self, Dir: dir, Port: port,
+		ControllerArgs: []string{"--session-timeout", "1s"}, Rack: func(broker int) string { return "rack-" + strconv.Itoa(broker) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &story{c, t, map[string]*grpc.ClientConn{}}
+}
+
+func (s *story) check(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// within bounds a step, generously: the machine may be busy.
+func (s *story) within() context.Context {
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	s.t.Cleanup(cancel)
+	return ctx
+}
+
+func (s *story) conn(m *Member) *grpc.ClientConn {
+	s.t.Helper()
+	if s.conns[m.GRPCAddr] == nil {
+		conn, err := grpc.NewClient("passthrough:///"+m.GRPCAddr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		s.check(err)
+		s.t.Cleanup(func() { _ = conn.Close() })
+		s.conns[m.GRPCAddr] = conn
+	}
+	return s.conns[m.GRPCAddr]
+}
+
+// create makes a topic of one replica with a partition for each broker.
+func (s *story) create(through *Member, name string) *pb.GetTopicResponse {
+	s.t.Helper()
+	ctx := s.within()
+	_, err := pb.NewTopicServiceClient(s.conn(through)).CreateTopic(ctx, &pb.CreateTopicRequest{
+		Topic: name, PartitionCount: uint32(len(s.Brokers())), ReplicationFactor: 1,
+	})
+	s.check(err)
+	r, err := pb.NewTopicServiceClient(s.conn(through)).GetTopic(ctx, &pb.GetTopicRequest{Topic: name})
+	s.check(err)
+	return r
+}
+
+// produce appends a text to every partition at its leader, and returns the
+// leaders.
+func (s *story) produce(topic *pb.GetTopicResponse, text string) map[int32]bool {
+	s.t.Helper()
+	leaders := map[int32]bool{}
+	for _, p := range topic.GetPartitions() {
+		leaders[p.GetLeader().GetBrokerId()] = true
+		id := p.GetPartition()
+		_, err := pb.NewBrokerServiceClient(s.conn(s.Broker(int(p.GetLeader().GetBrokerId())))).Append(s.within(), &pb.AppendRequest{
+			Topic: topic.GetTopic().GetTopic(), Partition: &id, MinRevision: topic.GetTopic().GetRevision(),
+			Records: []*pb.AppendRecord{{ValueForm: &pb.AppendRecord_Text{Text: text}}},
+		})
+		s.check(err)
+	}
+	return leaders
+}
+
+// consume returns the texts of every partition, from its leader.
+func (s *story) consume(topic *pb.GetTopicResponse) string {
+	s.t.Helper()
+	var all []string
+	for _, p := range topic.GetPartitions() {
+		r, err := pb.NewBrokerServiceClient(s.conn(s.Broker(int(p.GetLeader().GetBrokerId())))).Read(s.within(), &pb.ReadRequest{Topic: topic.GetTopic().GetTopic(), Partition: p.GetPartition()})
+		s.check(err)
+		var texts []string
+		for {
+			record, err := r.Recv()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			s.check(err)
+			texts = append(texts, record.GetText())
+		}
+		all = append(all, strings.Join(texts, ","))
+	}
+	return strings.Join(all, " ")
+}
+
+func (s *story) describe(through *Member) *pb.DescribeClusterResponse {
+	s.t.Helper()
+	r, err := pb.NewClusterServiceClient(s.conn(through)).DescribeCluster(s.within(), &pb.DescribeClusterRequest{})
+	s.check(err)
+	return r
+}
+
+// A cluster serves through each of its brokers; the death of the active
+// controller costs producers nothing and the next admin call no error; brokers
+// are added, paused and restarted; and its directory makes it again.
+func TestAClusterLivesThroughTheDeathOfItsController(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, 0)
+	s.check(s.Start(s.within()))
+	orders := s.create(s.Broker(1), "orders")
+	if leaders := s.produce(orders, "a"); len(leaders) != 3 {
+		t.Fatalf("brokers %v lead, want all three", leaders)
+	}
+
+	active, err := s.ActiveController(s.within())
+	s.check(err)
+	active.Kill()
+	s.produce(orders, "b") // nobody has been elected yet, and nobody is asked
+	s.create(s.Broker(2), "events")
+	s.produce(orders, "c")
+	if got, want := s.consume(orders), "a,b,c a,b,c a,b,c"; got != want {
+		t.Errorf("consumed %q, want %q", got, want)
+	}
+	next, err := s.ActiveController(s.within())
+	s.check(err)
+	if next == active || active.Running() || active.PID() != 0 {
+		t.Errorf("%s is active, and %s was killed", next.Name(), active.Name())
+	}
+	s.check(active.Start(s.within()))
+
+	fourth, err := s.AddBroker()
+	s.check(err)
+	s.check(fourth.Start(s.within()))
+	if leaders := s.produce(s.create(fourth, "wide"), "x"); !leaders[4] {
+		t.Errorf("brokers %v lead a new topic, and the fourth does not", leaders)
+	}
+	second := s.Broker(2)
+	s.check(second.Pause())
+	s.check(second.Resume())
+	before := second.PID()
+	s.check(second.Restart(s.within()))
+	if after := second.PID(); after == before || after == 0 {
+		t.Errorf("after the restart it is process %d, before it was %d", after, before)
+	}
+	id := s.describe(second).GetClusterId()
+
+	s.check(s.Stop(s.within()))
+	for _, m := range append(s.Brokers(), s.Controllers()...) {
+		if _, err := os.Stat(m.PIDFile()); !errors.Is(err, fs.ErrNotExist) || m.Running() {
+			t.Errorf("%s is not gone: %v", m.Name(), err)
+		}
+	}
+	ca, err := os.ReadFile(filepath.Join(dir, "pki", "ca.crt"))
+	s.check(err)
+
+	again := open(t, dir, 0)
+	again.check(again.Start(again.within()))
+	if got := again.describe(again.Broker(4)); string(got.GetClusterId()) != string(id) || len(got.GetBrokers()) != 4 || got.GetBrokers()[3].GetRack() != "rack-4" {
+		t.Errorf("opened again it is %v", got)
+	}
+	if got, want := again.consume(orders), "a,b,c a,b,c a,b,c"; got != want {
+		t.Errorf("after a restart consumed %q, want %q", got, want)
+	}
+	if now, err := os.ReadFile(filepath.Join(dir, "pki", "ca.crt")); err != nil || string(now) != string(ca) {
+		t.Errorf("it has another authority: %v", err)
+	}
+	again.check(again.Stop(again.within()))
+}
+
+// What a member says when it cannot start is in the error.
+func TestAMemberThatCannotStartSaysWhy(t *testing.T) {
+	s := open(t, "", 0)
+	m := s.Broker(1)
+	m.args = append(m.args, "--max-syncs", "0")
+	err := m.Start(s.within())
+	if err == nil || !strings.Contains(err.Error(), "broker-1 ended") || !strings.Contains(err.Error(), "max-syncs") {
+		t.Errorf("it failed with %v", err)
+	}
+	if err := m.Pause(); err == nil {
+		t.Error("a process that is not there was paused")
+	}
+	s.check(s.Close())
+	if _, err := os.Stat(s.Dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the temporary directory is there still: %v", err)
+	}
+}
+
+func TestPortsFollowFromTheFirst(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, 9650)
+	for i := range 3 {
+		b, c := s.Broker(i+1), s.Controller(i+1)
+		got := []string{b.GRPCAddr, b.HTTPAddr, b.InternalAddr, c.GRPCAddr, c.InternalAddr}
+		for j, port := range []int{9650, 9651, 9750, 9850, 9851} {
+			if want := fmt.Sprintf("127.0.0.1:%d", port+10*i); got[j] != want {
+				t.Errorf("member %d has %s, want %s", i+1, got[j], want)
+			}
+		}
+	}
+	if _, err := Open(Options{Binary: "x", Dir: dir, Port: 9750}); err == nil || !strings.Contains(err.Error(), "9650") {
+		t.Errorf("with another port it says %v", err)
+	}
+	for _, port := range []int{-1, 65535} {
+		if _, err := Open(Options{Binary: "x", Dir: t.TempDir(), Port: port}); err == nil {
+			t.Errorf("port %d was taken", port)
+		}
+	}
+}
+
+// A script for starting a member by hand has the flags that it was started
+// with, whatever characters are in them.
+func TestScriptsQuoteWhatTheyStart(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "it's here"), 0)
+	s.check(s.Broker(1).writeScript())
+	text, err := os.ReadFile(s.Broker(1).Script())
+	s.check(err)
+	if !strings.Contains(string(text), `/it'\''s here/broker-1.pid'`) || !strings.Contains(string(text), "'broker' '--id' '1' '--data-dir'") {
+		t.Errorf("it is\n%s", text)
+	}
+}
