@@ -14,7 +14,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -40,10 +39,10 @@ type Config struct {
 	InternalTLSCA string `name:"internal-tls-ca" doc:"File of the authorities whose certificates of brokers and controllers are accepted." change:"With internal-tls-cert."`
 	// SessionTimeout is how long a broker may be silent.
 	SessionTimeout time.Duration `name:"session-timeout" doc:"How long a broker may be silent before it is not counted on." change:"Brokers on a busy network are given up too soon, or dead ones too late."`
-	// Peers are all controllers, as ID=URL.
-	Peers []string `name:"peers" doc:"All controllers, this one included, as ID=URL: 1, 3 or 5 of them. Empty: it is alone." change:"There is more than one controller; the same list for all of them."`
+	// Peers are all controllers, as ID=HOST:PORT.
+	Peers []string `name:"peers" doc:"Where all controllers, this one included, reach each other, as ID=HOST:PORT: 1, 3 or 5 of them. It is a port of its own, not that of addr. Empty: it is alone." change:"There is more than one controller; the same list for all of them."`
 	// PeerAddr is HOST:PORT.
-	PeerAddr string `name:"peer-addr" doc:"HOST:PORT where the other controllers are served; empty: none are." change:"There is more than one controller."`
+	PeerAddr string `name:"peer-addr" doc:"HOST:PORT where the other controllers are served, if that is not what peers says of this one; HOST is an IP address or localhost." change:"The others reach this one by an address that this machine does not have."`
 	// Join says that the others are running.
 	Join bool `name:"join" doc:"Join controllers that are running and have been told of this one." change:"A controller is added or replaced."`
 	// Recovery is auto or manual.
@@ -68,18 +67,55 @@ type Peer struct {
 	URL string
 }
 
-// PeerList returns the controllers. It fails if one is not ID=URL.
+// PeerList returns the controllers. It fails if one is not ID=HOST:PORT.
 func (c *Config) PeerList() ([]Peer, error) {
 	var peers []Peer
 	for _, p := range c.Peers {
 		id, addr, _ := strings.Cut(p, "=")
 		n, err := strconv.ParseInt(id, 10, 32)
-		if u, parse := url.Parse(addr); err != nil || n < 0 || parse != nil || u.Host == "" {
-			return nil, fmt.Errorf("%q is not ID=URL", p)
+		if host, ok := splitAddr(addr); err != nil || n < 0 || !ok || host == "" {
+			return nil, fmt.Errorf("%q is not ID=HOST:PORT", p)
 		}
-		peers = append(peers, Peer{ID: int32(n), URL: addr})
+		peers = append(peers, Peer{ID: int32(n), URL: c.peerScheme() + "://" + addr})
 	}
 	return peers, nil
+}
+
+// peerScheme is that of the URLs by which controllers reach each other.
+func (c *Config) peerScheme() string {
+	if c.HasInternalTLS() {
+		return "https"
+	}
+	return "http"
+}
+
+// PeerListenURL returns where to listen for the other controllers; empty: there
+// are none. REQUIRES: PeerList does not fail.
+func (c *Config) PeerListenURL() string {
+	if addr := c.peerListenAddr(); addr != "" {
+		return c.peerScheme() + "://" + addr
+	}
+	return ""
+}
+
+// peerListenAddr is PeerAddr, or what the peers say of this one: a name that
+// others reach it by is not an address to listen on, so then it is any.
+func (c *Config) peerListenAddr() string {
+	if c.PeerAddr != "" {
+		return c.PeerAddr
+	}
+	for _, p := range c.Peers {
+		id, addr, _ := strings.Cut(p, "=")
+		if id != strconv.Itoa(int(c.ControllerID)) {
+			continue
+		}
+		host, port, err := net.SplitHostPort(addr)
+		if err == nil && host != "localhost" && net.ParseIP(host) == nil {
+			return net.JoinHostPort("0.0.0.0", port)
+		}
+		return addr
+	}
+	return ""
 }
 
 // Default returns the settings of a controller that is told nothing.
@@ -129,14 +165,16 @@ func (c *Config) Validate() error {
 	for _, why := range c.peersRefused() {
 		refuse("peers", why)
 	}
-	if c.PeerAddr != "" {
-		if host, ok := splitAddr(c.PeerAddr); !ok {
-			refuse("peer-addr", fmt.Sprintf("%q is not HOST:PORT", c.PeerAddr))
-		} else if ip := net.ParseIP(host); !c.Insecure && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-			refuse("peer-addr", c.PeerAddr+" can be reached from other machines, without TLS: listen on 127.0.0.1, or allow it with --insecure")
+	if addr := c.peerListenAddr(); addr != "" {
+		host, ok := splitAddr(addr)
+		switch ip := net.ParseIP(host); {
+		case !ok || host != "localhost" && ip == nil:
+			refuse("peer-addr", fmt.Sprintf("%q is not HOST:PORT with an IP address or localhost", addr))
+		case len(c.Peers) == 0:
+			refuse("peer-addr", "is of no use without peers")
+		case !c.Insecure && !c.HasInternalTLS() && host != "localhost" && !ip.IsLoopback():
+			refuse("peer-addr", addr+" can be reached from other machines, without TLS: name certificates with --internal-tls-cert, --internal-tls-key and --internal-tls-ca ('millstream cert issue' makes them), listen on 127.0.0.1, or allow it with --insecure")
 		}
-	} else if len(c.Peers) > 0 {
-		refuse("peer-addr", "is empty, and there are peers")
 	}
 	if c.Recovery != RecoveryAuto && c.Recovery != RecoveryManual {
 		refuse("recovery", "must be auto or manual")

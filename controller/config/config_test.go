@@ -26,7 +26,7 @@ func TestDefaultsAreValid(t *testing.T) {
 func peers(ids ...int) []string {
 	var ps []string
 	for _, id := range ids {
-		ps = append(ps, fmt.Sprintf("%d=http://c%d:2380", id, id))
+		ps = append(ps, fmt.Sprintf("%d=c%d:2380", id, id))
 	}
 	return ps
 }
@@ -63,14 +63,17 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		{"internal-tls-cert", func(c *config.Config) { c.InternalTLSKey, c.InternalTLSCA = "x", "x" }},
 		{"internal-tls-key", func(c *config.Config) { c.InternalTLSCert, c.InternalTLSCA = "x", "x" }},
 		{"internal-tls-ca", func(c *config.Config) { c.InternalTLSCert, c.InternalTLSKey = "x", "x" }},
-		{"ID=URL", func(c *config.Config) { c.Peers, c.PeerAddr = []string{"0:http://a:1"}, "localhost:1" }},
-		{"ID=URL", func(c *config.Config) { c.Peers, c.PeerAddr = []string{"0=a"}, "localhost:1" }},
+		{"ID=HOST:PORT", func(c *config.Config) { c.Peers, c.PeerAddr = []string{"0:a:1"}, "localhost:1" }},
+		{"ID=HOST:PORT", func(c *config.Config) { c.Peers, c.PeerAddr = []string{"0=a"}, "localhost:1" }},
+		{"ID=HOST:PORT", func(c *config.Config) { c.Peers, c.PeerAddr = []string{"0=http://a:1"}, "localhost:1" }},
 		{"peers are 2", func(c *config.Config) { c.Peers, c.PeerAddr = peers(0, 1), "localhost:1" }},
 		{"controller 1 twice", func(c *config.Config) { c.Peers, c.PeerAddr = peers(0, 1, 1), "localhost:1" }},
 		{"lack controller 0", func(c *config.Config) { c.Peers, c.PeerAddr = peers(1, 2, 3), "localhost:1" }},
-		{"peer-addr is empty", func(c *config.Config) { c.Peers = peers(0, 1, 2) }},
+		{"peer-addr 0.0.0.0:2380 can be reached", func(c *config.Config) { c.Peers = peers(0, 1, 2) }},
 		{"peer-addr", func(c *config.Config) { c.PeerAddr = "x" }},
-		{"peer-addr 0.0.0.0:1 can be reached", func(c *config.Config) { c.PeerAddr = "0.0.0.0:1" }},
+		{"peer-addr", func(c *config.Config) { c.Peers, c.PeerAddr = peers(0, 1, 2), "c0:2380" }},
+		{"peer-addr is of no use", func(c *config.Config) { c.PeerAddr = "127.0.0.1:1" }},
+		{"peer-addr 0.0.0.0:1 can be reached", func(c *config.Config) { c.Peers, c.PeerAddr = peers(0), "0.0.0.0:1" }},
 		{"recovery", func(c *config.Config) { c.Recovery = "never" }},
 		{"session-timeout", func(c *config.Config) { c.SessionTimeout = 1 }},
 		{"log-level", func(c *config.Config) { c.LogLevel = "loud" }},
@@ -82,5 +85,37 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want something about %s", err, c.want)
 		}
+	}
+}
+
+func TestWhereAControllerListensForTheOthers(t *testing.T) {
+	for name, c := range map[string]struct {
+		peers, addr string
+		secure      bool
+		want        string
+	}{
+		"where the others reach it":               {"0=10.0.0.1:9654", "", false, "http://10.0.0.1:9654"},
+		"with certificates it speaks TLS":         {"0=[::1]:9654", "", true, "https://[::1]:9654"},
+		"a name is no address to listen on":       {"0=c0.example.org:9654", "", true, "https://0.0.0.0:9654"},
+		"what is set comes first":                 {"0=c0.example.org:9654", "10.0.0.1:7", true, "https://10.0.0.1:7"},
+		"alone, nowhere":                          {"", "", true, ""},
+		"localhost is a name and an address both": {"0=localhost:9654", "", false, "http://localhost:9654"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config.Default()
+			cfg.PeerAddr, cfg.Insecure = c.addr, !c.secure
+			if c.peers != "" {
+				cfg.Peers = []string{c.peers}
+			}
+			if c.secure {
+				cfg.InternalTLSCert, cfg.InternalTLSKey, cfg.InternalTLSCA = "c.crt", "c.key", "ca.crt"
+			}
+			if err := cfg.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if got := cfg.PeerListenURL(); got != c.want {
+				t.Errorf("it listens at %q, want %q", got, c.want)
+			}
+		})
 	}
 }

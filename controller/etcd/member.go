@@ -23,6 +23,8 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
@@ -65,6 +67,17 @@ type Peer struct {
 	URL string
 }
 
+// TLS is the certificate of a member, in PEM files. Certificate and key are
+// read for each connection, the authorities once.
+type TLS struct {
+	Cert, Key string
+	// CA has the authorities of members.
+	CA string
+	// Name is a DNS name that the certificates of all members have, and those
+	// of nobody else.
+	Name string
+}
+
 // Options are what a member needs.
 type Options struct {
 	// ID is the controller's identity, from 0.
@@ -75,6 +88,9 @@ type Options struct {
 	Peers []Peer
 	// ListenPeers is where the member listens for its peers; empty if alone.
 	ListenPeers string
+	// TLS is how members know each other; nil: they do not, and speak plain
+	// text.
+	TLS *TLS
 	// Join says that the others are running, and have been told of this one by
 	// Member.AddLearner.
 	Join bool
@@ -97,6 +113,8 @@ func (o Options) validate() error {
 		return errors.New("the controller needs a logger")
 	case len(o.Peers) == 0:
 		return nil
+	case o.TLS != nil && (o.TLS.Cert == "" || o.TLS.Key == "" || o.TLS.CA == "" || o.TLS.Name == ""):
+		return errors.New("a controller's TLS needs a certificate, its key, authorities and a name")
 	case o.ListenPeers == "":
 		return errors.New("a controller with peers needs an address to listen for them")
 	case !slices.ContainsFunc(o.Peers, func(p Peer) bool { return p.ID == o.ID }):
@@ -194,6 +212,15 @@ func (o Options) config() (*embed.Config, error) {
 		members = append(members, memberName(p.ID)+"="+p.URL)
 	}
 	cfg.InitialCluster = strings.Join(members, ",")
+	if o.TLS != nil {
+		cfg.PeerTLSInfo = transport.TLSInfo{
+			CertFile: o.TLS.Cert, KeyFile: o.TLS.Key, TrustedCAFile: o.TLS.CA, ClientCertAuth: true,
+			AllowedHostnames: []string{o.TLS.Name}, // checked by both sides
+			// The address that a connection comes from says nothing more.
+			SkipClientSANVerify: true,
+		}
+		cfg.TlsMinVersion = string(tlsutil.TLSVersion13)
+	}
 	cfg.ListenPeerUrls = nil
 	if o.ListenPeers != "" {
 		u, err := url.Parse(o.ListenPeers)

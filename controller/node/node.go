@@ -51,6 +51,8 @@ type Options struct {
 	Peers []etcd.Peer
 	// ListenPeers is where it listens for them.
 	ListenPeers string
+	// PeerTLS is how they know each other; nil: they speak plain text.
+	PeerTLS *etcd.TLS
 	// Join says that the others are running and have been told of this one.
 	Join bool
 	// Tick is the heartbeat of raft, a tenth of the election timeout; 0: 100 ms.
@@ -139,7 +141,7 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 // the directory.
 func (n *Node) Run(ctx context.Context) error {
 	member, err := etcd.Open(etcd.Options{
-		ID: n.o.ID, Dir: n.o.DataDir, Peers: n.o.Peers, ListenPeers: n.o.ListenPeers, Join: n.o.Join, Tick: n.o.Tick, Logger: n.o.Logger,
+		ID: n.o.ID, Dir: n.o.DataDir, Peers: n.o.Peers, ListenPeers: n.o.ListenPeers, TLS: n.o.PeerTLS, Join: n.o.Join, Tick: n.o.Tick, Logger: n.o.Logger,
 	})
 	if err != nil {
 		for _, l := range n.o.Listeners {

@@ -121,6 +121,9 @@ func (a *Authority) Issue(r Request, now time.Time) (*x509.Certificate, crypto.S
 	if err := addHosts(template, r.Hosts); err != nil {
 		return nil, nil, err
 	}
+	if r.Role == RoleController {
+		template.DNSNames = append(template.DNSNames, RoleHost(a.cluster, r.Role))
+	}
 	key, err := newKey()
 	if err != nil {
 		return nil, nil, err

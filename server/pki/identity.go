@@ -92,6 +92,11 @@ func ValidateCluster(name string) error {
 	return nil
 }
 
+// RoleHost returns the DNS name that the certificates of a role have in common:
+// controllers have it, as etcd's members know each other by host names alone.
+// Nobody looks it up.
+func RoleHost(cluster string, role Role) string { return string(role) + "." + cluster + ".millstream" }
+
 // Validate refuses what is no identity.
 func (i Identity) Validate() error {
 	if err := ValidateCluster(i.Cluster); err != nil {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/millstream-io/millstream/server/pki"
 )
 
 // Problem is what is wrong with a certificate, a key, or the other side of a
@@ -156,9 +158,12 @@ func subject(c *x509.Certificate) string {
 	return "serial " + c.SerialNumber.String()
 }
 
-// hosts names what a certificate is for.
+// hosts names what a certificate is for, but for what nobody dials.
 func hosts(c *x509.Certificate) string {
 	names := slices.Clone(c.DNSNames)
+	if i, err := pki.IdentityOf(c); err == nil {
+		names = slices.DeleteFunc(names, func(n string) bool { return n == pki.RoleHost(i.Cluster, i.Role) })
+	}
 	for _, ip := range c.IPAddresses {
 		names = append(names, ip.String())
 	}

@@ -140,6 +140,14 @@ func Open(o Options) (*Source, error) {
 // identity if it does not.
 func (s *Source) Identity() pki.Identity { return s.current().identity }
 
+// CheckHost fails with a *FileError if the certificate is not for a host.
+func (s *Source) CheckHost(host string) error {
+	if err := s.current().leaf.VerifyHostname(host); err != nil {
+		return &FileError{s.o.Files.Cert, WrongHost, fmt.Sprintf("is not for %s: issue one with that DNS name too (millstream cert issue gives it to controllers)", host), err}
+	}
+	return nil
+}
+
 // current returns what a handshake is to use, after a look at the files if one
 // is due. Whoever comes while another looks does not wait.
 func (s *Source) current() *material {

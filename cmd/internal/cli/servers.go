@@ -103,7 +103,7 @@ func (p *Program) controllerCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "controller", Short: "Run a controller",
 		Long:    "Run a controller. It keeps the metadata and serves brokers, never clients.",
-		Example: "  millstream controller --data-dir ./controller\n  millstream controller --id 1 --data-dir ./controller --addr 127.0.0.1:9653 --peer-addr 127.0.0.1:9654 --peers 1=http://127.0.0.1:9654",
+		Example: "  millstream controller --data-dir ./controller\n  millstream controller --id 1 --data-dir ./controller --addr 127.0.0.1:9653 --peers 1=127.0.0.1:9654",
 		Args:    takes(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if _, err := p.load(c, &cfg); err != nil {

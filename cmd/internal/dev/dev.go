@@ -18,8 +18,10 @@ import (
 	"github.com/millstream-io/millstream/controller/reconcile"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/config"
+	"github.com/millstream-io/millstream/server/pki"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/telemetry"
+	"github.com/millstream-io/millstream/server/tlsfile"
 )
 
 // Options are what a process is run with, beside its settings.
@@ -153,7 +155,7 @@ func run(ctx context.Context, s *stages, role *brokerRole, then func() error) er
 }
 
 // controllerOptions are what the settings of a controller say.
-func controllerOptions(cfg controllerconfig.Config) (node.Options, error) {
+func controllerOptions(cfg controllerconfig.Config, internal *tlsfile.Source) (node.Options, error) {
 	o := node.Options{ID: cfg.ControllerID, DataDir: cfg.DataDir, SessionTimeout: cfg.SessionTimeout, Join: cfg.Join}
 	peers, err := cfg.PeerList()
 	if err != nil {
@@ -162,8 +164,13 @@ func controllerOptions(cfg controllerconfig.Config) (node.Options, error) {
 	for _, p := range peers {
 		o.Peers = append(o.Peers, etcd.Peer{ID: p.ID, URL: p.URL})
 	}
-	if cfg.PeerAddr != "" {
-		o.ListenPeers = "http://" + cfg.PeerAddr
+	o.ListenPeers = cfg.PeerListenURL()
+	if internal != nil && len(peers) > 0 {
+		name := pki.RoleHost(internal.Identity().Cluster, pki.RoleController)
+		if err := internal.CheckHost(name); err != nil {
+			return o, fmt.Errorf("--internal-tls-cert: %w", err)
+		}
+		o.PeerTLS = &etcd.TLS{Cert: cfg.InternalTLSCert, Key: cfg.InternalTLSKey, CA: cfg.InternalTLSCA, Name: name}
 	}
 	if cfg.Recovery == controllerconfig.RecoveryManual {
 		o.Recovery = reconcile.RecoveryManual
@@ -179,7 +186,7 @@ func RunController(ctx context.Context, cfg controllerconfig.Config, o Options) 
 	if err != nil {
 		return err
 	}
-	opts, err := controllerOptions(cfg)
+	opts, err := controllerOptions(cfg, internal)
 	if err != nil {
 		return err
 	}
