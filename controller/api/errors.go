@@ -69,8 +69,7 @@ func ofRequest(err error) *rpc.Fault {
 	}
 	if e, ok := errors.AsType[*reconcile.UnknownBrokerError](err); ok {
 		return &rpc.Fault{
-			Code: codes.NotFound, Reason: pb.ErrorReason_ERROR_REASON_INVALID_FIELD, Message: e.Error(),
-			Resource: broker(e.Broker), Field: &pb.FieldViolation{Field: "broker_id", Description: e.Error()},
+			Code: codes.NotFound, Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_BROKER, Message: e.Error(), Resource: broker(e.Broker),
 		}
 	}
 	if e, ok := errors.AsType[*reconcile.FeatureLevelError](err); ok {
@@ -96,24 +95,24 @@ func ofState(err error) *rpc.Fault {
 	}
 	if e, ok := errors.AsType[*reconcile.UnknownPartitionError](err); ok {
 		return &rpc.Fault{
-			Code: codes.NotFound, Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION, Message: e.Error(), Resource: topic(e.Topic),
+			Code: codes.NotFound, Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION, Message: e.Error(), Resource: partitionOf(e.Topic, e.Partition),
 		}
 	}
 	if e, ok := errors.AsType[*reconcile.NotOfflineError](err); ok {
 		return &rpc.Fault{
-			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_CONFLICT, Message: e.Error(), Resource: topic(e.Topic),
-			Metadata: map[string]string{"leader": strconv.Itoa(int(e.Leader))},
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_PARTITION_NOT_OFFLINE, Message: e.Error(),
+			Leader: &pb.LeaderHint{BrokerId: e.Leader, LeaderEpoch: e.LeaderEpoch},
 		}
 	}
 	if e, ok := errors.AsType[*reconcile.NoReplicaServesError](err); ok {
 		return &rpc.Fault{
-			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS, Message: e.Error(), Resource: topic(e.Topic),
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_NO_REPLICA_SERVES, Message: e.Error(), Resource: partitionOf(e.Topic, e.Partition),
 		}
 	}
 	if e, ok := errors.AsType[*reconcile.BrokerInUseError](err); ok {
 		return &rpc.Fault{
-			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_CONFLICT, Message: e.Error(), Resource: broker(e.Broker),
-			Metadata: map[string]string{"replicas": strconv.Itoa(e.Replicas)},
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_BROKER_IN_USE, Message: e.Error(), Resource: broker(e.Broker),
+			Metadata: map[string]string{"replicaCount": strconv.Itoa(e.Replicas), "running": strconv.FormatBool(e.Running)},
 		}
 	}
 	if e, ok := errors.AsType[*reconcile.ConflictError](err); ok {
@@ -201,6 +200,10 @@ func unknownOutcome(message string) *rpc.Fault {
 
 func topic(name string) *pb.ResourceReference {
 	return &pb.ResourceReference{Type: "topic", Name: name}
+}
+
+func partitionOf(name string, n uint32) *pb.ResourceReference {
+	return &pb.ResourceReference{Type: "partition", Name: fmt.Sprintf("%s-%d", name, n)}
 }
 
 func broker(id int32) *pb.ResourceReference {

@@ -36,6 +36,11 @@ func TestErrorsOfTheControllerAreMapped(t *testing.T) {
 		{store.ErrDiskFull, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_DISK_FULL, true},
 		{errTooManyWatchers, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, false},
 		{&caller.Error{Why: "it is another", Cause: context.Canceled}, codes.PermissionDenied, pb.ErrorReason_ERROR_REASON_WRONG_IDENTITY, false},
+		{&reconcile.UnknownBrokerError{Broker: 7}, codes.NotFound, pb.ErrorReason_ERROR_REASON_UNKNOWN_BROKER, false},
+		{&reconcile.BrokerInUseError{Broker: 7, Replicas: 1}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_BROKER_IN_USE, false},
+		{&reconcile.NotOfflineError{Topic: "a", Leader: 1}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_PARTITION_NOT_OFFLINE, false},
+		{&reconcile.NoReplicaServesError{Topic: "a"}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_NO_REPLICA_SERVES, false},
+		{&reconcile.FewerPartitionsError{Topic: "a", Have: 3, Asked: 2}, codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_INVALID_FIELD, false},
 		{errDraining, codes.Unavailable, pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, true},
 	} {
 		f := FaultOf(c.err)

@@ -59,7 +59,8 @@ type Options struct {
 	Tick time.Duration
 	// SessionTimeout is how long a broker may be silent; 0: 2 s.
 	SessionTimeout time.Duration
-	// ReplicationFactor is that of topics for which none is asked; 0: 3.
+	// ReplicationFactor is that of topics for which none is asked, where there
+	// are as many brokers; 0: 3.
 	ReplicationFactor int
 	// MaxPartitions is the most of a cluster; 0: 200,000.
 	MaxPartitions int

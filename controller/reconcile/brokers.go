@@ -62,6 +62,8 @@ func (a *active) register(ctx context.Context, r *controllerv1.RegisterBrokerReq
 		BrokerId: id, Address: r.GetAddress(), InternalAddress: r.GetInternalAddress(), Rack: r.GetRack(), Fenced: true,
 		DirectoryId: r.GetDirectoryId(), Version: r.GetVersion(), RegisterTimeMs: a.o.Now().UnixMilli(),
 		FeatureLevelMin: r.GetFeatureLevelMin(), FeatureLevelMax: r.GetFeatureLevelMax(), OldDirectory: stale,
+		// A restart does not end a drain: somebody has to.
+		Draining: old.Record.GetDraining(), DrainBytesPerSecond: old.Record.GetDrainBytesPerSecond(),
 	}
 	epoch, err := a.commit(ctx, new(store.Edit).Expect(store.BrokerKey(id), old.Revision).Put(store.BrokerKey(id), rec))
 	if err != nil {

@@ -78,7 +78,7 @@ func (l *Loop) UndrainBroker(ctx context.Context, r *controllerv1.UndrainBrokerR
 		switch {
 		case b.Record == nil:
 			return &UnknownBrokerError{Broker: r.GetBrokerId()}
-		case !b.Record.GetDraining():
+		case !b.Record.GetDraining(), r.GetValidateOnly():
 			return nil
 		}
 		resp.Revision, err = a.commit(ctx, a.edit(b, func(rec *controllerv1.BrokerRecord) { rec.Draining, rec.DrainBytesPerSecond = false, 0 }))

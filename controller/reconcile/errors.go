@@ -130,8 +130,8 @@ func (e *UnknownPartitionError) Error() string {
 type NotOfflineError struct {
 	Topic     string
 	Partition uint32
-	// Leader is who leads it.
-	Leader int32
+	// Leader is who leads it, LeaderEpoch the epoch it leads in.
+	Leader, LeaderEpoch int32
 }
 
 // Error says it for people.

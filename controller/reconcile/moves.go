@@ -104,7 +104,7 @@ func (l *Loop) ReassignPartitions(ctx context.Context, r *controllerv1.ReassignP
 func (l *Loop) CancelReassignments(ctx context.Context, r *controllerv1.CancelReassignmentsRequest) (*controllerv1.CancelReassignmentsResponse, error) {
 	resp := new(controllerv1.CancelReassignmentsResponse)
 	var err error
-	resp.Results, resp.Revision, err = l.reassign(ctx, r.GetReassignments(), false, func(v *image.View, _ *image.Topic, _ *controllerv1.Reassignment, e electable, res *controllerv1.ReassignmentResult) electable {
+	resp.Results, resp.Revision, err = l.reassign(ctx, r.GetReassignments(), r.GetValidateOnly(), func(v *image.View, _ *image.Topic, _ *controllerv1.Reassignment, e electable, res *controllerv1.ReassignmentResult) electable {
 		if len(e.target) == 0 {
 			res.Outcome = controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNCHANGED
 			return e

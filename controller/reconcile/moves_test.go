@@ -138,9 +138,10 @@ func TestAMoveCanBeCancelled(t *testing.T) {
 				fresh = id
 			}
 		}
+		ask := &controllerv1.CancelReassignmentsRequest{Reassignments: []*controllerv1.Reassignment{{Topic: "orders"}}}
 		cancel := func() *controllerv1.ReassignmentResult {
 			t.Helper()
-			resp, err := within(c.CancelReassignments, &controllerv1.CancelReassignmentsRequest{Reassignments: []*controllerv1.Reassignment{{Topic: "orders"}}})
+			resp, err := within(c.CancelReassignments, ask)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -151,6 +152,11 @@ func TestAMoveCanBeCancelled(t *testing.T) {
 		}
 		was := p.GetReplicas()
 		c.reassign("orders", 0, fresh, was[1], was[2])
+		ask.ValidateOnly = true
+		if res := cancel(); res.GetOutcome() != done || !slices.Equal(res.GetRecord().GetReplicas(), was) || len(c.partition("orders", 0).GetTargetReplicas()) == 0 {
+			t.Errorf("only asked: %v; the partition is %v", res, c.partition("orders", 0))
+		}
+		ask.ValidateOnly = false
 		if res := cancel(); res.GetOutcome() != done || !slices.Equal(c.partition("orders", 0).GetReplicas(), was) || len(c.partition("orders", 0).GetTargetReplicas()) != 0 {
 			t.Errorf("%v; the partition is %v", res, c.partition("orders", 0))
 		}
@@ -290,13 +296,23 @@ func TestABrokerIsDrainedAndRemoved(t *testing.T) {
 func TestADrainedBrokerCanTakeReplicasAgain(t *testing.T) {
 	story(t, func(t *testing.T, kv *controllertest.MemStore) {
 		c := active(t, kv)
-		c.brokers(2)
-		if _, err := within(c.DrainBroker, &controllerv1.DrainBrokerRequest{BrokerId: 1}); err != nil {
+		bs := c.brokers(2)
+		if _, err := within(c.DrainBroker, &controllerv1.DrainBrokerRequest{BrokerId: 1, BytesPerSecond: 5}); err != nil {
 			t.Fatal(err)
 		}
 		c.create(ask("a", 2, ""))
 		if c.partition("a", 0).GetLeader() != 2 || c.partition("a", 1).GetLeader() != 2 {
 			t.Error("placed on a broker that is drained")
+		}
+		if _, err := bs[0].Register(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		beat(t, bs[0])
+		if b := c.record(1); b.GetFenced() || !b.GetDraining() || b.GetDrainBytesPerSecond() != 5 {
+			t.Errorf("after a restart the broker is %v", b)
+		}
+		if _, err := within(c.UndrainBroker, &controllerv1.UndrainBrokerRequest{BrokerId: 1, ValidateOnly: true}); err != nil || !c.record(1).GetDraining() {
+			t.Errorf("only asked: %v; the broker is %v", err, c.record(1))
 		}
 		if _, err := within(c.UndrainBroker, &controllerv1.UndrainBrokerRequest{BrokerId: 1}); err != nil {
 			t.Fatal(err)

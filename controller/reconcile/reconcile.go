@@ -34,7 +34,8 @@ import (
 const (
 	// DefaultSessionTimeout is how long a broker may be silent.
 	DefaultSessionTimeout = 2 * time.Second
-	// DefaultReplicationFactor is that of topics for which none is asked.
+	// DefaultReplicationFactor is that of topics for which none is asked, where
+	// there are as many brokers.
 	DefaultReplicationFactor = 3
 	// DefaultMaxPartitions bounds the partitions of a cluster: their records
 	// take about 100 bytes each in the memory of every broker and controller.
@@ -78,7 +79,8 @@ type Options struct {
 	Image *image.Image
 	// SessionTimeout is how long a broker may be silent before it is fenced.
 	SessionTimeout time.Duration
-	// ReplicationFactor is that of topics for which none is asked.
+	// ReplicationFactor is that of topics for which none is asked, where there
+	// are as many brokers.
 	ReplicationFactor int
 	// MaxPartitions is the most of a cluster.
 	MaxPartitions int

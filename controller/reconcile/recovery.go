@@ -264,7 +264,7 @@ func (a *active) acceptLoss(ctx context.Context, r *controllerv1.RecoverPartitio
 		}
 		e := newElectable(p.Record)
 		if e.Leader != election.NoLeader {
-			err = &NotOfflineError{Topic: r.GetTopic(), Partition: r.GetPartition(), Leader: e.Leader}
+			err = &NotOfflineError{Topic: r.GetTopic(), Partition: r.GetPartition(), Leader: e.Leader, LeaderEpoch: e.LeaderEpoch}
 			return
 		}
 		reported := a.reported(v, e, true)

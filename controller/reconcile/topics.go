@@ -59,10 +59,31 @@ func answered[M proto.Message](a *active, requestID string, digest store.Request
 	return m, ok
 }
 
-// createDigest is that of the request that made a topic of that record.
+// createDigest is that of the request that made a topic of that record. What
+// the request left to the cluster is not part of it: the same request may find
+// more brokers when it is repeated.
 func createDigest(t *controllerv1.TopicRecord) store.RequestID {
-	return store.Digest("create", t.GetRequestId(), t.GetTopic(),
-		[]int64{int64(t.GetPartitionCount()), int64(t.GetReplicationFactor())}, t.GetConfig(), nil)
+	factor := int64(t.GetReplicationFactor())
+	if t.GetDefaultReplicationFactor() {
+		factor = 0
+	}
+	return store.Digest("create", t.GetRequestId(), t.GetTopic(), []int64{int64(t.GetPartitionCount()), factor}, t.GetConfig(), nil)
+}
+
+// defaultFactor returns how many replicas partitions have for which none are
+// asked: as many as is set, or as there are brokers if there are fewer. One
+// that is down for now counts, so that nothing becomes less safe by being
+// created just then; one that is drained does not.
+func (a *active) defaultFactor() uint32 {
+	brokers := 0
+	a.o.Image.Read(func(v *image.View) {
+		for _, b := range v.Brokers {
+			if !b.Record.GetDraining() {
+				brokers++
+			}
+		}
+	})
+	return uint32(max(1, min(a.o.ReplicationFactor, brokers)))
 }
 
 func (a *active) createTopic(ctx context.Context, r *controllerv1.CreateTopicRequest) (*controllerv1.CreateTopicResponse, error) {
@@ -71,7 +92,7 @@ func (a *active) createTopic(ctx context.Context, r *controllerv1.CreateTopicReq
 		Config: r.GetConfig(), RequestId: r.GetRequestId(), CreateTimeMs: a.o.Now().UnixMilli(),
 	}
 	if rec.GetReplicationFactor() == 0 {
-		rec.ReplicationFactor = uint32(a.o.ReplicationFactor)
+		rec.ReplicationFactor, rec.DefaultReplicationFactor = a.defaultFactor(), true
 	}
 	if before, ok := answered[*controllerv1.CreateTopicResponse](a, rec.GetRequestId(), createDigest(rec)); ok {
 		return before, nil

@@ -177,6 +177,46 @@ func TestWhatCannotBeCreatedLeavesNothing(t *testing.T) {
 	})
 }
 
+// Nobody has to say how many replicas: three, of which two have to be in sync,
+// or as many as there are brokers.
+func TestATopicHasAsManyReplicasAsThereAreBrokersForAtMostThree(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv, func(o *reconcile.Options) { o.ReplicationFactor = 0 })
+		var bs []*controllertest.Broker
+		made := func(name string, factor, least int) {
+			t.Helper()
+			first := c.create(ask(name, 1, name))
+			p := c.partition(name, 0)
+			if first.GetTopic().GetReplicationFactor() != uint32(factor) || len(p.GetReplicas()) != factor || min(int(p.GetMinInsyncReplicas()), factor) != least {
+				t.Errorf("with %d brokers the topic is %v and its partition %v", len(bs), first.GetTopic(), p)
+			}
+		}
+		for n, want := range []struct{ factor, least int }{{1, 1}, {2, 2}, {3, 2}, {3, 2}} {
+			bs = append(bs, c.broker(int32(n+1)))
+			made(fmt.Sprintf("with%d", n+1), want.factor, want.least)
+		}
+		// The request is the same, though it would give more by now.
+		if again := c.create(ask("with1", 1, "with1")); again.GetTopic().GetReplicationFactor() != 1 {
+			t.Errorf("repeated: %v", again)
+		}
+		other := ask("with1", 1, "with1")
+		other.ReplicationFactor = 1
+		if _, err := within(c.CreateTopic, other); !is[*reconcile.TopicExistsError](err) {
+			t.Errorf("another request under its id: %v", err)
+		}
+		// Drained brokers are on their way out; those that are down come back.
+		if _, err := within(c.DrainBroker, &controllerv1.DrainBrokerRequest{BrokerId: 3}); err != nil {
+			t.Fatal(err)
+		}
+		made("one drained", 3, 2)
+		beat(t, bs[0], func(r *controllerv1.HeartbeatRequest) { r.FailedDirectoryIds = [][]byte{bs[0].Directory} })
+		var few *placement.NotEnoughBrokersError
+		if _, err := within(c.CreateTopic, ask("one down", 1, "")); !errors.As(err, &few) || few.Wanted != 3 || few.Available != 2 {
+			t.Errorf("with a broker down: %v", err)
+		}
+	})
+}
+
 // Whichever transaction of a creation fails, and however: the request
 // repeated ends with the one topic, whole.
 func TestACreationSurvivesEveryFault(t *testing.T) {

@@ -128,6 +128,8 @@ func (b *builder) partition(r *controllerv1.PartitionRecord, rev int64) error {
 	p := &Partition{
 		ID: r.GetPartition(), Leader: r.GetLeader(), LeaderEpoch: r.GetLeaderEpoch(), Epoch: r.GetPartitionEpoch(),
 		Replicas: r.GetReplicas(), ISR: r.GetInSyncReplicas(), MinISR: int(r.GetMinInsyncReplicas()), Disk: r.GetDisk(),
+		ELR: r.GetEligibleLeaderReplicas(), LastKnown: r.GetLastKnown(),
+		Target: r.GetTargetReplicas(), Adding: r.GetAddingReplicas(), MoveBytesPerSecond: r.GetMoveBytesPerSecond(),
 		Directories: make([]DirectoryID, len(r.GetDirectoryIds())), Revision: rev,
 	}
 	for i, d := range r.GetDirectoryIds() {
@@ -160,6 +162,7 @@ func (b *builder) broker(r *controllerv1.BrokerRecord, rev int64) error {
 	k := &Broker{
 		ID: r.GetBrokerId(), Epoch: r.GetBrokerEpoch(), Address: r.GetAddress(), InternalAddress: r.GetInternalAddress(),
 		Rack: r.GetRack(), Version: r.GetVersion(), Fenced: r.GetFenced(), Stopping: r.GetStopping(),
+		Draining: r.GetDraining(), DrainBytesPerSecond: r.GetDrainBytesPerSecond(),
 		RegisterTimeMs: r.GetRegisterTimeMs(), Revision: rev,
 		Directory: dir,
 	}

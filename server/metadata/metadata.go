@@ -84,9 +84,24 @@ type Partition struct {
 	MinISR int
 	// Disk says that the durability in force is DISK.
 	Disk bool
+	// ELR are the replicas that may lead though they are not in sync.
+	ELR []int32
+	// LastKnown are the replicas last known to have had everything.
+	LastKnown []int32
+	// Target are the replicas that it shall have; empty: it is not being moved.
+	Target []int32
+	// Adding are those of the replicas that were added for the move.
+	Adding []int32
+	// MoveBytesPerSecond is how fast each of those may be filled; 0: as fast as
+	// can be.
+	MoveBytesPerSecond uint64
 	// Revision is that of its last change.
 	Revision int64
 }
+
+// EffectiveMinISR returns how many replicas must be in sync: a partition cannot
+// have more than it has replicas (rule H2).
+func (p *Partition) EffectiveMinISR() int { return max(1, min(p.MinISR, len(p.Replicas))) }
 
 // Broker is a broker as the controller knows it. It is part of a Snapshot:
 // read only.
@@ -107,6 +122,11 @@ type Broker struct {
 	Fenced bool
 	// Stopping says that it stops in an orderly way.
 	Stopping bool
+	// Draining says that everything on it is to be moved away.
+	Draining bool
+	// DrainBytesPerSecond is how fast each replica may be filled elsewhere for
+	// that; 0: as fast as can be.
+	DrainBytesPerSecond uint64
 	// Directory is its log directory.
 	Directory DirectoryID
 	// RegisterTimeMs is when this incarnation registered.

@@ -101,9 +101,16 @@ type Broker struct {
 	// Number of partitions that it leads.
 	LeaderCount uint32 `protobuf:"varint,8,opt,name=leader_count,json=leaderCount,proto3" json:"leader_count,omitempty"`
 	// Number of replicas that it holds.
-	ReplicaCount  uint32 `protobuf:"varint,9,opt,name=replica_count,json=replicaCount,proto3" json:"replica_count,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	ReplicaCount uint32 `protobuf:"varint,9,opt,name=replica_count,json=replicaCount,proto3" json:"replica_count,omitempty"`
+	// Everything on it is to be moved away, and nothing is placed on it.
+	Draining bool `protobuf:"varint,10,opt,name=draining,proto3" json:"draining,omitempty"`
+	// How fast each replica may be filled elsewhere for that; 0: as fast as can
+	// be.
+	DrainBytesPerSecond uint64 `protobuf:"varint,11,opt,name=drain_bytes_per_second,json=drainBytesPerSecond,proto3" json:"drain_bytes_per_second,omitempty"`
+	// Those of the replicas that are not in sync.
+	OutOfSyncReplicaCount uint32 `protobuf:"varint,12,opt,name=out_of_sync_replica_count,json=outOfSyncReplicaCount,proto3" json:"out_of_sync_replica_count,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *Broker) Reset() {
@@ -199,6 +206,27 @@ func (x *Broker) GetReplicaCount() uint32 {
 	return 0
 }
 
+func (x *Broker) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *Broker) GetDrainBytesPerSecond() uint64 {
+	if x != nil {
+		return x.DrainBytesPerSecond
+	}
+	return 0
+}
+
+func (x *Broker) GetOutOfSyncReplicaCount() uint32 {
+	if x != nil {
+		return x.OutOfSyncReplicaCount
+	}
+	return 0
+}
+
 // DescribeClusterRequest has no fields.
 type DescribeClusterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -257,8 +285,18 @@ type DescribeClusterResponse struct {
 	Version string `protobuf:"bytes,8,opt,name=version,proto3" json:"version,omitempty"`
 	// The broker that answers.
 	AnsweringBrokerId int32 `protobuf:"varint,9,opt,name=answering_broker_id,json=answeringBrokerId,proto3" json:"answering_broker_id,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Partitions that nobody leads.
+	OfflinePartitionCount uint32 `protobuf:"varint,10,opt,name=offline_partition_count,json=offlinePartitionCount,proto3" json:"offline_partition_count,omitempty"`
+	// Partitions of whose replicas some are not in sync; replicas that were added
+	// for a move do not count.
+	UnderReplicatedPartitionCount uint32 `protobuf:"varint,11,opt,name=under_replicated_partition_count,json=underReplicatedPartitionCount,proto3" json:"under_replicated_partition_count,omitempty"`
+	// Partitions of which fewer replicas are in sync than must be: they take no
+	// writes of acks ALL.
+	UnderMinInsyncPartitionCount uint32 `protobuf:"varint,12,opt,name=under_min_insync_partition_count,json=underMinInsyncPartitionCount,proto3" json:"under_min_insync_partition_count,omitempty"`
+	// Partitions that are being moved.
+	ReassigningPartitionCount uint32 `protobuf:"varint,13,opt,name=reassigning_partition_count,json=reassigningPartitionCount,proto3" json:"reassigning_partition_count,omitempty"`
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *DescribeClusterResponse) Reset() {
@@ -350,6 +388,34 @@ func (x *DescribeClusterResponse) GetVersion() string {
 func (x *DescribeClusterResponse) GetAnsweringBrokerId() int32 {
 	if x != nil {
 		return x.AnsweringBrokerId
+	}
+	return 0
+}
+
+func (x *DescribeClusterResponse) GetOfflinePartitionCount() uint32 {
+	if x != nil {
+		return x.OfflinePartitionCount
+	}
+	return 0
+}
+
+func (x *DescribeClusterResponse) GetUnderReplicatedPartitionCount() uint32 {
+	if x != nil {
+		return x.UnderReplicatedPartitionCount
+	}
+	return 0
+}
+
+func (x *DescribeClusterResponse) GetUnderMinInsyncPartitionCount() uint32 {
+	if x != nil {
+		return x.UnderMinInsyncPartitionCount
+	}
+	return 0
+}
+
+func (x *DescribeClusterResponse) GetReassigningPartitionCount() uint32 {
+	if x != nil {
+		return x.ReassigningPartitionCount
 	}
 	return 0
 }
@@ -612,11 +678,1685 @@ func (x *Orphan) GetTrash() bool {
 	return false
 }
 
+// DrainBrokerRequest names a broker.
+type DrainBrokerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity, 0 to 1,048,575.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// How fast each replica may be filled elsewhere; 0: as fast as can be. A
+	// repeated call changes it for moves that have not begun.
+	BytesPerSecond uint64 `protobuf:"varint,2,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainBrokerRequest) Reset() {
+	*x = DrainBrokerRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainBrokerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainBrokerRequest) ProtoMessage() {}
+
+func (x *DrainBrokerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainBrokerRequest.ProtoReflect.Descriptor instead.
+func (*DrainBrokerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *DrainBrokerRequest) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *DrainBrokerRequest) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *DrainBrokerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// DrainBrokerResponse says what there is to move.
+type DrainBrokerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Replicas that are to be moved away.
+	ReplicaCount uint32 `protobuf:"varint,1,opt,name=replica_count,json=replicaCount,proto3" json:"replica_count,omitempty"`
+	// Metadata revision of the change.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainBrokerResponse) Reset() {
+	*x = DrainBrokerResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainBrokerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainBrokerResponse) ProtoMessage() {}
+
+func (x *DrainBrokerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainBrokerResponse.ProtoReflect.Descriptor instead.
+func (*DrainBrokerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DrainBrokerResponse) GetReplicaCount() uint32 {
+	if x != nil {
+		return x.ReplicaCount
+	}
+	return 0
+}
+
+func (x *DrainBrokerResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// UndrainBrokerRequest names a broker.
+type UndrainBrokerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity, 0 to 1,048,575.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainBrokerRequest) Reset() {
+	*x = UndrainBrokerRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainBrokerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainBrokerRequest) ProtoMessage() {}
+
+func (x *UndrainBrokerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainBrokerRequest.ProtoReflect.Descriptor instead.
+func (*UndrainBrokerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *UndrainBrokerRequest) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *UndrainBrokerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// UndrainBrokerResponse says that the broker takes replicas again.
+type UndrainBrokerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Metadata revision of the change.
+	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndrainBrokerResponse) Reset() {
+	*x = UndrainBrokerResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndrainBrokerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndrainBrokerResponse) ProtoMessage() {}
+
+func (x *UndrainBrokerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndrainBrokerResponse.ProtoReflect.Descriptor instead.
+func (*UndrainBrokerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *UndrainBrokerResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// RemoveBrokerRequest names a broker.
+type RemoveBrokerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity, 0 to 1,048,575.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveBrokerRequest) Reset() {
+	*x = RemoveBrokerRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveBrokerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveBrokerRequest) ProtoMessage() {}
+
+func (x *RemoveBrokerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveBrokerRequest.ProtoReflect.Descriptor instead.
+func (*RemoveBrokerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RemoveBrokerRequest) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *RemoveBrokerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// RemoveBrokerResponse says that the broker is forgotten.
+type RemoveBrokerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Metadata revision of the change.
+	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveBrokerResponse) Reset() {
+	*x = RemoveBrokerResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveBrokerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveBrokerResponse) ProtoMessage() {}
+
+func (x *RemoveBrokerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveBrokerResponse.ProtoReflect.Descriptor instead.
+func (*RemoveBrokerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *RemoveBrokerResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// RebalanceReplicasRequest asks for moves.
+type RebalanceReplicasRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Most moves to begin, at most 1,000; 0: 100.
+	MaxMoves uint32 `protobuf:"varint,1,opt,name=max_moves,json=maxMoves,proto3" json:"max_moves,omitempty"`
+	// How fast each replica may be filled; 0: as fast as can be.
+	BytesPerSecond uint64 `protobuf:"varint,2,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// Say only what would be moved.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebalanceReplicasRequest) Reset() {
+	*x = RebalanceReplicasRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebalanceReplicasRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebalanceReplicasRequest) ProtoMessage() {}
+
+func (x *RebalanceReplicasRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebalanceReplicasRequest.ProtoReflect.Descriptor instead.
+func (*RebalanceReplicasRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *RebalanceReplicasRequest) GetMaxMoves() uint32 {
+	if x != nil {
+		return x.MaxMoves
+	}
+	return 0
+}
+
+func (x *RebalanceReplicasRequest) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *RebalanceReplicasRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// RebalanceReplicasResponse has the moves.
+type RebalanceReplicasResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each partition that is moved; none: all brokers hold as much.
+	Results []*ReassignmentResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Metadata revision that has all that was begun.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebalanceReplicasResponse) Reset() {
+	*x = RebalanceReplicasResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebalanceReplicasResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebalanceReplicasResponse) ProtoMessage() {}
+
+func (x *RebalanceReplicasResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebalanceReplicasResponse.ProtoReflect.Descriptor instead.
+func (*RebalanceReplicasResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RebalanceReplicasResponse) GetResults() []*ReassignmentResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *RebalanceReplicasResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ElectPreferredLeadersRequest says of which topic.
+type ElectPreferredLeadersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name; empty: all topics.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Say only how many would change.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectPreferredLeadersRequest) Reset() {
+	*x = ElectPreferredLeadersRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectPreferredLeadersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectPreferredLeadersRequest) ProtoMessage() {}
+
+func (x *ElectPreferredLeadersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectPreferredLeadersRequest.ProtoReflect.Descriptor instead.
+func (*ElectPreferredLeadersRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *ElectPreferredLeadersRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ElectPreferredLeadersRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// ElectPreferredLeadersResponse says how many changed.
+type ElectPreferredLeadersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Partitions that have another leader.
+	ElectedCount uint32 `protobuf:"varint,1,opt,name=elected_count,json=electedCount,proto3" json:"elected_count,omitempty"`
+	// Partitions whose preferred leader is not in sync or does not serve.
+	NotPossibleCount uint32 `protobuf:"varint,2,opt,name=not_possible_count,json=notPossibleCount,proto3" json:"not_possible_count,omitempty"`
+	// Metadata revision that has them.
+	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectPreferredLeadersResponse) Reset() {
+	*x = ElectPreferredLeadersResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectPreferredLeadersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectPreferredLeadersResponse) ProtoMessage() {}
+
+func (x *ElectPreferredLeadersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectPreferredLeadersResponse.ProtoReflect.Descriptor instead.
+func (*ElectPreferredLeadersResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ElectPreferredLeadersResponse) GetElectedCount() uint32 {
+	if x != nil {
+		return x.ElectedCount
+	}
+	return 0
+}
+
+func (x *ElectPreferredLeadersResponse) GetNotPossibleCount() uint32 {
+	if x != nil {
+		return x.NotPossibleCount
+	}
+	return 0
+}
+
+func (x *ElectPreferredLeadersResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ReassignPartitionsRequest says where partitions shall be.
+type ReassignPartitionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 1,000, each partition once.
+	Reassignments []*Reassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
+	// How fast each added replica may be filled; 0: as fast as can be.
+	BytesPerSecond uint64 `protobuf:"varint,2,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignPartitionsRequest) Reset() {
+	*x = ReassignPartitionsRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignPartitionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignPartitionsRequest) ProtoMessage() {}
+
+func (x *ReassignPartitionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignPartitionsRequest.ProtoReflect.Descriptor instead.
+func (*ReassignPartitionsRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReassignPartitionsRequest) GetReassignments() []*Reassignment {
+	if x != nil {
+		return x.Reassignments
+	}
+	return nil
+}
+
+func (x *ReassignPartitionsRequest) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+func (x *ReassignPartitionsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// Reassignment is where a partition shall be.
+type Reassignment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Partition.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Brokers that shall hold it, the preferred leader first: as many as the
+	// topic's replication factor, at most 15.
+	Replicas []int32 `protobuf:"varint,3,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
+	// The partition epoch that the move is meant for: refused with CONFLICT if
+	// the partition has changed since. Optional.
+	ExpectedPartitionEpoch *int32 `protobuf:"varint,4,opt,name=expected_partition_epoch,json=expectedPartitionEpoch,proto3,oneof" json:"expected_partition_epoch,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
+}
+
+func (x *Reassignment) Reset() {
+	*x = Reassignment{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reassignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reassignment) ProtoMessage() {}
+
+func (x *Reassignment) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reassignment.ProtoReflect.Descriptor instead.
+func (*Reassignment) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Reassignment) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *Reassignment) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *Reassignment) GetReplicas() []int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *Reassignment) GetExpectedPartitionEpoch() int32 {
+	if x != nil && x.ExpectedPartitionEpoch != nil {
+		return *x.ExpectedPartitionEpoch
+	}
+	return 0
+}
+
+// ReassignPartitionsResponse answers them.
+type ReassignPartitionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each, in their order.
+	Results []*ReassignmentResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Metadata revision that has all that was begun.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignPartitionsResponse) Reset() {
+	*x = ReassignPartitionsResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignPartitionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignPartitionsResponse) ProtoMessage() {}
+
+func (x *ReassignPartitionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignPartitionsResponse.ProtoReflect.Descriptor instead.
+func (*ReassignPartitionsResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ReassignPartitionsResponse) GetResults() []*ReassignmentResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *ReassignPartitionsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ReassignmentResult says what became of the move of a partition, or of its
+// cancelling.
+type ReassignmentResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partition as it is now, or would be.
+	Placement *PartitionPlacement `protobuf:"bytes,1,opt,name=placement,proto3" json:"placement,omitempty"`
+	// There was nothing to do: it is there already, or is not being moved.
+	Unchanged bool `protobuf:"varint,2,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
+	// Why it was refused; absent: it was not.
+	Error         *RequestError `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignmentResult) Reset() {
+	*x = ReassignmentResult{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignmentResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignmentResult) ProtoMessage() {}
+
+func (x *ReassignmentResult) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignmentResult.ProtoReflect.Descriptor instead.
+func (*ReassignmentResult) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ReassignmentResult) GetPlacement() *PartitionPlacement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+func (x *ReassignmentResult) GetUnchanged() bool {
+	if x != nil {
+		return x.Unchanged
+	}
+	return false
+}
+
+func (x *ReassignmentResult) GetError() *RequestError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// PartitionPlacement is where a partition is and where it goes.
+type PartitionPlacement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Partition.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Broker that leads it; -1: nobody.
+	LeaderId int32 `protobuf:"varint,3,opt,name=leader_id,json=leaderId,proto3" json:"leader_id,omitempty"`
+	// The epoch it leads in.
+	LeaderEpoch int32 `protobuf:"varint,4,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	// Grows with every change of leader, replicas or who is in sync.
+	PartitionEpoch int32 `protobuf:"varint,5,opt,name=partition_epoch,json=partitionEpoch,proto3" json:"partition_epoch,omitempty"`
+	// Brokers that hold replicas, the preferred leader first. While the partition
+	// is moved those that are added are among them.
+	Replicas []int32 `protobuf:"varint,6,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
+	// Brokers whose replicas are in sync.
+	InSyncReplicas []int32 `protobuf:"varint,7,rep,packed,name=in_sync_replicas,json=inSyncReplicas,proto3" json:"in_sync_replicas,omitempty"`
+	// Brokers that shall hold replicas in the end, the preferred leader first;
+	// none: the partition is not being moved.
+	TargetReplicas []int32 `protobuf:"varint,8,rep,packed,name=target_replicas,json=targetReplicas,proto3" json:"target_replicas,omitempty"`
+	// Those of `replicas` that were added for the move.
+	AddingReplicas []int32 `protobuf:"varint,9,rep,packed,name=adding_replicas,json=addingReplicas,proto3" json:"adding_replicas,omitempty"`
+	// How fast each of those may be filled; 0: as fast as can be.
+	BytesPerSecond uint64 `protobuf:"varint,10,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *PartitionPlacement) Reset() {
+	*x = PartitionPlacement{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionPlacement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionPlacement) ProtoMessage() {}
+
+func (x *PartitionPlacement) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionPlacement.ProtoReflect.Descriptor instead.
+func (*PartitionPlacement) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *PartitionPlacement) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PartitionPlacement) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PartitionPlacement) GetLeaderId() int32 {
+	if x != nil {
+		return x.LeaderId
+	}
+	return 0
+}
+
+func (x *PartitionPlacement) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *PartitionPlacement) GetPartitionEpoch() int32 {
+	if x != nil {
+		return x.PartitionEpoch
+	}
+	return 0
+}
+
+func (x *PartitionPlacement) GetReplicas() []int32 {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *PartitionPlacement) GetInSyncReplicas() []int32 {
+	if x != nil {
+		return x.InSyncReplicas
+	}
+	return nil
+}
+
+func (x *PartitionPlacement) GetTargetReplicas() []int32 {
+	if x != nil {
+		return x.TargetReplicas
+	}
+	return nil
+}
+
+func (x *PartitionPlacement) GetAddingReplicas() []int32 {
+	if x != nil {
+		return x.AddingReplicas
+	}
+	return nil
+}
+
+func (x *PartitionPlacement) GetBytesPerSecond() uint64 {
+	if x != nil {
+		return x.BytesPerSecond
+	}
+	return 0
+}
+
+// CancelReassignmentsRequest names partitions.
+type CancelReassignmentsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 1,000, each once.
+	Partitions []*PartitionReference `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelReassignmentsRequest) Reset() {
+	*x = CancelReassignmentsRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelReassignmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelReassignmentsRequest) ProtoMessage() {}
+
+func (x *CancelReassignmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelReassignmentsRequest.ProtoReflect.Descriptor instead.
+func (*CancelReassignmentsRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CancelReassignmentsRequest) GetPartitions() []*PartitionReference {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *CancelReassignmentsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// PartitionReference names a partition.
+type PartitionReference struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Partition.
+	Partition     uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionReference) Reset() {
+	*x = PartitionReference{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionReference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionReference) ProtoMessage() {}
+
+func (x *PartitionReference) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionReference.ProtoReflect.Descriptor instead.
+func (*PartitionReference) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *PartitionReference) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *PartitionReference) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+// CancelReassignmentsResponse answers them.
+type CancelReassignmentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One for each, in their order.
+	Results []*ReassignmentResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Metadata revision that has all that was cancelled.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelReassignmentsResponse) Reset() {
+	*x = CancelReassignmentsResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelReassignmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelReassignmentsResponse) ProtoMessage() {}
+
+func (x *CancelReassignmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelReassignmentsResponse.ProtoReflect.Descriptor instead.
+func (*CancelReassignmentsResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *CancelReassignmentsResponse) GetResults() []*ReassignmentResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+func (x *CancelReassignmentsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ListReassignmentsRequest asks for a page of them.
+type ListReassignmentsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Most partitions to return; 0: 1,000, which is also the most.
+	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the page before. If the list changes meanwhile, some
+	// partitions may be there twice or not at all.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReassignmentsRequest) Reset() {
+	*x = ListReassignmentsRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReassignmentsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReassignmentsRequest) ProtoMessage() {}
+
+func (x *ListReassignmentsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReassignmentsRequest.ProtoReflect.Descriptor instead.
+func (*ListReassignmentsRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ListReassignmentsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListReassignmentsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListReassignmentsResponse is a page of the partitions that are being moved.
+type ListReassignmentsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By topic and number.
+	Reassignments []*OngoingReassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
+	// Where the next page begins; empty: there is none.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListReassignmentsResponse) Reset() {
+	*x = ListReassignmentsResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListReassignmentsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListReassignmentsResponse) ProtoMessage() {}
+
+func (x *ListReassignmentsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListReassignmentsResponse.ProtoReflect.Descriptor instead.
+func (*ListReassignmentsResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListReassignmentsResponse) GetReassignments() []*OngoingReassignment {
+	if x != nil {
+		return x.Reassignments
+	}
+	return nil
+}
+
+func (x *ListReassignmentsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// OngoingReassignment is a partition that is being moved.
+type OngoingReassignment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where it is and where it goes.
+	Placement *PartitionPlacement `protobuf:"bytes,1,opt,name=placement,proto3" json:"placement,omitempty"`
+	// Brokers that were added and are not in sync yet.
+	AwaitedBrokerIds []int32 `protobuf:"varint,2,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *OngoingReassignment) Reset() {
+	*x = OngoingReassignment{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OngoingReassignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OngoingReassignment) ProtoMessage() {}
+
+func (x *OngoingReassignment) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OngoingReassignment.ProtoReflect.Descriptor instead.
+func (*OngoingReassignment) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *OngoingReassignment) GetPlacement() *PartitionPlacement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+func (x *OngoingReassignment) GetAwaitedBrokerIds() []int32 {
+	if x != nil {
+		return x.AwaitedBrokerIds
+	}
+	return nil
+}
+
+// ListOfflinePartitionsRequest asks for a page of them.
+type ListOfflinePartitionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Most partitions to return; 0: 1,000, which is also the most.
+	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// `next_page_token` of the page before. If the list changes meanwhile, some
+	// partitions may be there twice or not at all.
+	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOfflinePartitionsRequest) Reset() {
+	*x = ListOfflinePartitionsRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOfflinePartitionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOfflinePartitionsRequest) ProtoMessage() {}
+
+func (x *ListOfflinePartitionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOfflinePartitionsRequest.ProtoReflect.Descriptor instead.
+func (*ListOfflinePartitionsRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListOfflinePartitionsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListOfflinePartitionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListOfflinePartitionsResponse is a page of the partitions that nobody leads.
+type ListOfflinePartitionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By topic and number.
+	Partitions []*OfflinePartition `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// Where the next page begins; empty: there is none.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOfflinePartitionsResponse) Reset() {
+	*x = ListOfflinePartitionsResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOfflinePartitionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOfflinePartitionsResponse) ProtoMessage() {}
+
+func (x *ListOfflinePartitionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOfflinePartitionsResponse.ProtoReflect.Descriptor instead.
+func (*ListOfflinePartitionsResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListOfflinePartitionsResponse) GetPartitions() []*OfflinePartition {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+func (x *ListOfflinePartitionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// OfflinePartition is a partition that nobody leads.
+type OfflinePartition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Identity of the topic, 16 bytes.
+	TopicId []byte `protobuf:"bytes,2,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// Partition.
+	Partition uint32 `protobuf:"varint,3,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Brokers without which nobody may lead it: it is led again when they are
+	// back. None: the loss of records has to be accepted.
+	AwaitedBrokerIds []int32 `protobuf:"varint,4,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *OfflinePartition) Reset() {
+	*x = OfflinePartition{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OfflinePartition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OfflinePartition) ProtoMessage() {}
+
+func (x *OfflinePartition) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OfflinePartition.ProtoReflect.Descriptor instead.
+func (*OfflinePartition) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *OfflinePartition) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *OfflinePartition) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *OfflinePartition) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *OfflinePartition) GetAwaitedBrokerIds() []int32 {
+	if x != nil {
+		return x.AwaitedBrokerIds
+	}
+	return nil
+}
+
+// RecoverPartitionRequest names a partition.
+type RecoverPartitionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// Partition.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Records may be lost. Required, unless `validate_only`.
+	AcceptLoss bool `protobuf:"varint,3,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"`
+	// Say only who would lead, and what is known of the replicas.
+	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverPartitionRequest) Reset() {
+	*x = RecoverPartitionRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverPartitionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverPartitionRequest) ProtoMessage() {}
+
+func (x *RecoverPartitionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverPartitionRequest.ProtoReflect.Descriptor instead.
+func (*RecoverPartitionRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *RecoverPartitionRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *RecoverPartitionRequest) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *RecoverPartitionRequest) GetAcceptLoss() bool {
+	if x != nil {
+		return x.AcceptLoss
+	}
+	return false
+}
+
+func (x *RecoverPartitionRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// RecoverPartitionResponse says who leads, or would.
+type RecoverPartitionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The partition after it.
+	Placement *PartitionPlacement `protobuf:"bytes,1,opt,name=placement,proto3" json:"placement,omitempty"`
+	// Brokers that may have more, and without which nobody could lead.
+	AwaitedBrokerIds []int32 `protobuf:"varint,2,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
+	// Where the replicas end that have said so.
+	Ends []*ReplicaEnd `protobuf:"bytes,3,rep,name=ends,proto3" json:"ends,omitempty"`
+	// Metadata revision of the change.
+	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverPartitionResponse) Reset() {
+	*x = RecoverPartitionResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverPartitionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverPartitionResponse) ProtoMessage() {}
+
+func (x *RecoverPartitionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverPartitionResponse.ProtoReflect.Descriptor instead.
+func (*RecoverPartitionResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *RecoverPartitionResponse) GetPlacement() *PartitionPlacement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+func (x *RecoverPartitionResponse) GetAwaitedBrokerIds() []int32 {
+	if x != nil {
+		return x.AwaitedBrokerIds
+	}
+	return nil
+}
+
+func (x *RecoverPartitionResponse) GetEnds() []*ReplicaEnd {
+	if x != nil {
+		return x.Ends
+	}
+	return nil
+}
+
+func (x *RecoverPartitionResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// ReplicaEnd is where a replica ends.
+type ReplicaEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Broker that holds it.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Leader epoch of its last record; 0: it has none.
+	LastLeaderEpoch int32 `protobuf:"varint,2,opt,name=last_leader_epoch,json=lastLeaderEpoch,proto3" json:"last_leader_epoch,omitempty"`
+	// Offset after its last record.
+	End           int64 `protobuf:"varint,3,opt,name=end,proto3" json:"end,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaEnd) Reset() {
+	*x = ReplicaEnd{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaEnd) ProtoMessage() {}
+
+func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
+func (*ReplicaEnd) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ReplicaEnd) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *ReplicaEnd) GetLastLeaderEpoch() int32 {
+	if x != nil {
+		return x.LastLeaderEpoch
+	}
+	return 0
+}
+
+func (x *ReplicaEnd) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
 var File_millstream_v1_cluster_service_proto protoreflect.FileDescriptor
 
 const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\n" +
-	"#millstream/v1/cluster_service.proto\x12\rmillstream.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcb\x02\n" +
+	"#millstream/v1/cluster_service.proto\x12\rmillstream.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1amillstream/v1/errors.proto\"\xd6\x03\n" +
 	"\x06Broker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12!\n" +
@@ -626,8 +2366,12 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\aversion\x18\x06 \x01(\tR\aversion\x12?\n" +
 	"\rregister_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\fregisterTime\x12!\n" +
 	"\fleader_count\x18\b \x01(\rR\vleaderCount\x12#\n" +
-	"\rreplica_count\x18\t \x01(\rR\freplicaCount\"\x18\n" +
-	"\x16DescribeClusterRequest\"\xfa\x02\n" +
+	"\rreplica_count\x18\t \x01(\rR\freplicaCount\x12\x1a\n" +
+	"\bdraining\x18\n" +
+	" \x01(\bR\bdraining\x123\n" +
+	"\x16drain_bytes_per_second\x18\v \x01(\x04R\x13drainBytesPerSecond\x128\n" +
+	"\x19out_of_sync_replica_count\x18\f \x01(\rR\x15outOfSyncReplicaCount\"\x18\n" +
+	"\x16DescribeClusterRequest\"\x83\x05\n" +
 	"\x17DescribeClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\fR\tclusterId\x12-\n" +
@@ -639,7 +2383,12 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\x0fpartition_count\x18\x06 \x01(\rR\x0epartitionCount\x12\x1a\n" +
 	"\brevision\x18\a \x01(\x03R\brevision\x12\x18\n" +
 	"\aversion\x18\b \x01(\tR\aversion\x12.\n" +
-	"\x13answering_broker_id\x18\t \x01(\x05R\x11answeringBrokerId\"\x14\n" +
+	"\x13answering_broker_id\x18\t \x01(\x05R\x11answeringBrokerId\x126\n" +
+	"\x17offline_partition_count\x18\n" +
+	" \x01(\rR\x15offlinePartitionCount\x12G\n" +
+	" under_replicated_partition_count\x18\v \x01(\rR\x1dunderReplicatedPartitionCount\x12F\n" +
+	" under_min_insync_partition_count\x18\f \x01(\rR\x1cunderMinInsyncPartitionCount\x12>\n" +
+	"\x1breassigning_partition_count\x18\r \x01(\rR\x19reassigningPartitionCount\"\x14\n" +
 	"\x12ListBrokersRequest\"F\n" +
 	"\x13ListBrokersResponse\x12/\n" +
 	"\abrokers\x18\x01 \x03(\v2\x15.millstream.v1.BrokerR\abrokers\"\x14\n" +
@@ -652,16 +2401,138 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\btopic_id\x18\x03 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x04 \x01(\rR\tpartition\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytes\x12\x14\n" +
-	"\x05trash\x18\x06 \x01(\bR\x05trash*x\n" +
+	"\x05trash\x18\x06 \x01(\bR\x05trash\"\x80\x01\n" +
+	"\x12DrainBrokerRequest\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12(\n" +
+	"\x10bytes_per_second\x18\x02 \x01(\x04R\x0ebytesPerSecond\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"V\n" +
+	"\x13DrainBrokerResponse\x12#\n" +
+	"\rreplica_count\x18\x01 \x01(\rR\freplicaCount\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"X\n" +
+	"\x14UndrainBrokerRequest\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"3\n" +
+	"\x15UndrainBrokerResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"W\n" +
+	"\x13RemoveBrokerRequest\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"2\n" +
+	"\x14RemoveBrokerResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\x86\x01\n" +
+	"\x18RebalanceReplicasRequest\x12\x1b\n" +
+	"\tmax_moves\x18\x01 \x01(\rR\bmaxMoves\x12(\n" +
+	"\x10bytes_per_second\x18\x02 \x01(\x04R\x0ebytesPerSecond\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"t\n" +
+	"\x19RebalanceReplicasResponse\x12;\n" +
+	"\aresults\x18\x01 \x03(\v2!.millstream.v1.ReassignmentResultR\aresults\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"Y\n" +
+	"\x1cElectPreferredLeadersRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"\x8e\x01\n" +
+	"\x1dElectPreferredLeadersResponse\x12#\n" +
+	"\relected_count\x18\x01 \x01(\rR\felectedCount\x12,\n" +
+	"\x12not_possible_count\x18\x02 \x01(\rR\x10notPossibleCount\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\"\xad\x01\n" +
+	"\x19ReassignPartitionsRequest\x12A\n" +
+	"\rreassignments\x18\x01 \x03(\v2\x1b.millstream.v1.ReassignmentR\rreassignments\x12(\n" +
+	"\x10bytes_per_second\x18\x02 \x01(\x04R\x0ebytesPerSecond\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"\xba\x01\n" +
+	"\fReassignment\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1a\n" +
+	"\breplicas\x18\x03 \x03(\x05R\breplicas\x12=\n" +
+	"\x18expected_partition_epoch\x18\x04 \x01(\x05H\x00R\x16expectedPartitionEpoch\x88\x01\x01B\x1b\n" +
+	"\x19_expected_partition_epoch\"u\n" +
+	"\x1aReassignPartitionsResponse\x12;\n" +
+	"\aresults\x18\x01 \x03(\v2!.millstream.v1.ReassignmentResultR\aresults\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xa6\x01\n" +
+	"\x12ReassignmentResult\x12?\n" +
+	"\tplacement\x18\x01 \x01(\v2!.millstream.v1.PartitionPlacementR\tplacement\x12\x1c\n" +
+	"\tunchanged\x18\x02 \x01(\bR\tunchanged\x121\n" +
+	"\x05error\x18\x03 \x01(\v2\x1b.millstream.v1.RequestErrorR\x05error\"\xf3\x02\n" +
+	"\x12PartitionPlacement\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1b\n" +
+	"\tleader_id\x18\x03 \x01(\x05R\bleaderId\x12!\n" +
+	"\fleader_epoch\x18\x04 \x01(\x05R\vleaderEpoch\x12'\n" +
+	"\x0fpartition_epoch\x18\x05 \x01(\x05R\x0epartitionEpoch\x12\x1a\n" +
+	"\breplicas\x18\x06 \x03(\x05R\breplicas\x12(\n" +
+	"\x10in_sync_replicas\x18\a \x03(\x05R\x0einSyncReplicas\x12'\n" +
+	"\x0ftarget_replicas\x18\b \x03(\x05R\x0etargetReplicas\x12'\n" +
+	"\x0fadding_replicas\x18\t \x03(\x05R\x0eaddingReplicas\x12(\n" +
+	"\x10bytes_per_second\x18\n" +
+	" \x01(\x04R\x0ebytesPerSecond\"\x84\x01\n" +
+	"\x1aCancelReassignmentsRequest\x12A\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\v2!.millstream.v1.PartitionReferenceR\n" +
+	"partitions\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"H\n" +
+	"\x12PartitionReference\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\"v\n" +
+	"\x1bCancelReassignmentsResponse\x12;\n" +
+	"\aresults\x18\x01 \x03(\v2!.millstream.v1.ReassignmentResultR\aresults\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"V\n" +
+	"\x18ListReassignmentsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x8d\x01\n" +
+	"\x19ListReassignmentsResponse\x12H\n" +
+	"\rreassignments\x18\x01 \x03(\v2\".millstream.v1.OngoingReassignmentR\rreassignments\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x84\x01\n" +
+	"\x13OngoingReassignment\x12?\n" +
+	"\tplacement\x18\x01 \x01(\v2!.millstream.v1.PartitionPlacementR\tplacement\x12,\n" +
+	"\x12awaited_broker_ids\x18\x02 \x03(\x05R\x10awaitedBrokerIds\"Z\n" +
+	"\x1cListOfflinePartitionsRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\"\x88\x01\n" +
+	"\x1dListOfflinePartitionsResponse\x12?\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\v2\x1f.millstream.v1.OfflinePartitionR\n" +
+	"partitions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8f\x01\n" +
+	"\x10OfflinePartition\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x19\n" +
+	"\btopic_id\x18\x02 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x03 \x01(\rR\tpartition\x12,\n" +
+	"\x12awaited_broker_ids\x18\x04 \x03(\x05R\x10awaitedBrokerIds\"\x93\x01\n" +
+	"\x17RecoverPartitionRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1f\n" +
+	"\vaccept_loss\x18\x03 \x01(\bR\n" +
+	"acceptLoss\x12#\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"\xd4\x01\n" +
+	"\x18RecoverPartitionResponse\x12?\n" +
+	"\tplacement\x18\x01 \x01(\v2!.millstream.v1.PartitionPlacementR\tplacement\x12,\n" +
+	"\x12awaited_broker_ids\x18\x02 \x03(\x05R\x10awaitedBrokerIds\x12-\n" +
+	"\x04ends\x18\x03 \x03(\v2\x19.millstream.v1.ReplicaEndR\x04ends\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"g\n" +
+	"\n" +
+	"ReplicaEnd\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12*\n" +
+	"\x11last_leader_epoch\x18\x02 \x01(\x05R\x0flastLeaderEpoch\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\x03R\x03end*x\n" +
 	"\vBrokerState\x12\x1c\n" +
 	"\x18BROKER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13BROKER_STATE_FENCED\x10\x01\x12\x17\n" +
 	"\x13BROKER_STATE_ACTIVE\x10\x02\x12\x19\n" +
-	"\x15BROKER_STATE_STOPPING\x10\x032\xad\x02\n" +
+	"\x15BROKER_STATE_STOPPING\x10\x032\xd1\n" +
+	"\n" +
 	"\x0eClusterService\x12e\n" +
 	"\x0fDescribeCluster\x12%.millstream.v1.DescribeClusterRequest\x1a&.millstream.v1.DescribeClusterResponse\"\x03\x90\x02\x01\x12Y\n" +
 	"\vListBrokers\x12!.millstream.v1.ListBrokersRequest\x1a\".millstream.v1.ListBrokersResponse\"\x03\x90\x02\x01\x12Y\n" +
-	"\vListOrphans\x12!.millstream.v1.ListOrphansRequest\x1a\".millstream.v1.ListOrphansResponse\"\x03\x90\x02\x01B\x80\x01\n" +
+	"\vListOrphans\x12!.millstream.v1.ListOrphansRequest\x1a\".millstream.v1.ListOrphansResponse\"\x03\x90\x02\x01\x12Y\n" +
+	"\vDrainBroker\x12!.millstream.v1.DrainBrokerRequest\x1a\".millstream.v1.DrainBrokerResponse\"\x03\x90\x02\x02\x12_\n" +
+	"\rUndrainBroker\x12#.millstream.v1.UndrainBrokerRequest\x1a$.millstream.v1.UndrainBrokerResponse\"\x03\x90\x02\x02\x12W\n" +
+	"\fRemoveBroker\x12\".millstream.v1.RemoveBrokerRequest\x1a#.millstream.v1.RemoveBrokerResponse\x12f\n" +
+	"\x11RebalanceReplicas\x12'.millstream.v1.RebalanceReplicasRequest\x1a(.millstream.v1.RebalanceReplicasResponse\x12w\n" +
+	"\x15ElectPreferredLeaders\x12+.millstream.v1.ElectPreferredLeadersRequest\x1a,.millstream.v1.ElectPreferredLeadersResponse\"\x03\x90\x02\x02\x12n\n" +
+	"\x12ReassignPartitions\x12(.millstream.v1.ReassignPartitionsRequest\x1a).millstream.v1.ReassignPartitionsResponse\"\x03\x90\x02\x02\x12q\n" +
+	"\x13CancelReassignments\x12).millstream.v1.CancelReassignmentsRequest\x1a*.millstream.v1.CancelReassignmentsResponse\"\x03\x90\x02\x02\x12k\n" +
+	"\x11ListReassignments\x12'.millstream.v1.ListReassignmentsRequest\x1a(.millstream.v1.ListReassignmentsResponse\"\x03\x90\x02\x01\x12w\n" +
+	"\x15ListOfflinePartitions\x12+.millstream.v1.ListOfflinePartitionsRequest\x1a,.millstream.v1.ListOfflinePartitionsResponse\"\x03\x90\x02\x01\x12c\n" +
+	"\x10RecoverPartition\x12&.millstream.v1.RecoverPartitionRequest\x1a'.millstream.v1.RecoverPartitionResponseB\x80\x01\n" +
 	"\x10io.millstream.v1B\x13ClusterServiceProtoP\x01ZEgithub.com/millstream-io/millstream/gen/go/millstream/v1;millstreamv1\xaa\x02\rMillstream.V1b\x06proto3"
 
 var (
@@ -677,36 +2548,96 @@ func file_millstream_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_millstream_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_millstream_v1_cluster_service_proto_goTypes = []any{
-	(BrokerState)(0),                // 0: millstream.v1.BrokerState
-	(*Broker)(nil),                  // 1: millstream.v1.Broker
-	(*DescribeClusterRequest)(nil),  // 2: millstream.v1.DescribeClusterRequest
-	(*DescribeClusterResponse)(nil), // 3: millstream.v1.DescribeClusterResponse
-	(*ListBrokersRequest)(nil),      // 4: millstream.v1.ListBrokersRequest
-	(*ListBrokersResponse)(nil),     // 5: millstream.v1.ListBrokersResponse
-	(*ListOrphansRequest)(nil),      // 6: millstream.v1.ListOrphansRequest
-	(*ListOrphansResponse)(nil),     // 7: millstream.v1.ListOrphansResponse
-	(*Orphan)(nil),                  // 8: millstream.v1.Orphan
-	(*timestamppb.Timestamp)(nil),   // 9: google.protobuf.Timestamp
+	(BrokerState)(0),                      // 0: millstream.v1.BrokerState
+	(*Broker)(nil),                        // 1: millstream.v1.Broker
+	(*DescribeClusterRequest)(nil),        // 2: millstream.v1.DescribeClusterRequest
+	(*DescribeClusterResponse)(nil),       // 3: millstream.v1.DescribeClusterResponse
+	(*ListBrokersRequest)(nil),            // 4: millstream.v1.ListBrokersRequest
+	(*ListBrokersResponse)(nil),           // 5: millstream.v1.ListBrokersResponse
+	(*ListOrphansRequest)(nil),            // 6: millstream.v1.ListOrphansRequest
+	(*ListOrphansResponse)(nil),           // 7: millstream.v1.ListOrphansResponse
+	(*Orphan)(nil),                        // 8: millstream.v1.Orphan
+	(*DrainBrokerRequest)(nil),            // 9: millstream.v1.DrainBrokerRequest
+	(*DrainBrokerResponse)(nil),           // 10: millstream.v1.DrainBrokerResponse
+	(*UndrainBrokerRequest)(nil),          // 11: millstream.v1.UndrainBrokerRequest
+	(*UndrainBrokerResponse)(nil),         // 12: millstream.v1.UndrainBrokerResponse
+	(*RemoveBrokerRequest)(nil),           // 13: millstream.v1.RemoveBrokerRequest
+	(*RemoveBrokerResponse)(nil),          // 14: millstream.v1.RemoveBrokerResponse
+	(*RebalanceReplicasRequest)(nil),      // 15: millstream.v1.RebalanceReplicasRequest
+	(*RebalanceReplicasResponse)(nil),     // 16: millstream.v1.RebalanceReplicasResponse
+	(*ElectPreferredLeadersRequest)(nil),  // 17: millstream.v1.ElectPreferredLeadersRequest
+	(*ElectPreferredLeadersResponse)(nil), // 18: millstream.v1.ElectPreferredLeadersResponse
+	(*ReassignPartitionsRequest)(nil),     // 19: millstream.v1.ReassignPartitionsRequest
+	(*Reassignment)(nil),                  // 20: millstream.v1.Reassignment
+	(*ReassignPartitionsResponse)(nil),    // 21: millstream.v1.ReassignPartitionsResponse
+	(*ReassignmentResult)(nil),            // 22: millstream.v1.ReassignmentResult
+	(*PartitionPlacement)(nil),            // 23: millstream.v1.PartitionPlacement
+	(*CancelReassignmentsRequest)(nil),    // 24: millstream.v1.CancelReassignmentsRequest
+	(*PartitionReference)(nil),            // 25: millstream.v1.PartitionReference
+	(*CancelReassignmentsResponse)(nil),   // 26: millstream.v1.CancelReassignmentsResponse
+	(*ListReassignmentsRequest)(nil),      // 27: millstream.v1.ListReassignmentsRequest
+	(*ListReassignmentsResponse)(nil),     // 28: millstream.v1.ListReassignmentsResponse
+	(*OngoingReassignment)(nil),           // 29: millstream.v1.OngoingReassignment
+	(*ListOfflinePartitionsRequest)(nil),  // 30: millstream.v1.ListOfflinePartitionsRequest
+	(*ListOfflinePartitionsResponse)(nil), // 31: millstream.v1.ListOfflinePartitionsResponse
+	(*OfflinePartition)(nil),              // 32: millstream.v1.OfflinePartition
+	(*RecoverPartitionRequest)(nil),       // 33: millstream.v1.RecoverPartitionRequest
+	(*RecoverPartitionResponse)(nil),      // 34: millstream.v1.RecoverPartitionResponse
+	(*ReplicaEnd)(nil),                    // 35: millstream.v1.ReplicaEnd
+	(*timestamppb.Timestamp)(nil),         // 36: google.protobuf.Timestamp
+	(*RequestError)(nil),                  // 37: millstream.v1.RequestError
 }
 var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
-	0, // 0: millstream.v1.Broker.state:type_name -> millstream.v1.BrokerState
-	9, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
-	1, // 2: millstream.v1.DescribeClusterResponse.brokers:type_name -> millstream.v1.Broker
-	1, // 3: millstream.v1.ListBrokersResponse.brokers:type_name -> millstream.v1.Broker
-	8, // 4: millstream.v1.ListOrphansResponse.orphans:type_name -> millstream.v1.Orphan
-	2, // 5: millstream.v1.ClusterService.DescribeCluster:input_type -> millstream.v1.DescribeClusterRequest
-	4, // 6: millstream.v1.ClusterService.ListBrokers:input_type -> millstream.v1.ListBrokersRequest
-	6, // 7: millstream.v1.ClusterService.ListOrphans:input_type -> millstream.v1.ListOrphansRequest
-	3, // 8: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
-	5, // 9: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
-	7, // 10: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	0,  // 0: millstream.v1.Broker.state:type_name -> millstream.v1.BrokerState
+	36, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
+	1,  // 2: millstream.v1.DescribeClusterResponse.brokers:type_name -> millstream.v1.Broker
+	1,  // 3: millstream.v1.ListBrokersResponse.brokers:type_name -> millstream.v1.Broker
+	8,  // 4: millstream.v1.ListOrphansResponse.orphans:type_name -> millstream.v1.Orphan
+	22, // 5: millstream.v1.RebalanceReplicasResponse.results:type_name -> millstream.v1.ReassignmentResult
+	20, // 6: millstream.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.v1.Reassignment
+	22, // 7: millstream.v1.ReassignPartitionsResponse.results:type_name -> millstream.v1.ReassignmentResult
+	23, // 8: millstream.v1.ReassignmentResult.placement:type_name -> millstream.v1.PartitionPlacement
+	37, // 9: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
+	25, // 10: millstream.v1.CancelReassignmentsRequest.partitions:type_name -> millstream.v1.PartitionReference
+	22, // 11: millstream.v1.CancelReassignmentsResponse.results:type_name -> millstream.v1.ReassignmentResult
+	29, // 12: millstream.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.v1.OngoingReassignment
+	23, // 13: millstream.v1.OngoingReassignment.placement:type_name -> millstream.v1.PartitionPlacement
+	32, // 14: millstream.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.v1.OfflinePartition
+	23, // 15: millstream.v1.RecoverPartitionResponse.placement:type_name -> millstream.v1.PartitionPlacement
+	35, // 16: millstream.v1.RecoverPartitionResponse.ends:type_name -> millstream.v1.ReplicaEnd
+	2,  // 17: millstream.v1.ClusterService.DescribeCluster:input_type -> millstream.v1.DescribeClusterRequest
+	4,  // 18: millstream.v1.ClusterService.ListBrokers:input_type -> millstream.v1.ListBrokersRequest
+	6,  // 19: millstream.v1.ClusterService.ListOrphans:input_type -> millstream.v1.ListOrphansRequest
+	9,  // 20: millstream.v1.ClusterService.DrainBroker:input_type -> millstream.v1.DrainBrokerRequest
+	11, // 21: millstream.v1.ClusterService.UndrainBroker:input_type -> millstream.v1.UndrainBrokerRequest
+	13, // 22: millstream.v1.ClusterService.RemoveBroker:input_type -> millstream.v1.RemoveBrokerRequest
+	15, // 23: millstream.v1.ClusterService.RebalanceReplicas:input_type -> millstream.v1.RebalanceReplicasRequest
+	17, // 24: millstream.v1.ClusterService.ElectPreferredLeaders:input_type -> millstream.v1.ElectPreferredLeadersRequest
+	19, // 25: millstream.v1.ClusterService.ReassignPartitions:input_type -> millstream.v1.ReassignPartitionsRequest
+	24, // 26: millstream.v1.ClusterService.CancelReassignments:input_type -> millstream.v1.CancelReassignmentsRequest
+	27, // 27: millstream.v1.ClusterService.ListReassignments:input_type -> millstream.v1.ListReassignmentsRequest
+	30, // 28: millstream.v1.ClusterService.ListOfflinePartitions:input_type -> millstream.v1.ListOfflinePartitionsRequest
+	33, // 29: millstream.v1.ClusterService.RecoverPartition:input_type -> millstream.v1.RecoverPartitionRequest
+	3,  // 30: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
+	5,  // 31: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
+	7,  // 32: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
+	10, // 33: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
+	12, // 34: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
+	14, // 35: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
+	16, // 36: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
+	18, // 37: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
+	21, // 38: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
+	26, // 39: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
+	28, // 40: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
+	31, // 41: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
+	34, // 42: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
+	30, // [30:43] is the sub-list for method output_type
+	17, // [17:30] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_millstream_v1_cluster_service_proto_init() }
@@ -714,13 +2645,15 @@ func file_millstream_v1_cluster_service_proto_init() {
 	if File_millstream_v1_cluster_service_proto != nil {
 		return
 	}
+	file_millstream_v1_errors_proto_init()
+	file_millstream_v1_cluster_service_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_v1_cluster_service_proto_rawDesc), len(file_millstream_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,17 +21,29 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ClusterService_DescribeCluster_FullMethodName = "/millstream.v1.ClusterService/DescribeCluster"
-	ClusterService_ListBrokers_FullMethodName     = "/millstream.v1.ClusterService/ListBrokers"
-	ClusterService_ListOrphans_FullMethodName     = "/millstream.v1.ClusterService/ListOrphans"
+	ClusterService_DescribeCluster_FullMethodName       = "/millstream.v1.ClusterService/DescribeCluster"
+	ClusterService_ListBrokers_FullMethodName           = "/millstream.v1.ClusterService/ListBrokers"
+	ClusterService_ListOrphans_FullMethodName           = "/millstream.v1.ClusterService/ListOrphans"
+	ClusterService_DrainBroker_FullMethodName           = "/millstream.v1.ClusterService/DrainBroker"
+	ClusterService_UndrainBroker_FullMethodName         = "/millstream.v1.ClusterService/UndrainBroker"
+	ClusterService_RemoveBroker_FullMethodName          = "/millstream.v1.ClusterService/RemoveBroker"
+	ClusterService_RebalanceReplicas_FullMethodName     = "/millstream.v1.ClusterService/RebalanceReplicas"
+	ClusterService_ElectPreferredLeaders_FullMethodName = "/millstream.v1.ClusterService/ElectPreferredLeaders"
+	ClusterService_ReassignPartitions_FullMethodName    = "/millstream.v1.ClusterService/ReassignPartitions"
+	ClusterService_CancelReassignments_FullMethodName   = "/millstream.v1.ClusterService/CancelReassignments"
+	ClusterService_ListReassignments_FullMethodName     = "/millstream.v1.ClusterService/ListReassignments"
+	ClusterService_ListOfflinePartitions_FullMethodName = "/millstream.v1.ClusterService/ListOfflinePartitions"
+	ClusterService_RecoverPartition_FullMethodName      = "/millstream.v1.ClusterService/RecoverPartition"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// ClusterService describes the cluster. Any broker answers any call; all of
-// them may be repeated.
+// ClusterService describes and administers the cluster. Any broker answers any
+// call; what changes something it passes on to the active controller. All of
+// them may be repeated. With `validate_only` a call says what it would do, or
+// why it would be refused, and changes nothing.
 type ClusterServiceClient interface {
 	// DescribeCluster says what the cluster is.
 	DescribeCluster(ctx context.Context, in *DescribeClusterRequest, opts ...grpc.CallOption) (*DescribeClusterResponse, error)
@@ -41,6 +53,45 @@ type ClusterServiceClient interface {
 	// and the metadata does not know. They are kept: only a recorded deletion
 	// deletes. Those of deleted topics are in the trash, until their time comes.
 	ListOrphans(ctx context.Context, in *ListOrphansRequest, opts ...grpc.CallOption) (*ListOrphansResponse, error)
+	// DrainBroker has everything moved away from a broker, and nothing more
+	// placed on it, until UndrainBroker. It answers when that has begun: it is
+	// done when the broker has no replicas. Refused with NOT_ENOUGH_BROKERS if a
+	// replica could go nowhere.
+	DrainBroker(ctx context.Context, in *DrainBrokerRequest, opts ...grpc.CallOption) (*DrainBrokerResponse, error)
+	// UndrainBroker makes a broker take replicas again. What is being moved away
+	// from it goes on.
+	UndrainBroker(ctx context.Context, in *UndrainBrokerRequest, opts ...grpc.CallOption) (*UndrainBrokerResponse, error)
+	// RemoveBroker forgets a broker that holds nothing and is stopped. Refused
+	// with BROKER_IN_USE otherwise, and with UNKNOWN_BROKER when repeated.
+	RemoveBroker(ctx context.Context, in *RemoveBrokerRequest, opts ...grpc.CallOption) (*RemoveBrokerResponse, error)
+	// RebalanceReplicas begins to move replicas from brokers that hold many to
+	// those that hold few, as after a broker was added. It answers when that has
+	// begun. Repeated while moves go on it may begin more; when all brokers hold
+	// as much, it begins none.
+	RebalanceReplicas(ctx context.Context, in *RebalanceReplicasRequest, opts ...grpc.CallOption) (*RebalanceReplicasResponse, error)
+	// ElectPreferredLeaders has partitions led by the first of their replicas
+	// where that is in sync and serves. The cluster does so by itself every few
+	// minutes.
+	ElectPreferredLeaders(ctx context.Context, in *ElectPreferredLeadersRequest, opts ...grpc.CallOption) (*ElectPreferredLeadersResponse, error)
+	// ReassignPartitions begins to move partitions to other brokers. Each has a
+	// result of its own: one that cannot be moved does not keep the others. It
+	// answers when the moves have begun. The replicas that a partition has stay
+	// until those that are added are in sync.
+	ReassignPartitions(ctx context.Context, in *ReassignPartitionsRequest, opts ...grpc.CallOption) (*ReassignPartitionsResponse, error)
+	// CancelReassignments puts partitions that are being moved back to where they
+	// were. Each has a result of its own.
+	CancelReassignments(ctx context.Context, in *CancelReassignmentsRequest, opts ...grpc.CallOption) (*CancelReassignmentsResponse, error)
+	// ListReassignments lists the partitions that are being moved, by topic and
+	// number.
+	ListReassignments(ctx context.Context, in *ListReassignmentsRequest, opts ...grpc.CallOption) (*ListReassignmentsResponse, error)
+	// ListOfflinePartitions lists the partitions that nobody leads, and whom they
+	// wait for, by topic and number.
+	ListOfflinePartitions(ctx context.Context, in *ListOfflinePartitionsRequest, opts ...grpc.CallOption) (*ListOfflinePartitionsResponse, error)
+	// RecoverPartition has a partition that nobody leads led by whoever serves
+	// and has the most, though records may be lost: the way out when the brokers
+	// that it waits for will not come back. Refused with PARTITION_NOT_OFFLINE
+	// when repeated.
+	RecoverPartition(ctx context.Context, in *RecoverPartitionRequest, opts ...grpc.CallOption) (*RecoverPartitionResponse, error)
 }
 
 type clusterServiceClient struct {
@@ -81,12 +132,114 @@ func (c *clusterServiceClient) ListOrphans(ctx context.Context, in *ListOrphansR
 	return out, nil
 }
 
+func (c *clusterServiceClient) DrainBroker(ctx context.Context, in *DrainBrokerRequest, opts ...grpc.CallOption) (*DrainBrokerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainBrokerResponse)
+	err := c.cc.Invoke(ctx, ClusterService_DrainBroker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) UndrainBroker(ctx context.Context, in *UndrainBrokerRequest, opts ...grpc.CallOption) (*UndrainBrokerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndrainBrokerResponse)
+	err := c.cc.Invoke(ctx, ClusterService_UndrainBroker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) RemoveBroker(ctx context.Context, in *RemoveBrokerRequest, opts ...grpc.CallOption) (*RemoveBrokerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveBrokerResponse)
+	err := c.cc.Invoke(ctx, ClusterService_RemoveBroker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) RebalanceReplicas(ctx context.Context, in *RebalanceReplicasRequest, opts ...grpc.CallOption) (*RebalanceReplicasResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RebalanceReplicasResponse)
+	err := c.cc.Invoke(ctx, ClusterService_RebalanceReplicas_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ElectPreferredLeaders(ctx context.Context, in *ElectPreferredLeadersRequest, opts ...grpc.CallOption) (*ElectPreferredLeadersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ElectPreferredLeadersResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ElectPreferredLeaders_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ReassignPartitions(ctx context.Context, in *ReassignPartitionsRequest, opts ...grpc.CallOption) (*ReassignPartitionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ReassignPartitionsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ReassignPartitions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) CancelReassignments(ctx context.Context, in *CancelReassignmentsRequest, opts ...grpc.CallOption) (*CancelReassignmentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CancelReassignmentsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_CancelReassignments_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ListReassignments(ctx context.Context, in *ListReassignmentsRequest, opts ...grpc.CallOption) (*ListReassignmentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListReassignmentsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListReassignments_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) ListOfflinePartitions(ctx context.Context, in *ListOfflinePartitionsRequest, opts ...grpc.CallOption) (*ListOfflinePartitionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListOfflinePartitionsResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListOfflinePartitions_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) RecoverPartition(ctx context.Context, in *RecoverPartitionRequest, opts ...grpc.CallOption) (*RecoverPartitionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecoverPartitionResponse)
+	err := c.cc.Invoke(ctx, ClusterService_RecoverPartition_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
 //
-// ClusterService describes the cluster. Any broker answers any call; all of
-// them may be repeated.
+// ClusterService describes and administers the cluster. Any broker answers any
+// call; what changes something it passes on to the active controller. All of
+// them may be repeated. With `validate_only` a call says what it would do, or
+// why it would be refused, and changes nothing.
 type ClusterServiceServer interface {
 	// DescribeCluster says what the cluster is.
 	DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error)
@@ -96,6 +249,45 @@ type ClusterServiceServer interface {
 	// and the metadata does not know. They are kept: only a recorded deletion
 	// deletes. Those of deleted topics are in the trash, until their time comes.
 	ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansResponse, error)
+	// DrainBroker has everything moved away from a broker, and nothing more
+	// placed on it, until UndrainBroker. It answers when that has begun: it is
+	// done when the broker has no replicas. Refused with NOT_ENOUGH_BROKERS if a
+	// replica could go nowhere.
+	DrainBroker(context.Context, *DrainBrokerRequest) (*DrainBrokerResponse, error)
+	// UndrainBroker makes a broker take replicas again. What is being moved away
+	// from it goes on.
+	UndrainBroker(context.Context, *UndrainBrokerRequest) (*UndrainBrokerResponse, error)
+	// RemoveBroker forgets a broker that holds nothing and is stopped. Refused
+	// with BROKER_IN_USE otherwise, and with UNKNOWN_BROKER when repeated.
+	RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error)
+	// RebalanceReplicas begins to move replicas from brokers that hold many to
+	// those that hold few, as after a broker was added. It answers when that has
+	// begun. Repeated while moves go on it may begin more; when all brokers hold
+	// as much, it begins none.
+	RebalanceReplicas(context.Context, *RebalanceReplicasRequest) (*RebalanceReplicasResponse, error)
+	// ElectPreferredLeaders has partitions led by the first of their replicas
+	// where that is in sync and serves. The cluster does so by itself every few
+	// minutes.
+	ElectPreferredLeaders(context.Context, *ElectPreferredLeadersRequest) (*ElectPreferredLeadersResponse, error)
+	// ReassignPartitions begins to move partitions to other brokers. Each has a
+	// result of its own: one that cannot be moved does not keep the others. It
+	// answers when the moves have begun. The replicas that a partition has stay
+	// until those that are added are in sync.
+	ReassignPartitions(context.Context, *ReassignPartitionsRequest) (*ReassignPartitionsResponse, error)
+	// CancelReassignments puts partitions that are being moved back to where they
+	// were. Each has a result of its own.
+	CancelReassignments(context.Context, *CancelReassignmentsRequest) (*CancelReassignmentsResponse, error)
+	// ListReassignments lists the partitions that are being moved, by topic and
+	// number.
+	ListReassignments(context.Context, *ListReassignmentsRequest) (*ListReassignmentsResponse, error)
+	// ListOfflinePartitions lists the partitions that nobody leads, and whom they
+	// wait for, by topic and number.
+	ListOfflinePartitions(context.Context, *ListOfflinePartitionsRequest) (*ListOfflinePartitionsResponse, error)
+	// RecoverPartition has a partition that nobody leads led by whoever serves
+	// and has the most, though records may be lost: the way out when the brokers
+	// that it waits for will not come back. Refused with PARTITION_NOT_OFFLINE
+	// when repeated.
+	RecoverPartition(context.Context, *RecoverPartitionRequest) (*RecoverPartitionResponse, error)
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -114,6 +306,36 @@ func (UnimplementedClusterServiceServer) ListBrokers(context.Context, *ListBroke
 }
 func (UnimplementedClusterServiceServer) ListOrphans(context.Context, *ListOrphansRequest) (*ListOrphansResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListOrphans not implemented")
+}
+func (UnimplementedClusterServiceServer) DrainBroker(context.Context, *DrainBrokerRequest) (*DrainBrokerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainBroker not implemented")
+}
+func (UnimplementedClusterServiceServer) UndrainBroker(context.Context, *UndrainBrokerRequest) (*UndrainBrokerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndrainBroker not implemented")
+}
+func (UnimplementedClusterServiceServer) RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveBroker not implemented")
+}
+func (UnimplementedClusterServiceServer) RebalanceReplicas(context.Context, *RebalanceReplicasRequest) (*RebalanceReplicasResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RebalanceReplicas not implemented")
+}
+func (UnimplementedClusterServiceServer) ElectPreferredLeaders(context.Context, *ElectPreferredLeadersRequest) (*ElectPreferredLeadersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ElectPreferredLeaders not implemented")
+}
+func (UnimplementedClusterServiceServer) ReassignPartitions(context.Context, *ReassignPartitionsRequest) (*ReassignPartitionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReassignPartitions not implemented")
+}
+func (UnimplementedClusterServiceServer) CancelReassignments(context.Context, *CancelReassignmentsRequest) (*CancelReassignmentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelReassignments not implemented")
+}
+func (UnimplementedClusterServiceServer) ListReassignments(context.Context, *ListReassignmentsRequest) (*ListReassignmentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListReassignments not implemented")
+}
+func (UnimplementedClusterServiceServer) ListOfflinePartitions(context.Context, *ListOfflinePartitionsRequest) (*ListOfflinePartitionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListOfflinePartitions not implemented")
+}
+func (UnimplementedClusterServiceServer) RecoverPartition(context.Context, *RecoverPartitionRequest) (*RecoverPartitionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecoverPartition not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -190,6 +412,186 @@ func _ClusterService_ListOrphans_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_DrainBroker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainBrokerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).DrainBroker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_DrainBroker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).DrainBroker(ctx, req.(*DrainBrokerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_UndrainBroker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndrainBrokerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).UndrainBroker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_UndrainBroker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).UndrainBroker(ctx, req.(*UndrainBrokerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_RemoveBroker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveBrokerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).RemoveBroker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_RemoveBroker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).RemoveBroker(ctx, req.(*RemoveBrokerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_RebalanceReplicas_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RebalanceReplicasRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).RebalanceReplicas(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_RebalanceReplicas_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).RebalanceReplicas(ctx, req.(*RebalanceReplicasRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ElectPreferredLeaders_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ElectPreferredLeadersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ElectPreferredLeaders(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ElectPreferredLeaders_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ElectPreferredLeaders(ctx, req.(*ElectPreferredLeadersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ReassignPartitions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReassignPartitionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ReassignPartitions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ReassignPartitions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ReassignPartitions(ctx, req.(*ReassignPartitionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_CancelReassignments_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelReassignmentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).CancelReassignments(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_CancelReassignments_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).CancelReassignments(ctx, req.(*CancelReassignmentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ListReassignments_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListReassignmentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListReassignments(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListReassignments_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListReassignments(ctx, req.(*ListReassignmentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_ListOfflinePartitions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListOfflinePartitionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListOfflinePartitions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListOfflinePartitions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListOfflinePartitions(ctx, req.(*ListOfflinePartitionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_RecoverPartition_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecoverPartitionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).RecoverPartition(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_RecoverPartition_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).RecoverPartition(ctx, req.(*RecoverPartitionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -208,6 +610,46 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListOrphans",
 			Handler:    _ClusterService_ListOrphans_Handler,
+		},
+		{
+			MethodName: "DrainBroker",
+			Handler:    _ClusterService_DrainBroker_Handler,
+		},
+		{
+			MethodName: "UndrainBroker",
+			Handler:    _ClusterService_UndrainBroker_Handler,
+		},
+		{
+			MethodName: "RemoveBroker",
+			Handler:    _ClusterService_RemoveBroker_Handler,
+		},
+		{
+			MethodName: "RebalanceReplicas",
+			Handler:    _ClusterService_RebalanceReplicas_Handler,
+		},
+		{
+			MethodName: "ElectPreferredLeaders",
+			Handler:    _ClusterService_ElectPreferredLeaders_Handler,
+		},
+		{
+			MethodName: "ReassignPartitions",
+			Handler:    _ClusterService_ReassignPartitions_Handler,
+		},
+		{
+			MethodName: "CancelReassignments",
+			Handler:    _ClusterService_CancelReassignments_Handler,
+		},
+		{
+			MethodName: "ListReassignments",
+			Handler:    _ClusterService_ListReassignments_Handler,
+		},
+		{
+			MethodName: "ListOfflinePartitions",
+			Handler:    _ClusterService_ListOfflinePartitions_Handler,
+		},
+		{
+			MethodName: "RecoverPartition",
+			Handler:    _ClusterService_RecoverPartition_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

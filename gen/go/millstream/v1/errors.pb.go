@@ -126,6 +126,26 @@ const (
 	// The certificate of the caller is not that of whom the request needs
 	// (PERMISSION_DENIED).
 	ErrorReason_ERROR_REASON_WRONG_IDENTITY ErrorReason = 38
+	// There is no such broker; `resource` says which (NOT_FOUND).
+	ErrorReason_ERROR_REASON_UNKNOWN_BROKER ErrorReason = 39
+	// The broker cannot be forgotten: it holds replicas or is running
+	// (FAILED_PRECONDITION).
+	ErrorReason_ERROR_REASON_BROKER_IN_USE ErrorReason = 40
+	// The broker takes no replicas: it is fenced, stopping or drained
+	// (FAILED_PRECONDITION).
+	ErrorReason_ERROR_REASON_BROKER_NOT_SERVING ErrorReason = 41
+	// The partition is being moved already: wait, or cancel that
+	// (FAILED_PRECONDITION).
+	ErrorReason_ERROR_REASON_REASSIGNMENT_IN_PROGRESS ErrorReason = 42
+	// Too few of the replicas that would be left are in sync
+	// (FAILED_PRECONDITION).
+	ErrorReason_ERROR_REASON_UNSAFE_REASSIGNMENT ErrorReason = 43
+	// The partition is led and needs no recovery; `leader` says by whom
+	// (FAILED_PRECONDITION).
+	ErrorReason_ERROR_REASON_PARTITION_NOT_OFFLINE ErrorReason = 44
+	// None of the brokers that hold the partition serves: one has to be started
+	// first (FAILED_PRECONDITION).
+	ErrorReason_ERROR_REASON_NO_REPLICA_SERVES ErrorReason = 45
 )
 
 // Enum value maps for ErrorReason.
@@ -170,6 +190,13 @@ var (
 		36: "ERROR_REASON_WRONG_CLUSTER",
 		37: "ERROR_REASON_INTERNAL",
 		38: "ERROR_REASON_WRONG_IDENTITY",
+		39: "ERROR_REASON_UNKNOWN_BROKER",
+		40: "ERROR_REASON_BROKER_IN_USE",
+		41: "ERROR_REASON_BROKER_NOT_SERVING",
+		42: "ERROR_REASON_REASSIGNMENT_IN_PROGRESS",
+		43: "ERROR_REASON_UNSAFE_REASSIGNMENT",
+		44: "ERROR_REASON_PARTITION_NOT_OFFLINE",
+		45: "ERROR_REASON_NO_REPLICA_SERVES",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                0,
@@ -211,6 +238,13 @@ var (
 		"ERROR_REASON_WRONG_CLUSTER":              36,
 		"ERROR_REASON_INTERNAL":                   37,
 		"ERROR_REASON_WRONG_IDENTITY":             38,
+		"ERROR_REASON_UNKNOWN_BROKER":             39,
+		"ERROR_REASON_BROKER_IN_USE":              40,
+		"ERROR_REASON_BROKER_NOT_SERVING":         41,
+		"ERROR_REASON_REASSIGNMENT_IN_PROGRESS":   42,
+		"ERROR_REASON_UNSAFE_REASSIGNMENT":        43,
+		"ERROR_REASON_PARTITION_NOT_OFFLINE":      44,
+		"ERROR_REASON_NO_REPLICA_SERVES":          45,
 	}
 )
 
@@ -834,8 +868,7 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"safeOffset\";\n" +
 	"\x11ResourceReference\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name*\xca\n" +
-	"\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name*\xcd\f\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -876,7 +909,14 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"\x1fERROR_REASON_NOT_ENOUGH_BROKERS\x10#\x12\x1e\n" +
 	"\x1aERROR_REASON_WRONG_CLUSTER\x10$\x12\x19\n" +
 	"\x15ERROR_REASON_INTERNAL\x10%\x12\x1f\n" +
-	"\x1bERROR_REASON_WRONG_IDENTITY\x10&Bx\n" +
+	"\x1bERROR_REASON_WRONG_IDENTITY\x10&\x12\x1f\n" +
+	"\x1bERROR_REASON_UNKNOWN_BROKER\x10'\x12\x1e\n" +
+	"\x1aERROR_REASON_BROKER_IN_USE\x10(\x12#\n" +
+	"\x1fERROR_REASON_BROKER_NOT_SERVING\x10)\x12)\n" +
+	"%ERROR_REASON_REASSIGNMENT_IN_PROGRESS\x10*\x12$\n" +
+	" ERROR_REASON_UNSAFE_REASSIGNMENT\x10+\x12&\n" +
+	"\"ERROR_REASON_PARTITION_NOT_OFFLINE\x10,\x12\"\n" +
+	"\x1eERROR_REASON_NO_REPLICA_SERVES\x10-Bx\n" +
 	"\x10io.millstream.v1B\vErrorsProtoP\x01ZEgithub.com/millstream-io/millstream/gen/go/millstream/v1;millstreamv1\xaa\x02\rMillstream.V1b\x06proto3"
 
 var (

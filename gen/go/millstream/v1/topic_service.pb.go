@@ -201,7 +201,7 @@ type Partition struct {
 	Partition uint32 `protobuf:"varint,1,opt,name=partition,proto3" json:"partition,omitempty"`
 	// Who leads it.
 	Leader *LeaderHint `protobuf:"bytes,2,opt,name=leader,proto3" json:"leader,omitempty"`
-	// Brokers that hold replicas.
+	// Brokers that hold replicas, the preferred leader first.
 	Replicas []int32 `protobuf:"varint,3,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
 	// Brokers whose replicas are in sync.
 	InSyncReplicas []int32 `protobuf:"varint,4,rep,packed,name=in_sync_replicas,json=inSyncReplicas,proto3" json:"in_sync_replicas,omitempty"`
@@ -216,8 +216,25 @@ type Partition struct {
 	Segments uint32 `protobuf:"varint,8,opt,name=segments,proto3" json:"segments,omitempty"`
 	// Why the partition cannot be used, if it cannot.
 	OfflineReason string `protobuf:"bytes,9,opt,name=offline_reason,json=offlineReason,proto3" json:"offline_reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Grows with every change of leader, replicas or who is in sync.
+	PartitionEpoch int32 `protobuf:"varint,10,opt,name=partition_epoch,json=partitionEpoch,proto3" json:"partition_epoch,omitempty"`
+	// Brokers whose replicas may lead though they are not in sync.
+	EligibleLeaderReplicas []int32 `protobuf:"varint,11,rep,packed,name=eligible_leader_replicas,json=eligibleLeaderReplicas,proto3" json:"eligible_leader_replicas,omitempty"`
+	// Brokers whose replicas were the last known to have had everything; only
+	// while nobody may lead.
+	LastKnownReplicas []int32 `protobuf:"varint,12,rep,packed,name=last_known_replicas,json=lastKnownReplicas,proto3" json:"last_known_replicas,omitempty"`
+	// Brokers that shall hold replicas when the move of the partition is done,
+	// the preferred leader first; none: it is not being moved.
+	TargetReplicas []int32 `protobuf:"varint,13,rep,packed,name=target_replicas,json=targetReplicas,proto3" json:"target_replicas,omitempty"`
+	// Those of `replicas` that were added for the move.
+	AddingReplicas []int32 `protobuf:"varint,14,rep,packed,name=adding_replicas,json=addingReplicas,proto3" json:"adding_replicas,omitempty"`
+	// Replicas that must be in sync for a write of acks ALL: the topic's
+	// `min.insync.replicas`, or all replicas if it has fewer.
+	MinInsyncReplicas uint32 `protobuf:"varint,15,opt,name=min_insync_replicas,json=minInsyncReplicas,proto3" json:"min_insync_replicas,omitempty"`
+	// How fast each added replica may be filled; 0: as fast as can be.
+	MoveBytesPerSecond uint64 `protobuf:"varint,16,opt,name=move_bytes_per_second,json=moveBytesPerSecond,proto3" json:"move_bytes_per_second,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Partition) Reset() {
@@ -313,6 +330,55 @@ func (x *Partition) GetOfflineReason() string {
 	return ""
 }
 
+func (x *Partition) GetPartitionEpoch() int32 {
+	if x != nil {
+		return x.PartitionEpoch
+	}
+	return 0
+}
+
+func (x *Partition) GetEligibleLeaderReplicas() []int32 {
+	if x != nil {
+		return x.EligibleLeaderReplicas
+	}
+	return nil
+}
+
+func (x *Partition) GetLastKnownReplicas() []int32 {
+	if x != nil {
+		return x.LastKnownReplicas
+	}
+	return nil
+}
+
+func (x *Partition) GetTargetReplicas() []int32 {
+	if x != nil {
+		return x.TargetReplicas
+	}
+	return nil
+}
+
+func (x *Partition) GetAddingReplicas() []int32 {
+	if x != nil {
+		return x.AddingReplicas
+	}
+	return nil
+}
+
+func (x *Partition) GetMinInsyncReplicas() uint32 {
+	if x != nil {
+		return x.MinInsyncReplicas
+	}
+	return 0
+}
+
+func (x *Partition) GetMoveBytesPerSecond() uint64 {
+	if x != nil {
+		return x.MoveBytesPerSecond
+	}
+	return 0
+}
+
 // CreateTopicRequest asks for a topic.
 type CreateTopicRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -320,7 +386,9 @@ type CreateTopicRequest struct {
 	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	// Number of partitions, 1 to 10,000; 0: 1.
 	PartitionCount uint32 `protobuf:"varint,2,opt,name=partition_count,json=partitionCount,proto3" json:"partition_count,omitempty"`
-	// Replicas of each partition, at most 15; 0: the default of the cluster.
+	// Replicas of each partition, at most 15; 0: the default of the cluster,
+	// which is 3, or the number of brokers that are not drained if there are
+	// fewer.
 	ReplicationFactor uint32 `protobuf:"varint,3,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	// Settings that differ from the defaults.
 	Config map[string]string `protobuf:"bytes,4,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -698,6 +766,116 @@ func (x *GetTopicResponse) GetPartitions() []*Partition {
 	return nil
 }
 
+// CreatePartitionsRequest asks for more partitions.
+type CreatePartitionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the topic. Not one of the system's.
+	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// How many it shall have in all, 1 to 10,000; not fewer than it has.
+	PartitionCount uint32 `protobuf:"varint,2,opt,name=partition_count,json=partitionCount,proto3" json:"partition_count,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreatePartitionsRequest) Reset() {
+	*x = CreatePartitionsRequest{}
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreatePartitionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreatePartitionsRequest) ProtoMessage() {}
+
+func (x *CreatePartitionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreatePartitionsRequest.ProtoReflect.Descriptor instead.
+func (*CreatePartitionsRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *CreatePartitionsRequest) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *CreatePartitionsRequest) GetPartitionCount() uint32 {
+	if x != nil {
+		return x.PartitionCount
+	}
+	return 0
+}
+
+func (x *CreatePartitionsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// CreatePartitionsResponse describes the topic.
+type CreatePartitionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic as it is now, or would be.
+	Topic         *Topic `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreatePartitionsResponse) Reset() {
+	*x = CreatePartitionsResponse{}
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreatePartitionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreatePartitionsResponse) ProtoMessage() {}
+
+func (x *CreatePartitionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreatePartitionsResponse.ProtoReflect.Descriptor instead.
+func (*CreatePartitionsResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *CreatePartitionsResponse) GetTopic() *Topic {
+	if x != nil {
+		return x.Topic
+	}
+	return nil
+}
+
 // UpdateTopicConfigRequest changes settings.
 type UpdateTopicConfigRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -721,7 +899,7 @@ type UpdateTopicConfigRequest struct {
 
 func (x *UpdateTopicConfigRequest) Reset() {
 	*x = UpdateTopicConfigRequest{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[8]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +911,7 @@ func (x *UpdateTopicConfigRequest) String() string {
 func (*UpdateTopicConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[8]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +924,7 @@ func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{8}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateTopicConfigRequest) GetTopic() string {
@@ -802,7 +980,7 @@ type UpdateTopicConfigResponse struct {
 
 func (x *UpdateTopicConfigResponse) Reset() {
 	*x = UpdateTopicConfigResponse{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[9]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +992,7 @@ func (x *UpdateTopicConfigResponse) String() string {
 func (*UpdateTopicConfigResponse) ProtoMessage() {}
 
 func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[9]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +1005,7 @@ func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{9}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateTopicConfigResponse) GetTopic() *Topic {
@@ -855,7 +1033,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[10]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -867,7 +1045,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[10]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -880,7 +1058,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{10}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -922,7 +1100,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[11]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1112,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[11]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1125,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{11}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *DeleteTopicResponse) GetRevision() int64 {
@@ -980,7 +1158,7 @@ type ListOffsetsRequest struct {
 
 func (x *ListOffsetsRequest) Reset() {
 	*x = ListOffsetsRequest{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[12]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1170,7 @@ func (x *ListOffsetsRequest) String() string {
 func (*ListOffsetsRequest) ProtoMessage() {}
 
 func (x *ListOffsetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[12]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1183,7 @@ func (x *ListOffsetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOffsetsRequest.ProtoReflect.Descriptor instead.
 func (*ListOffsetsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{12}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListOffsetsRequest) GetTopic() string {
@@ -1100,7 +1278,7 @@ type ListOffsetsResponse struct {
 
 func (x *ListOffsetsResponse) Reset() {
 	*x = ListOffsetsResponse{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[13]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1290,7 @@ func (x *ListOffsetsResponse) String() string {
 func (*ListOffsetsResponse) ProtoMessage() {}
 
 func (x *ListOffsetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[13]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1303,7 @@ func (x *ListOffsetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOffsetsResponse.ProtoReflect.Descriptor instead.
 func (*ListOffsetsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{13}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListOffsetsResponse) GetOffsets() []*PartitionOffset {
@@ -1153,7 +1331,7 @@ type PartitionOffset struct {
 
 func (x *PartitionOffset) Reset() {
 	*x = PartitionOffset{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[14]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1343,7 @@ func (x *PartitionOffset) String() string {
 func (*PartitionOffset) ProtoMessage() {}
 
 func (x *PartitionOffset) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[14]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1356,7 @@ func (x *PartitionOffset) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PartitionOffset.ProtoReflect.Descriptor instead.
 func (*PartitionOffset) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{14}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PartitionOffset) GetPartition() uint32 {
@@ -1229,7 +1407,7 @@ type DeleteRecordsRequest struct {
 
 func (x *DeleteRecordsRequest) Reset() {
 	*x = DeleteRecordsRequest{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[15]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1419,7 @@ func (x *DeleteRecordsRequest) String() string {
 func (*DeleteRecordsRequest) ProtoMessage() {}
 
 func (x *DeleteRecordsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[15]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1432,7 @@ func (x *DeleteRecordsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRecordsRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRecordsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{15}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteRecordsRequest) GetTopic() string {
@@ -1303,7 +1481,7 @@ type DeleteRecordsResponse struct {
 
 func (x *DeleteRecordsResponse) Reset() {
 	*x = DeleteRecordsResponse{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[16]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1315,7 +1493,7 @@ func (x *DeleteRecordsResponse) String() string {
 func (*DeleteRecordsResponse) ProtoMessage() {}
 
 func (x *DeleteRecordsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[16]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1328,7 +1506,7 @@ func (x *DeleteRecordsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRecordsResponse.ProtoReflect.Descriptor instead.
 func (*DeleteRecordsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{16}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteRecordsResponse) GetLogStart() int64 {
@@ -1358,7 +1536,7 @@ type PickPartitionRequest struct {
 
 func (x *PickPartitionRequest) Reset() {
 	*x = PickPartitionRequest{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[17]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1370,7 +1548,7 @@ func (x *PickPartitionRequest) String() string {
 func (*PickPartitionRequest) ProtoMessage() {}
 
 func (x *PickPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[17]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1383,7 +1561,7 @@ func (x *PickPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PickPartitionRequest.ProtoReflect.Descriptor instead.
 func (*PickPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{17}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PickPartitionRequest) GetTopic() string {
@@ -1460,7 +1638,7 @@ type PickPartitionResponse struct {
 
 func (x *PickPartitionResponse) Reset() {
 	*x = PickPartitionResponse{}
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[18]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +1650,7 @@ func (x *PickPartitionResponse) String() string {
 func (*PickPartitionResponse) ProtoMessage() {}
 
 func (x *PickPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_topic_service_proto_msgTypes[18]
+	mi := &file_millstream_v1_topic_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +1663,7 @@ func (x *PickPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PickPartitionResponse.ProtoReflect.Descriptor instead.
 func (*PickPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{18}
+	return file_millstream_v1_topic_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PickPartitionResponse) GetPartition() uint32 {
@@ -1535,7 +1713,7 @@ const file_millstream_v1_topic_service_proto_rawDesc = "" +
 	"\brevision\x18\t \x01(\x03R\brevision\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbf\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x87\x05\n" +
 	"\tPartition\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x121\n" +
 	"\x06leader\x18\x02 \x01(\v2\x19.millstream.v1.LeaderHintR\x06leader\x12\x1a\n" +
@@ -1545,7 +1723,15 @@ const file_millstream_v1_topic_service_proto_rawDesc = "" +
 	"\x03end\x18\x06 \x01(\x03H\x01R\x03end\x88\x01\x01\x12\x14\n" +
 	"\x05bytes\x18\a \x01(\x03R\x05bytes\x12\x1a\n" +
 	"\bsegments\x18\b \x01(\rR\bsegments\x12%\n" +
-	"\x0eoffline_reason\x18\t \x01(\tR\rofflineReasonB\b\n" +
+	"\x0eoffline_reason\x18\t \x01(\tR\rofflineReason\x12'\n" +
+	"\x0fpartition_epoch\x18\n" +
+	" \x01(\x05R\x0epartitionEpoch\x128\n" +
+	"\x18eligible_leader_replicas\x18\v \x03(\x05R\x16eligibleLeaderReplicas\x12.\n" +
+	"\x13last_known_replicas\x18\f \x03(\x05R\x11lastKnownReplicas\x12'\n" +
+	"\x0ftarget_replicas\x18\r \x03(\x05R\x0etargetReplicas\x12'\n" +
+	"\x0fadding_replicas\x18\x0e \x03(\x05R\x0eaddingReplicas\x12.\n" +
+	"\x13min_insync_replicas\x18\x0f \x01(\rR\x11minInsyncReplicas\x121\n" +
+	"\x15move_bytes_per_second\x18\x10 \x01(\x04R\x12moveBytesPerSecondB\b\n" +
 	"\x06_startB\x06\n" +
 	"\x04_end\"\xc8\x02\n" +
 	"\x12CreateTopicRequest\x12\x14\n" +
@@ -1578,7 +1764,13 @@ const file_millstream_v1_topic_service_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\v2\x14.millstream.v1.TopicR\x05topic\x128\n" +
 	"\n" +
 	"partitions\x18\x02 \x03(\v2\x18.millstream.v1.PartitionR\n" +
-	"partitions\"\xce\x02\n" +
+	"partitions\"}\n" +
+	"\x17CreatePartitionsRequest\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12'\n" +
+	"\x0fpartition_count\x18\x02 \x01(\rR\x0epartitionCount\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"F\n" +
+	"\x18CreatePartitionsResponse\x12*\n" +
+	"\x05topic\x18\x01 \x01(\v2\x14.millstream.v1.TopicR\x05topic\"\xce\x02\n" +
 	"\x18UpdateTopicConfigRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12B\n" +
 	"\x03set\x18\x02 \x03(\v20.millstream.v1.UpdateTopicConfigRequest.SetEntryR\x03set\x12\x14\n" +
@@ -1643,13 +1835,14 @@ const file_millstream_v1_topic_service_proto_rawDesc = "" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl*F\n" +
 	"\fPartitioning\x12\x1c\n" +
 	"\x18PARTITIONING_UNSPECIFIED\x10\x00\x12\x18\n" +
-	"\x14PARTITIONING_MURMUR2\x10\x012\xee\x05\n" +
+	"\x14PARTITIONING_MURMUR2\x10\x012\xd8\x06\n" +
 	"\fTopicService\x12T\n" +
 	"\vCreateTopic\x12!.millstream.v1.CreateTopicRequest\x1a\".millstream.v1.CreateTopicResponse\x12V\n" +
 	"\n" +
 	"ListTopics\x12 .millstream.v1.ListTopicsRequest\x1a!.millstream.v1.ListTopicsResponse\"\x03\x90\x02\x01\x12P\n" +
 	"\bGetTopic\x12\x1e.millstream.v1.GetTopicRequest\x1a\x1f.millstream.v1.GetTopicResponse\"\x03\x90\x02\x01\x12k\n" +
-	"\x11UpdateTopicConfig\x12'.millstream.v1.UpdateTopicConfigRequest\x1a(.millstream.v1.UpdateTopicConfigResponse\"\x03\x90\x02\x02\x12T\n" +
+	"\x11UpdateTopicConfig\x12'.millstream.v1.UpdateTopicConfigRequest\x1a(.millstream.v1.UpdateTopicConfigResponse\"\x03\x90\x02\x02\x12h\n" +
+	"\x10CreatePartitions\x12&.millstream.v1.CreatePartitionsRequest\x1a'.millstream.v1.CreatePartitionsResponse\"\x03\x90\x02\x02\x12T\n" +
 	"\vDeleteTopic\x12!.millstream.v1.DeleteTopicRequest\x1a\".millstream.v1.DeleteTopicResponse\x12Y\n" +
 	"\vListOffsets\x12!.millstream.v1.ListOffsetsRequest\x1a\".millstream.v1.ListOffsetsResponse\"\x03\x90\x02\x01\x12_\n" +
 	"\rDeleteRecords\x12#.millstream.v1.DeleteRecordsRequest\x1a$.millstream.v1.DeleteRecordsResponse\"\x03\x90\x02\x02\x12_\n" +
@@ -1669,7 +1862,7 @@ func file_millstream_v1_topic_service_proto_rawDescGZIP() []byte {
 }
 
 var file_millstream_v1_topic_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millstream_v1_topic_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_millstream_v1_topic_service_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_millstream_v1_topic_service_proto_goTypes = []any{
 	(Partitioning)(0),                 // 0: millstream.v1.Partitioning
 	(*Topic)(nil),                     // 1: millstream.v1.Topic
@@ -1680,63 +1873,68 @@ var file_millstream_v1_topic_service_proto_goTypes = []any{
 	(*ListTopicsResponse)(nil),        // 6: millstream.v1.ListTopicsResponse
 	(*GetTopicRequest)(nil),           // 7: millstream.v1.GetTopicRequest
 	(*GetTopicResponse)(nil),          // 8: millstream.v1.GetTopicResponse
-	(*UpdateTopicConfigRequest)(nil),  // 9: millstream.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil), // 10: millstream.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),        // 11: millstream.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),       // 12: millstream.v1.DeleteTopicResponse
-	(*ListOffsetsRequest)(nil),        // 13: millstream.v1.ListOffsetsRequest
-	(*ListOffsetsResponse)(nil),       // 14: millstream.v1.ListOffsetsResponse
-	(*PartitionOffset)(nil),           // 15: millstream.v1.PartitionOffset
-	(*DeleteRecordsRequest)(nil),      // 16: millstream.v1.DeleteRecordsRequest
-	(*DeleteRecordsResponse)(nil),     // 17: millstream.v1.DeleteRecordsResponse
-	(*PickPartitionRequest)(nil),      // 18: millstream.v1.PickPartitionRequest
-	(*PickPartitionResponse)(nil),     // 19: millstream.v1.PickPartitionResponse
-	nil,                               // 20: millstream.v1.Topic.ConfigEntry
-	nil,                               // 21: millstream.v1.CreateTopicRequest.ConfigEntry
-	nil,                               // 22: millstream.v1.UpdateTopicConfigRequest.SetEntry
-	(*timestamppb.Timestamp)(nil),     // 23: google.protobuf.Timestamp
-	(*LeaderHint)(nil),                // 24: millstream.v1.LeaderHint
-	(*RequestError)(nil),              // 25: millstream.v1.RequestError
-	(*durationpb.Duration)(nil),       // 26: google.protobuf.Duration
+	(*CreatePartitionsRequest)(nil),   // 9: millstream.v1.CreatePartitionsRequest
+	(*CreatePartitionsResponse)(nil),  // 10: millstream.v1.CreatePartitionsResponse
+	(*UpdateTopicConfigRequest)(nil),  // 11: millstream.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil), // 12: millstream.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),        // 13: millstream.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),       // 14: millstream.v1.DeleteTopicResponse
+	(*ListOffsetsRequest)(nil),        // 15: millstream.v1.ListOffsetsRequest
+	(*ListOffsetsResponse)(nil),       // 16: millstream.v1.ListOffsetsResponse
+	(*PartitionOffset)(nil),           // 17: millstream.v1.PartitionOffset
+	(*DeleteRecordsRequest)(nil),      // 18: millstream.v1.DeleteRecordsRequest
+	(*DeleteRecordsResponse)(nil),     // 19: millstream.v1.DeleteRecordsResponse
+	(*PickPartitionRequest)(nil),      // 20: millstream.v1.PickPartitionRequest
+	(*PickPartitionResponse)(nil),     // 21: millstream.v1.PickPartitionResponse
+	nil,                               // 22: millstream.v1.Topic.ConfigEntry
+	nil,                               // 23: millstream.v1.CreateTopicRequest.ConfigEntry
+	nil,                               // 24: millstream.v1.UpdateTopicConfigRequest.SetEntry
+	(*timestamppb.Timestamp)(nil),     // 25: google.protobuf.Timestamp
+	(*LeaderHint)(nil),                // 26: millstream.v1.LeaderHint
+	(*RequestError)(nil),              // 27: millstream.v1.RequestError
+	(*durationpb.Duration)(nil),       // 28: google.protobuf.Duration
 }
 var file_millstream_v1_topic_service_proto_depIdxs = []int32{
-	20, // 0: millstream.v1.Topic.config:type_name -> millstream.v1.Topic.ConfigEntry
+	22, // 0: millstream.v1.Topic.config:type_name -> millstream.v1.Topic.ConfigEntry
 	0,  // 1: millstream.v1.Topic.partitioning:type_name -> millstream.v1.Partitioning
-	23, // 2: millstream.v1.Topic.create_time:type_name -> google.protobuf.Timestamp
-	24, // 3: millstream.v1.Partition.leader:type_name -> millstream.v1.LeaderHint
-	21, // 4: millstream.v1.CreateTopicRequest.config:type_name -> millstream.v1.CreateTopicRequest.ConfigEntry
+	25, // 2: millstream.v1.Topic.create_time:type_name -> google.protobuf.Timestamp
+	26, // 3: millstream.v1.Partition.leader:type_name -> millstream.v1.LeaderHint
+	23, // 4: millstream.v1.CreateTopicRequest.config:type_name -> millstream.v1.CreateTopicRequest.ConfigEntry
 	1,  // 5: millstream.v1.CreateTopicResponse.topic:type_name -> millstream.v1.Topic
 	1,  // 6: millstream.v1.ListTopicsResponse.topics:type_name -> millstream.v1.Topic
 	1,  // 7: millstream.v1.GetTopicResponse.topic:type_name -> millstream.v1.Topic
 	2,  // 8: millstream.v1.GetTopicResponse.partitions:type_name -> millstream.v1.Partition
-	22, // 9: millstream.v1.UpdateTopicConfigRequest.set:type_name -> millstream.v1.UpdateTopicConfigRequest.SetEntry
-	1,  // 10: millstream.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.v1.Topic
-	23, // 11: millstream.v1.ListOffsetsRequest.time:type_name -> google.protobuf.Timestamp
-	15, // 12: millstream.v1.ListOffsetsResponse.offsets:type_name -> millstream.v1.PartitionOffset
-	25, // 13: millstream.v1.PartitionOffset.error:type_name -> millstream.v1.RequestError
-	24, // 14: millstream.v1.PickPartitionResponse.leader:type_name -> millstream.v1.LeaderHint
-	26, // 15: millstream.v1.PickPartitionResponse.ttl:type_name -> google.protobuf.Duration
-	3,  // 16: millstream.v1.TopicService.CreateTopic:input_type -> millstream.v1.CreateTopicRequest
-	5,  // 17: millstream.v1.TopicService.ListTopics:input_type -> millstream.v1.ListTopicsRequest
-	7,  // 18: millstream.v1.TopicService.GetTopic:input_type -> millstream.v1.GetTopicRequest
-	9,  // 19: millstream.v1.TopicService.UpdateTopicConfig:input_type -> millstream.v1.UpdateTopicConfigRequest
-	11, // 20: millstream.v1.TopicService.DeleteTopic:input_type -> millstream.v1.DeleteTopicRequest
-	13, // 21: millstream.v1.TopicService.ListOffsets:input_type -> millstream.v1.ListOffsetsRequest
-	16, // 22: millstream.v1.TopicService.DeleteRecords:input_type -> millstream.v1.DeleteRecordsRequest
-	18, // 23: millstream.v1.TopicService.PickPartition:input_type -> millstream.v1.PickPartitionRequest
-	4,  // 24: millstream.v1.TopicService.CreateTopic:output_type -> millstream.v1.CreateTopicResponse
-	6,  // 25: millstream.v1.TopicService.ListTopics:output_type -> millstream.v1.ListTopicsResponse
-	8,  // 26: millstream.v1.TopicService.GetTopic:output_type -> millstream.v1.GetTopicResponse
-	10, // 27: millstream.v1.TopicService.UpdateTopicConfig:output_type -> millstream.v1.UpdateTopicConfigResponse
-	12, // 28: millstream.v1.TopicService.DeleteTopic:output_type -> millstream.v1.DeleteTopicResponse
-	14, // 29: millstream.v1.TopicService.ListOffsets:output_type -> millstream.v1.ListOffsetsResponse
-	17, // 30: millstream.v1.TopicService.DeleteRecords:output_type -> millstream.v1.DeleteRecordsResponse
-	19, // 31: millstream.v1.TopicService.PickPartition:output_type -> millstream.v1.PickPartitionResponse
-	24, // [24:32] is the sub-list for method output_type
-	16, // [16:24] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	1,  // 9: millstream.v1.CreatePartitionsResponse.topic:type_name -> millstream.v1.Topic
+	24, // 10: millstream.v1.UpdateTopicConfigRequest.set:type_name -> millstream.v1.UpdateTopicConfigRequest.SetEntry
+	1,  // 11: millstream.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.v1.Topic
+	25, // 12: millstream.v1.ListOffsetsRequest.time:type_name -> google.protobuf.Timestamp
+	17, // 13: millstream.v1.ListOffsetsResponse.offsets:type_name -> millstream.v1.PartitionOffset
+	27, // 14: millstream.v1.PartitionOffset.error:type_name -> millstream.v1.RequestError
+	26, // 15: millstream.v1.PickPartitionResponse.leader:type_name -> millstream.v1.LeaderHint
+	28, // 16: millstream.v1.PickPartitionResponse.ttl:type_name -> google.protobuf.Duration
+	3,  // 17: millstream.v1.TopicService.CreateTopic:input_type -> millstream.v1.CreateTopicRequest
+	5,  // 18: millstream.v1.TopicService.ListTopics:input_type -> millstream.v1.ListTopicsRequest
+	7,  // 19: millstream.v1.TopicService.GetTopic:input_type -> millstream.v1.GetTopicRequest
+	11, // 20: millstream.v1.TopicService.UpdateTopicConfig:input_type -> millstream.v1.UpdateTopicConfigRequest
+	9,  // 21: millstream.v1.TopicService.CreatePartitions:input_type -> millstream.v1.CreatePartitionsRequest
+	13, // 22: millstream.v1.TopicService.DeleteTopic:input_type -> millstream.v1.DeleteTopicRequest
+	15, // 23: millstream.v1.TopicService.ListOffsets:input_type -> millstream.v1.ListOffsetsRequest
+	18, // 24: millstream.v1.TopicService.DeleteRecords:input_type -> millstream.v1.DeleteRecordsRequest
+	20, // 25: millstream.v1.TopicService.PickPartition:input_type -> millstream.v1.PickPartitionRequest
+	4,  // 26: millstream.v1.TopicService.CreateTopic:output_type -> millstream.v1.CreateTopicResponse
+	6,  // 27: millstream.v1.TopicService.ListTopics:output_type -> millstream.v1.ListTopicsResponse
+	8,  // 28: millstream.v1.TopicService.GetTopic:output_type -> millstream.v1.GetTopicResponse
+	12, // 29: millstream.v1.TopicService.UpdateTopicConfig:output_type -> millstream.v1.UpdateTopicConfigResponse
+	10, // 30: millstream.v1.TopicService.CreatePartitions:output_type -> millstream.v1.CreatePartitionsResponse
+	14, // 31: millstream.v1.TopicService.DeleteTopic:output_type -> millstream.v1.DeleteTopicResponse
+	16, // 32: millstream.v1.TopicService.ListOffsets:output_type -> millstream.v1.ListOffsetsResponse
+	19, // 33: millstream.v1.TopicService.DeleteRecords:output_type -> millstream.v1.DeleteRecordsResponse
+	21, // 34: millstream.v1.TopicService.PickPartition:output_type -> millstream.v1.PickPartitionResponse
+	26, // [26:35] is the sub-list for method output_type
+	17, // [17:26] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_millstream_v1_topic_service_proto_init() }
@@ -1746,15 +1944,15 @@ func file_millstream_v1_topic_service_proto_init() {
 	}
 	file_millstream_v1_errors_proto_init()
 	file_millstream_v1_topic_service_proto_msgTypes[1].OneofWrappers = []any{}
-	file_millstream_v1_topic_service_proto_msgTypes[8].OneofWrappers = []any{}
-	file_millstream_v1_topic_service_proto_msgTypes[12].OneofWrappers = []any{
+	file_millstream_v1_topic_service_proto_msgTypes[10].OneofWrappers = []any{}
+	file_millstream_v1_topic_service_proto_msgTypes[14].OneofWrappers = []any{
 		(*ListOffsetsRequest_Earliest)(nil),
 		(*ListOffsetsRequest_Latest)(nil),
 		(*ListOffsetsRequest_Time)(nil),
 	}
-	file_millstream_v1_topic_service_proto_msgTypes[14].OneofWrappers = []any{}
-	file_millstream_v1_topic_service_proto_msgTypes[15].OneofWrappers = []any{}
-	file_millstream_v1_topic_service_proto_msgTypes[17].OneofWrappers = []any{
+	file_millstream_v1_topic_service_proto_msgTypes[16].OneofWrappers = []any{}
+	file_millstream_v1_topic_service_proto_msgTypes[17].OneofWrappers = []any{}
+	file_millstream_v1_topic_service_proto_msgTypes[19].OneofWrappers = []any{
 		(*PickPartitionRequest_Key)(nil),
 		(*PickPartitionRequest_KeyText)(nil),
 	}
@@ -1764,7 +1962,7 @@ func file_millstream_v1_topic_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_v1_topic_service_proto_rawDesc), len(file_millstream_v1_topic_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -25,6 +25,7 @@ const (
 	TopicService_ListTopics_FullMethodName        = "/millstream.v1.TopicService/ListTopics"
 	TopicService_GetTopic_FullMethodName          = "/millstream.v1.TopicService/GetTopic"
 	TopicService_UpdateTopicConfig_FullMethodName = "/millstream.v1.TopicService/UpdateTopicConfig"
+	TopicService_CreatePartitions_FullMethodName  = "/millstream.v1.TopicService/CreatePartitions"
 	TopicService_DeleteTopic_FullMethodName       = "/millstream.v1.TopicService/DeleteTopic"
 	TopicService_ListOffsets_FullMethodName       = "/millstream.v1.TopicService/ListOffsets"
 	TopicService_DeleteRecords_FullMethodName     = "/millstream.v1.TopicService/DeleteRecords"
@@ -52,6 +53,10 @@ type TopicServiceClient interface {
 	// repeated; with `expected_revision` only under the same request id, or the
 	// repeated call answers CONFLICT.
 	UpdateTopicConfig(ctx context.Context, in *UpdateTopicConfigRequest, opts ...grpc.CallOption) (*UpdateTopicConfigResponse, error)
+	// CreatePartitions gives a topic more partitions and answers when they can be
+	// used. It cannot be undone. Keys belong to other partitions afterwards: new
+	// records of a key may go elsewhere than those before. May be repeated.
+	CreatePartitions(ctx context.Context, in *CreatePartitionsRequest, opts ...grpc.CallOption) (*CreatePartitionsResponse, error)
 	// DeleteTopic deletes a topic. Its files are kept for 24 hours in the trash
 	// of each broker, unless `now`, or until the disk fills up. With the same
 	// request id it may be repeated; without, a repeated call answers
@@ -110,6 +115,16 @@ func (c *topicServiceClient) UpdateTopicConfig(ctx context.Context, in *UpdateTo
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(UpdateTopicConfigResponse)
 	err := c.cc.Invoke(ctx, TopicService_UpdateTopicConfig_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *topicServiceClient) CreatePartitions(ctx context.Context, in *CreatePartitionsRequest, opts ...grpc.CallOption) (*CreatePartitionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CreatePartitionsResponse)
+	err := c.cc.Invoke(ctx, TopicService_CreatePartitions_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -177,6 +192,10 @@ type TopicServiceServer interface {
 	// repeated; with `expected_revision` only under the same request id, or the
 	// repeated call answers CONFLICT.
 	UpdateTopicConfig(context.Context, *UpdateTopicConfigRequest) (*UpdateTopicConfigResponse, error)
+	// CreatePartitions gives a topic more partitions and answers when they can be
+	// used. It cannot be undone. Keys belong to other partitions afterwards: new
+	// records of a key may go elsewhere than those before. May be repeated.
+	CreatePartitions(context.Context, *CreatePartitionsRequest) (*CreatePartitionsResponse, error)
 	// DeleteTopic deletes a topic. Its files are kept for 24 hours in the trash
 	// of each broker, unless `now`, or until the disk fills up. With the same
 	// request id it may be repeated; without, a repeated call answers
@@ -212,6 +231,9 @@ func (UnimplementedTopicServiceServer) GetTopic(context.Context, *GetTopicReques
 }
 func (UnimplementedTopicServiceServer) UpdateTopicConfig(context.Context, *UpdateTopicConfigRequest) (*UpdateTopicConfigResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateTopicConfig not implemented")
+}
+func (UnimplementedTopicServiceServer) CreatePartitions(context.Context, *CreatePartitionsRequest) (*CreatePartitionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreatePartitions not implemented")
 }
 func (UnimplementedTopicServiceServer) DeleteTopic(context.Context, *DeleteTopicRequest) (*DeleteTopicResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteTopic not implemented")
@@ -318,6 +340,24 @@ func _TopicService_UpdateTopicConfig_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _TopicService_CreatePartitions_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreatePartitionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(TopicServiceServer).CreatePartitions(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: TopicService_CreatePartitions_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(TopicServiceServer).CreatePartitions(ctx, req.(*CreatePartitionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _TopicService_DeleteTopic_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteTopicRequest)
 	if err := dec(in); err != nil {
@@ -412,6 +452,10 @@ var TopicService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateTopicConfig",
 			Handler:    _TopicService_UpdateTopicConfig_Handler,
+		},
+		{
+			MethodName: "CreatePartitions",
+			Handler:    _TopicService_CreatePartitions_Handler,
 		},
 		{
 			MethodName: "DeleteTopic",

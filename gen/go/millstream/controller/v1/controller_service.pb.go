@@ -430,9 +430,11 @@ type TopicRecord struct {
 	// Epoch of its partitioning.
 	PartitioningEpoch uint32 `protobuf:"varint,7,opt,name=partitioning_epoch,json=partitioningEpoch,proto3" json:"partitioning_epoch,omitempty"`
 	// The request that created it.
-	RequestId     string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// That request left the number of replicas to the cluster.
+	DefaultReplicationFactor bool `protobuf:"varint,9,opt,name=default_replication_factor,json=defaultReplicationFactor,proto3" json:"default_replication_factor,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
 }
 
 func (x *TopicRecord) Reset() {
@@ -519,6 +521,13 @@ func (x *TopicRecord) GetRequestId() string {
 		return x.RequestId
 	}
 	return ""
+}
+
+func (x *TopicRecord) GetDefaultReplicationFactor() bool {
+	if x != nil {
+		return x.DefaultReplicationFactor
+	}
+	return false
 }
 
 // PartitionRecord is a partition as the metadata knows it.
@@ -2621,6 +2630,8 @@ type CancelReassignmentsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 1,000, each once; their replicas do not matter.
 	Reassignments []*Reassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2660,6 +2671,13 @@ func (x *CancelReassignmentsRequest) GetReassignments() []*Reassignment {
 		return x.Reassignments
 	}
 	return nil
+}
+
+func (x *CancelReassignmentsRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 // CancelReassignmentsResponse answers them, in their order.
@@ -3252,7 +3270,9 @@ func (x *DrainBrokerResponse) GetRevision() int64 {
 type UndrainBrokerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its identity.
-	BrokerId      int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,2,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3292,6 +3312,13 @@ func (x *UndrainBrokerRequest) GetBrokerId() int32 {
 		return x.BrokerId
 	}
 	return 0
+}
+
+func (x *UndrainBrokerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
 }
 
 // UndrainBrokerResponse says that it takes replicas again.
@@ -3787,7 +3814,8 @@ type CreateTopicRequest struct {
 	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	// Number of partitions.
 	PartitionCount uint32 `protobuf:"varint,2,opt,name=partition_count,json=partitionCount,proto3" json:"partition_count,omitempty"`
-	// Replicas of each; 0: the default.
+	// Replicas of each; 0: the default, which is at most the number of brokers
+	// that are not drained.
 	ReplicationFactor uint32 `protobuf:"varint,3,opt,name=replication_factor,json=replicationFactor,proto3" json:"replication_factor,omitempty"`
 	// Settings.
 	Config map[string]string `protobuf:"bytes,4,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -4212,7 +4240,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x11feature_level_max\x18\f \x01(\rR\x0ffeatureLevelMax\x12#\n" +
 	"\rold_directory\x18\r \x01(\bR\foldDirectory\x12\x1a\n" +
 	"\bdraining\x18\x0e \x01(\bR\bdraining\x123\n" +
-	"\x16drain_bytes_per_second\x18\x0f \x01(\x04R\x13drainBytesPerSecond\"\x90\x03\n" +
+	"\x16drain_bytes_per_second\x18\x0f \x01(\x04R\x13drainBytesPerSecond\"\xce\x03\n" +
 	"\vTopicRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12'\n" +
@@ -4222,7 +4250,8 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x0ecreate_time_ms\x18\x06 \x01(\x03R\fcreateTimeMs\x12-\n" +
 	"\x12partitioning_epoch\x18\a \x01(\rR\x11partitioningEpoch\x12\x1d\n" +
 	"\n" +
-	"request_id\x18\b \x01(\tR\trequestId\x1a9\n" +
+	"request_id\x18\b \x01(\tR\trequestId\x12<\n" +
+	"\x1adefault_replication_factor\x18\t \x01(\bR\x18defaultReplicationFactor\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbb\x04\n" +
@@ -4387,9 +4416,10 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12G\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2-.millstream.controller.v1.ReassignmentOutcomeR\aoutcome\x12A\n" +
 	"\x06record\x18\x04 \x01(\v2).millstream.controller.v1.PartitionRecordR\x06record\x12\x1b\n" +
-	"\tbroker_id\x18\x05 \x01(\x05R\bbrokerId\"j\n" +
+	"\tbroker_id\x18\x05 \x01(\x05R\bbrokerId\"\x8f\x01\n" +
 	"\x1aCancelReassignmentsRequest\x12L\n" +
-	"\rreassignments\x18\x01 \x03(\v2&.millstream.controller.v1.ReassignmentR\rreassignments\"\x81\x01\n" +
+	"\rreassignments\x18\x01 \x03(\v2&.millstream.controller.v1.ReassignmentR\rreassignments\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"\x81\x01\n" +
 	"\x1bCancelReassignmentsResponse\x12F\n" +
 	"\aresults\x18\x01 \x03(\v2,.millstream.controller.v1.ReassignmentResultR\aresults\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"V\n" +
@@ -4425,9 +4455,10 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"M\n" +
 	"\x13DrainBrokerResponse\x12\x1a\n" +
 	"\breplicas\x18\x01 \x01(\rR\breplicas\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"3\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"X\n" +
 	"\x14UndrainBrokerRequest\x12\x1b\n" +
-	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\"3\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12#\n" +
+	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"3\n" +
 	"\x15UndrainBrokerResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\"W\n" +
 	"\x13RemoveBrokerRequest\x12\x1b\n" +
