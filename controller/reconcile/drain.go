@@ -36,7 +36,9 @@ func (l *Loop) DrainBroker(ctx context.Context, r *controllerv1.DrainBrokerReque
 			return err
 		}
 		a.o.Logger.InfoContext(ctx, "broker is drained", slog.Int("broker_id", int(r.GetBrokerId())), slog.Int("replicas", int(resp.GetReplicas())))
-		return a.settle(ctx)
+		err = a.settle(ctx)
+		resp.Revision = a.o.Image.Revision() // with the first of the moves
+		return err
 	})
 	if err != nil {
 		return nil, err

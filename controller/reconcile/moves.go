@@ -154,7 +154,9 @@ func (l *Loop) reassign(ctx context.Context, asked []*controllerv1.Reassignment,
 			return err
 		}
 		a.o.Logger.InfoContext(ctx, "partitions reassigned", slog.Int("partitions", len(asked)))
-		return a.settle(ctx)
+		err = a.settle(ctx)
+		revision = a.o.Image.Revision()
+		return err
 	})
 	if err != nil {
 		return nil, 0, err

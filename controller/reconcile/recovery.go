@@ -294,7 +294,9 @@ func (a *active) acceptLoss(ctx context.Context, r *controllerv1.RecoverPartitio
 	if resp.Revision, err = a.commit(ctx, edits.edits...); err != nil {
 		return nil, err
 	}
-	return resp, a.settle(ctx)
+	err = a.settle(ctx)
+	resp.Revision = a.o.Image.Revision()
+	return resp, err
 }
 
 // named returns a partition of the topic of that name.

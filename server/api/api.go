@@ -51,7 +51,7 @@ func New(o Options) (*Service, error) {
 	return &Service{
 		broker:  b,
 		topic:   &TopicService{broker: o.Broker, metadata: o.Metadata, controller: o.Controller, limits: o.Limits},
-		cluster: &ClusterService{broker: o.Broker, metadata: o.Metadata, version: o.Version},
+		cluster: &ClusterService{broker: o.Broker, metadata: o.Metadata, controller: o.Controller, version: o.Version},
 	}, nil
 }
 

@@ -1,39 +1,74 @@
 package api
 
 import (
+	"slices"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/metadata"
 )
 
-// ClusterService describes the cluster as this broker knows it. Its methods
-// are safe for concurrent use.
+// ClusterService describes the cluster as this broker knows it, and has the
+// controller change it: this broker checks, passes on, and waits until it has
+// seen the change. Its methods are safe for concurrent use.
 type ClusterService struct {
 	pb.UnimplementedClusterServiceServer
 
-	broker   Broker
-	metadata *metadata.Mirror
-	version  string
+	broker     Broker
+	metadata   *metadata.Mirror
+	controller controllerv1.ControllerServiceClient
+	version    string
+}
+
+// tally is what the partitions of a snapshot come to.
+type tally struct {
+	partitions, offline, underReplicated, underMinISR, moving uint32
+	leads, holds, behind                                      map[int32]uint32 // by broker
+}
+
+func count(m *metadata.Snapshot) *tally {
+	c := &tally{leads: make(map[int32]uint32), holds: make(map[int32]uint32), behind: make(map[int32]uint32)}
+	for _, t := range m.Topics() {
+		for _, p := range t.Partitions {
+			c.add(p)
+		}
+	}
+	return c
+}
+
+func (c *tally) add(p *metadata.Partition) {
+	c.partitions++
+	c.leads[p.Leader]++
+	under := false
+	for _, id := range p.Replicas {
+		c.holds[id]++
+		if !slices.Contains(p.ISR, id) {
+			c.behind[id]++
+			under = under || !slices.Contains(p.Adding, id)
+		}
+	}
+	tick := func(n *uint32, is bool) {
+		if is {
+			*n++
+		}
+	}
+	tick(&c.offline, p.Leader == metadata.NoLeader)
+	tick(&c.underReplicated, under && p.Leader != metadata.NoLeader)
+	tick(&c.underMinISR, len(p.ISR) < p.EffectiveMinISR() && p.Leader != metadata.NoLeader)
+	tick(&c.moving, len(p.Target) > 0)
 }
 
 // brokersOf returns the brokers by id, with what they hold.
-func brokersOf(m *metadata.Snapshot) (brokers []*pb.Broker, partitions uint32) {
-	leads, holds := make(map[int32]uint32), make(map[int32]uint32)
-	for _, t := range m.Topics() {
-		partitions += uint32(len(t.Partitions))
-		for _, p := range t.Partitions {
-			leads[p.Leader]++
-			for _, r := range p.Replicas {
-				holds[r]++
-			}
-		}
-	}
+func brokersOf(m *metadata.Snapshot, c *tally) []*pb.Broker {
+	var brokers []*pb.Broker
 	for _, b := range m.Brokers() {
 		brokers = append(brokers, &pb.Broker{
 			BrokerId: b.ID, Address: b.Address, BrokerEpoch: b.Epoch, Rack: b.Rack, State: stateOf(b), Version: b.Version,
-			RegisterTime: timestampOf(b.RegisterTimeMs), LeaderCount: leads[b.ID], ReplicaCount: holds[b.ID],
+			RegisterTime: timestampOf(b.RegisterTimeMs), LeaderCount: c.leads[b.ID], ReplicaCount: c.holds[b.ID],
+			OutOfSyncReplicaCount: c.behind[b.ID], Draining: b.Draining, DrainBytesPerSecond: b.DrainBytesPerSecond,
 		})
 	}
-	return brokers, partitions
+	return brokers
 }
 
 func stateOf(b *metadata.Broker) pb.BrokerState {

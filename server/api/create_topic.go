@@ -38,19 +38,19 @@ func (s *TopicService) CreateTopic(ctx context.Context, r *pb.CreateTopicRequest
 		t, err := describeRecord(made.GetTopic(), made.GetRevision())
 		return &pb.CreateTopicResponse{Topic: t}, err
 	}
-	t, err := s.awaitLeaders(ctx, made)
+	t, err := s.awaitLeaders(ctx, made.GetTopic(), made.GetRevision())
 	if err != nil {
 		return nil, err
 	}
 	return &pb.CreateTopicResponse{Topic: t}, nil
 }
 
-// awaitLeaders waits until every partition of a new topic has a leader, as far
-// as this broker knows, or the topic is gone again.
-func (s *TopicService) awaitLeaders(ctx context.Context, made *controllerv1.CreateTopicResponse) (*pb.Topic, error) {
-	id := metadata.TopicID(made.GetTopic().GetTopicId())
+// awaitLeaders waits until every partition of a topic has a leader, as far as
+// this broker knows, or the topic is gone again.
+func (s *TopicService) awaitLeaders(ctx context.Context, made *controllerv1.TopicRecord, revision int64) (*pb.Topic, error) {
+	id := metadata.TopicID(made.GetTopicId())
 	m, err := s.metadata.WaitFor(ctx, func(m *metadata.Snapshot) bool {
-		return m.Revision >= made.GetRevision() && hasLeaders(m.TopicByID(id))
+		return m.Revision >= revision && hasLeaders(m.TopicByID(id))
 	})
 	if err != nil {
 		return nil, err
@@ -58,7 +58,7 @@ func (s *TopicService) awaitLeaders(ctx context.Context, made *controllerv1.Crea
 	if t := m.TopicByID(id); t != nil {
 		return describe(t), nil
 	}
-	return describeRecord(made.GetTopic(), made.GetRevision())
+	return describeRecord(made, revision)
 }
 
 func hasLeaders(t *metadata.Topic) bool {

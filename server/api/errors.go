@@ -20,8 +20,9 @@ import (
 // space.
 const retryAfter = 100 * time.Millisecond
 
-// FaultOf says how an error from below is told to clients. This file and
-// errors_storage.go are the only place where that is decided. Nil: it was not
+// FaultOf says how an error from below is told to clients. This file,
+// errors_storage.go and errors_cluster.go are the only place where that is
+// decided. Nil: it was not
 // foreseen, or is the end of the call's context, which gRPC tells.
 //
 // The order matters: what wraps comes before what it may wrap.

@@ -25,7 +25,9 @@ func (s *TopicService) GetTopic(ctx context.Context, r *pb.GetTopicRequest) (*pb
 
 func (s *TopicService) describePartition(ctx context.Context, m *metadata.Snapshot, t *metadata.Topic, p *metadata.Partition) *pb.Partition {
 	out := &pb.Partition{
-		Partition: p.ID, Leader: leaderOf(m, p), Replicas: p.Replicas, InSyncReplicas: p.ISR,
+		Partition: p.ID, Leader: leaderOf(m, p), PartitionEpoch: p.Epoch, Replicas: p.Replicas, InSyncReplicas: p.ISR,
+		EligibleLeaderReplicas: p.ELR, LastKnownReplicas: p.LastKnown, TargetReplicas: p.Target, AddingReplicas: p.Adding,
+		MinInsyncReplicas: uint32(p.EffectiveMinISR()), MoveBytesPerSecond: p.MoveBytesPerSecond,
 	}
 	if p.Leader != metadata.NoLeader && p.Leader != s.broker.ID() {
 		return out // its leader knows its ends

@@ -8,6 +8,6 @@ import (
 
 // ListBrokers lists the brokers.
 func (s *ClusterService) ListBrokers(context.Context, *pb.ListBrokersRequest) (*pb.ListBrokersResponse, error) {
-	brokers, _ := brokersOf(s.metadata.Current())
-	return &pb.ListBrokersResponse{Brokers: brokers}, nil
+	m := s.metadata.Current()
+	return &pb.ListBrokersResponse{Brokers: brokersOf(m, count(m))}, nil
 }

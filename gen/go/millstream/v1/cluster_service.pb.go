@@ -287,10 +287,10 @@ type DescribeClusterResponse struct {
 	AnsweringBrokerId int32 `protobuf:"varint,9,opt,name=answering_broker_id,json=answeringBrokerId,proto3" json:"answering_broker_id,omitempty"`
 	// Partitions that nobody leads.
 	OfflinePartitionCount uint32 `protobuf:"varint,10,opt,name=offline_partition_count,json=offlinePartitionCount,proto3" json:"offline_partition_count,omitempty"`
-	// Partitions of whose replicas some are not in sync; replicas that were added
-	// for a move do not count.
+	// Partitions that are led and of whose replicas some are not in sync; replicas
+	// that were added for a move do not count.
 	UnderReplicatedPartitionCount uint32 `protobuf:"varint,11,opt,name=under_replicated_partition_count,json=underReplicatedPartitionCount,proto3" json:"under_replicated_partition_count,omitempty"`
-	// Partitions of which fewer replicas are in sync than must be: they take no
+	// Those of them of which fewer replicas are in sync than must be: they take no
 	// writes of acks ALL.
 	UnderMinInsyncPartitionCount uint32 `protobuf:"varint,12,opt,name=under_min_insync_partition_count,json=underMinInsyncPartitionCount,proto3" json:"under_min_insync_partition_count,omitempty"`
 	// Partitions that are being moved.
