@@ -12,7 +12,8 @@ import (
 )
 
 func (p *Program) clusterCommand() *cobra.Command {
-	return group("cluster", "Look at the cluster", p.clusterDescribe(), p.clusterOrphans())
+	return group("cluster", "Look at the cluster, and change which brokers hold what", p.clusterStatus(), p.clusterDescribe(),
+		p.clusterDrain(), p.clusterUndrain(), p.clusterRemove(), p.clusterRebalance(), p.clusterMove(), p.clusterRecover(), p.clusterOrphans())
 }
 
 func cluster(conn grpc.ClientConnInterface) pb.ClusterServiceClient {
@@ -43,6 +44,18 @@ type brokerView struct {
 	RegisterTime string `json:"register_time"`
 	LeaderCount  uint32 `json:"leader_count"`
 	ReplicaCount uint32 `json:"replica_count"`
+	// OutOfSyncCount is of the replicas.
+	OutOfSyncCount      uint32 `json:"out_of_sync_replica_count"`
+	Draining            bool   `json:"draining"`
+	DrainBytesPerSecond uint64 `json:"drain_bytes_per_second"`
+}
+
+// standing says the state of a broker in a word for people.
+func (v brokerView) standing() string {
+	if v.Draining {
+		return v.State + ",draining"
+	}
+	return v.State
 }
 
 func (p *Program) clusterDescribe() *cobra.Command {
@@ -64,11 +77,11 @@ func (p *Program) clusterDescribe() *cobra.Command {
 			}
 			whole := &table{header: []string{"CLUSTER", "GENERATION", "VERSION", "CONTROLLER", "TOPICS", "PARTITIONS", "REVISION"}}
 			whole.add(v.ClusterID, v.Generation, v.Version, v.ActiveController, v.TopicCount, v.PartitionCount, v.Revision)
-			brokers := &table{header: []string{"BROKER", "ADDRESS", "STATE", "EPOCH", "RACK", "VERSION", "LEADERS", "REPLICAS", "REGISTERED"}}
+			brokers := &table{header: []string{"BROKER", "ADDRESS", "STATE", "EPOCH", "RACK", "VERSION", "LEADERS", "REPLICAS", "NOT-IN-SYNC", "REGISTERED"}}
 			for _, b := range r.GetBrokers() {
 				bv := newBrokerView(b)
 				v.Brokers = append(v.Brokers, bv)
-				brokers.add(bv.BrokerID, bv.Address, bv.State, bv.BrokerEpoch, bv.Rack, bv.Version, bv.LeaderCount, bv.ReplicaCount, bv.RegisterTime)
+				brokers.add(bv.BrokerID, bv.Address, bv.standing(), bv.BrokerEpoch, bv.Rack, bv.Version, bv.LeaderCount, bv.ReplicaCount, bv.OutOfSyncCount, bv.RegisterTime)
 			}
 			return p.show(c, v, whole, brokers)
 		},
@@ -81,6 +94,7 @@ func newBrokerView(b *pb.Broker) brokerView {
 		State:       strings.ToLower(strings.TrimPrefix(b.GetState().String(), "BROKER_STATE_")),
 		BrokerEpoch: b.GetBrokerEpoch(), Rack: b.GetRack(), Version: b.GetVersion(),
 		RegisterTime: b.GetRegisterTime().AsTime().Format(time.RFC3339), LeaderCount: b.GetLeaderCount(), ReplicaCount: b.GetReplicaCount(),
+		OutOfSyncCount: b.GetOutOfSyncReplicaCount(), Draining: b.GetDraining(), DrainBytesPerSecond: b.GetDrainBytesPerSecond(),
 	}
 }
 
@@ -96,9 +110,9 @@ type orphanView struct {
 
 func (p *Program) clusterOrphans() *cobra.Command {
 	return &cobra.Command{
-		Use: "orphans", Short: "List directories of partitions that the metadata does not know",
-		Long: `List directories of partitions that brokers hold and the metadata does not
-know. They are kept: only a recorded deletion deletes. Those in the trash go
+		Use: "orphans", Short: "List directories of partitions on a broker that the metadata does not know",
+		Long: `List directories of partitions that the broker of --addr holds and the metadata
+does not know: ask every broker. They are kept: only a recorded deletion deletes. Those in the trash go
 24 hours after their topic was deleted.`,
 		Args: takes(),
 		RunE: func(c *cobra.Command, _ []string) error {

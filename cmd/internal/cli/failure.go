@@ -223,7 +223,19 @@ func advice(e *pb.RequestError) string {
 	case pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME:
 		return "it may or may not have been written: look before sending it again"
 	case pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS:
-		return "ask for fewer replicas with --replication-factor"
+		return "start more brokers, or ask for fewer replicas with --replication-factor"
+	case pb.ErrorReason_ERROR_REASON_UNKNOWN_BROKER:
+		return "see which there are with: millstream cluster describe"
+	case pb.ErrorReason_ERROR_REASON_BROKER_IN_USE:
+		return fmt.Sprintf("empty it with: millstream cluster drain %s --wait, and stop it", e.GetResource().GetName())
+	case pb.ErrorReason_ERROR_REASON_BROKER_NOT_SERVING:
+		return fmt.Sprintf("start it, or if it is drained: millstream cluster undrain %s", e.GetResource().GetName())
+	case pb.ErrorReason_ERROR_REASON_REASSIGNMENT_IN_PROGRESS:
+		return "wait until that is done, or end it with: millstream cluster move --cancel TOPIC/PARTITION"
+	case pb.ErrorReason_ERROR_REASON_UNSAFE_REASSIGNMENT:
+		return "wait until its replicas are in sync: millstream cluster status"
+	case pb.ErrorReason_ERROR_REASON_NO_REPLICA_SERVES:
+		return "start one of them first"
 	case pb.ErrorReason_ERROR_REASON_CORRUPT_SEGMENT:
 		return "check the data directory with: millstream log verify DIR"
 	}

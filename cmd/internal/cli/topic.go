@@ -17,7 +17,7 @@ import (
 
 func (p *Program) topicCommand() *cobra.Command {
 	return group("topic", "Create, list, describe, change and delete topics",
-		p.topicCreate(), p.topicList(), p.topicDescribe(), p.topicAlter(), p.topicDelete(), p.topicTrim())
+		p.topicCreate(), p.topicList(), p.topicDescribe(), p.topicAlter(), p.topicAddPartitions(), p.topicDelete(), p.topicTrim())
 }
 
 // topicView is a topic as JSON and YAML show it.
@@ -45,6 +45,12 @@ type partitionView struct {
 	Segments       uint32  `json:"segments"`
 	Replicas       []int32 `json:"replicas"`
 	InSyncReplicas []int32 `json:"in_sync_replicas"`
+	PartitionEpoch int32   `json:"partition_epoch"`
+	Eligible       []int32 `json:"eligible_leader_replicas"`
+	LastKnown      []int32 `json:"last_known_replicas"`
+	Target         []int32 `json:"target_replicas"`
+	Adding         []int32 `json:"adding_replicas"`
+	MinInSync      uint32  `json:"min_insync_replicas"`
 	OfflineReason  string  `json:"offline_reason,omitempty"`
 }
 
@@ -64,7 +70,9 @@ func newPartitionView(p *pb.Partition) partitionView {
 		Partition: p.GetPartition(), Leader: p.GetLeader().GetBrokerId(), LeaderAddress: p.GetLeader().GetAddress(),
 		LeaderEpoch: p.GetLeader().GetLeaderEpoch(), Start: p.Start, End: p.End, Bytes: p.GetBytes(), Segments: p.GetSegments(),
 		Replicas: append([]int32{}, p.GetReplicas()...), InSyncReplicas: append([]int32{}, p.GetInSyncReplicas()...),
-		OfflineReason: p.GetOfflineReason(),
+		PartitionEpoch: p.GetPartitionEpoch(), Eligible: append([]int32{}, p.GetEligibleLeaderReplicas()...),
+		LastKnown: append([]int32{}, p.GetLastKnownReplicas()...), Target: append([]int32{}, p.GetTargetReplicas()...),
+		Adding: append([]int32{}, p.GetAddingReplicas()...), MinInSync: p.GetMinInsyncReplicas(), OfflineReason: p.GetOfflineReason(),
 	}
 }
 
@@ -135,7 +143,7 @@ func (p *Program) topicCreate() *cobra.Command {
 		},
 	}
 	c.Flags().Uint32Var(&req.PartitionCount, "partitions", 1, "number of partitions, 1 to 10,000")
-	c.Flags().Uint32Var(&req.ReplicationFactor, "replication-factor", 0, "replicas of each partition; 0: the cluster's default")
+	c.Flags().Uint32Var(&req.ReplicationFactor, "replication-factor", 0, "replicas of each partition; 0: 3, or as many as there are brokers")
 	c.Flags().StringArrayVar(&config, "config", nil, "`KEY=VALUE` of a setting; may be repeated")
 	c.Flags().BoolVar(&req.ValidateOnly, "validate-only", false, "check only, create nothing")
 	return c
@@ -185,7 +193,7 @@ func (p *Program) topicDescribe() *cobra.Command {
 				return err
 			}
 			v := newTopicView(resp.GetTopic())
-			parts := &table{header: []string{"PARTITION", "LEADER", "EPOCH", "START", "END", "BYTES", "SEGMENTS", "REPLICAS", "IN-SYNC", "STATE"}}
+			parts := &table{header: []string{"PARTITION", "LEADER", "EPOCH", "START", "END", "BYTES", "SEGMENTS", "REPLICAS", "IN-SYNC", "MIN-ISR", "ELIGIBLE", "MOVING-TO", "STATE"}}
 			for _, part := range resp.GetPartitions() {
 				pv := newPartitionView(part)
 				v.Partitions = append(v.Partitions, pv)
@@ -194,7 +202,7 @@ func (p *Program) topicDescribe() *cobra.Command {
 					state = "offline: " + pv.OfflineReason
 				}
 				parts.add(pv.Partition, pv.Leader, pv.LeaderEpoch, orDash(pv.Start), orDash(pv.End), pv.Bytes, pv.Segments,
-					ids(pv.Replicas), ids(pv.InSyncReplicas), state)
+					ids(pv.Replicas), ids(pv.InSyncReplicas), pv.MinInSync, ids(pv.Eligible), ids(pv.Target), state)
 			}
 			settings := &table{header: []string{"SETTING", "VALUE", "SET"}}
 			for _, name := range slices.Sorted(maps.Keys(v.Config)) {
