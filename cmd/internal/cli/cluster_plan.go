@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -48,13 +49,18 @@ func (p *Program) agreed(c *cobra.Command, a consent, plan any, tables ...*table
 			return false, err
 		}
 	}
-	_, _ = fmt.Fprint(p.Err, "Do it? [y/N] ")
-	answer, _ := bufio.NewReader(p.In).ReadString('\n') // the end is a no
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return true, nil
+	if !asked(p.In, p.Err) {
+		return false, errDeclined
 	}
-	return false, errDeclined
+	return true, nil
+}
+
+// asked asks whether to go on. Everything but a yes is a no, the end as well.
+func asked(in io.Reader, out io.Writer) bool {
+	_, _ = fmt.Fprint(out, "Do it? [y/N] ")
+	answer, _ := bufio.NewReader(in).ReadString('\n')
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes"
 }
 
 // brokerArg reads the identity of a broker.

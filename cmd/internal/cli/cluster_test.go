@@ -258,3 +258,12 @@ func TestPartitionsAreAdded(t *testing.T) {
 	}
 	s.fails("INVALID_FIELD", "topic", "add-partitions", "orders", "--partitions", "3")
 }
+
+func TestOnlyAYesIsAYes(t *testing.T) {
+	for answer, want := range map[string]bool{"y\n": true, " Yes \n": true, "y": true, "n\n": false, "\n": false, "": false, "yesterday\n": false, "no\ny\n": false} {
+		var out bytes.Buffer
+		if got := asked(strings.NewReader(answer), &out); got != want || out.String() != "Do it? [y/N] " {
+			t.Errorf("%q is taken for %t, after %q", answer, got, out.String())
+		}
+	}
+}
