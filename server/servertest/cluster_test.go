@@ -1,7 +1,9 @@
 package servertest_test
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,4 +89,50 @@ func readAll(t *testing.T, m *servertest.Member, n int) {
 			t.Fatalf("record %d: got %v", want, got)
 		}
 	}
+}
+
+// A broker is drained while it holds records: they are all there afterwards,
+// and it can be forgotten.
+func TestADrainedBrokerLeavesNothingBehind(t *testing.T) {
+	c := servertest.StartCluster(t, servertest.ClusterOptions{Brokers: 4})
+	first, last := c.Members[0], c.Members[3]
+	if _, err := first.Topic.CreateTopic(t.Context(), &pb.CreateTopicRequest{Topic: "orders", PartitionCount: 1}); err != nil {
+		t.Fatal(err)
+	}
+	leader := leaderOf(t, c, "orders")
+	if leader == first { // which goes on to be asked
+		first = last
+	}
+	const written = 50
+	for i := range written {
+		_, err := leader.Broker.Append(t.Context(), &pb.AppendRequest{
+			Topic: "orders", Records: []*pb.AppendRecord{{ValueForm: &pb.AppendRecord_Text{Text: fmt.Sprint(i)}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	drained, err := first.Cluster.DrainBroker(t.Context(), &pb.DrainBrokerRequest{BrokerId: leader.ID})
+	if err != nil || drained.GetReplicaCount() != 1 {
+		t.Fatal(drained, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := first.Metadata.WaitFor(ctx, func(s *metadata.Snapshot) bool {
+		p := s.TopicByName("orders").Partitions[0]
+		return !slices.Contains(p.Replicas, leader.ID) && len(p.Target) == 0
+	}); err != nil {
+		t.Fatalf("it is not drained: %v; %+v", err, *first.Metadata.Current().TopicByName("orders").Partitions[0])
+	}
+	next := leaderOf(t, c, "orders")
+	readAll(t, next, written)
+	awaitInSync(t, next, "orders", 3)
+	leader.Stop()
+	if _, err := first.Metadata.WaitFor(ctx, func(s *metadata.Snapshot) bool { return s.Broker(leader.ID).Fenced }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := first.Cluster.RemoveBroker(t.Context(), &pb.RemoveBrokerRequest{BrokerId: leader.ID}); err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, next, written)
 }
