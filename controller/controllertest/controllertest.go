@@ -39,7 +39,8 @@ type Controller struct {
 	node  *node.Node
 	stop  context.CancelFunc
 	ended chan error
-	done  bool
+	// halted says that it does not run any more, done that Conn is closed too.
+	halted, done bool
 }
 
 // Start runs a controller with the quick ticks of dev until the test ends or
@@ -133,6 +134,20 @@ func (c *Controller) Stop(t testing.TB) {
 		return
 	}
 	c.done = true
+	c.Halt(t)
+	if err := c.Conn.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Halt stops the controller and waits for its end: who calls it by Conn finds
+// nobody. Calling it again does nothing.
+func (c *Controller) Halt(t testing.TB) {
+	t.Helper()
+	if c.halted {
+		return
+	}
+	c.halted = true
 	c.stop()
 	select {
 	case err := <-c.ended:
@@ -141,9 +156,6 @@ func (c *Controller) Stop(t testing.TB) {
 		}
 	case <-time.After(patience):
 		t.Error("the controller does not stop")
-	}
-	if err := c.Conn.Close(); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -116,23 +116,64 @@ func TestADrainedBrokerLeavesNothingBehind(t *testing.T) {
 	if err != nil || drained.GetReplicaCount() != 1 {
 		t.Fatal(drained, err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if _, err := first.Metadata.WaitFor(ctx, func(s *metadata.Snapshot) bool {
-		p := s.TopicByName("orders").Partitions[0]
-		return !slices.Contains(p.Replicas, leader.ID) && len(p.Target) == 0
-	}); err != nil {
-		t.Fatalf("it is not drained: %v; %+v", err, *first.Metadata.Current().TopicByName("orders").Partitions[0])
-	}
+	awaitDrained(t, first, leader.ID)
 	next := leaderOf(t, c, "orders")
 	readAll(t, next, written)
 	awaitInSync(t, next, "orders", 3)
 	leader.Stop()
-	if _, err := first.Metadata.WaitFor(ctx, func(s *metadata.Snapshot) bool { return s.Broker(leader.ID).Fenced }); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := first.Cluster.RemoveBroker(t.Context(), &pb.RemoveBrokerRequest{BrokerId: leader.ID}); err != nil {
-		t.Fatal(err)
-	}
+	remove(t, first, leader.ID)
 	readAll(t, next, written)
+}
+
+// A broker whose disk is lost is replaced by one of another identity.
+func TestALostBrokerIsReplaced(t *testing.T) {
+	c := servertest.StartCluster(t, servertest.ClusterOptions{})
+	if _, err := c.Members[0].Topic.CreateTopic(t.Context(), &pb.CreateTopicRequest{Topic: "orders", PartitionCount: 1}); err != nil {
+		t.Fatal(err)
+	}
+	lost := leaderOf(t, c, "orders")
+	for i := range 20 {
+		_, err := lost.Broker.Append(t.Context(), &pb.AppendRequest{
+			Topic: "orders", Records: []*pb.AppendRecord{{ValueForm: &pb.AppendRecord_Text{Text: fmt.Sprint(i)}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	lost.Stop()
+	fresh := c.Add(4)
+	if drained, err := fresh.Cluster.DrainBroker(t.Context(), &pb.DrainBrokerRequest{BrokerId: lost.ID}); err != nil || drained.GetReplicaCount() != 1 {
+		t.Fatal(drained, err)
+	}
+	awaitDrained(t, fresh, lost.ID)
+	remove(t, fresh, lost.ID)
+	leader := leaderOf(t, c, "orders")
+	awaitInSync(t, leader, "orders", 3)
+	readAll(t, leader, 20)
+}
+
+// awaitDrained waits until a broker holds nothing of the topic orders.
+func awaitDrained(t *testing.T, m *servertest.Member, id int32) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := m.Metadata.WaitFor(ctx, func(s *metadata.Snapshot) bool {
+		p := s.TopicByName("orders").Partitions[0]
+		return !slices.Contains(p.Replicas, id) && len(p.Target) == 0
+	}); err != nil {
+		t.Fatalf("broker %d is not drained: %v; %+v", id, err, *m.Metadata.Current().TopicByName("orders").Partitions[0])
+	}
+}
+
+// remove has a broker forgotten that is stopped, as soon as that is known.
+func remove(t *testing.T, m *servertest.Member, id int32) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := m.Metadata.WaitFor(ctx, func(s *metadata.Snapshot) bool { return s.Broker(id).Fenced }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Cluster.RemoveBroker(t.Context(), &pb.RemoveBrokerRequest{BrokerId: id}); err != nil {
+		t.Fatal(err)
+	}
 }

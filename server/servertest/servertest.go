@@ -89,6 +89,12 @@ func (s *Server) Restart() {
 	s.start(nil) // the metrics are registered already
 }
 
+// StopController stops the controller, as when a majority of several is lost.
+func (s *Server) StopController() {
+	s.t.Helper()
+	s.controller.Halt(s.t)
+}
+
 // Stop stops the broker in order, and waits. It does nothing if that is done.
 func (s *Server) Stop() {
 	s.stop()

@@ -267,3 +267,19 @@ func TestOnlyAYesIsAYes(t *testing.T) {
 		}
 	}
 }
+
+// Without a controller nothing can be changed, and that is said; what is known
+// is shown all the same.
+func TestWithoutAControllerAllIsRefusedWithItsReason(t *testing.T) {
+	s := startSeveral(t, 2)
+	s.ok("topic", "create", "orders")
+	s.StopController()
+	wantIn(t, s.fails("[CONTROLLER_UNAVAILABLE]; nothing was changed; try again", "cluster", "status"), "UNDER-MIN-ISR", "2        2       1       1 ")
+	for _, args := range [][]string{
+		{"cluster", "drain", "2", "--yes"}, {"cluster", "remove", "2", "--yes"}, {"cluster", "rebalance", "--yes"}, {"cluster", "undrain", "1"},
+		{"cluster", "move", "orders/0=2", "--yes"}, {"cluster", "recover", "orders/0", "--accept-loss"}, {"topic", "add-partitions", "orders", "--partitions", "2"},
+	} {
+		s.fails("[CONTROLLER_UNAVAILABLE]", args...)
+	}
+	s.ok("cluster", "describe")
+}
