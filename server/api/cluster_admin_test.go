@@ -36,9 +36,10 @@ func brokerOf(t *testing.T, s *servertest.Server, id int32) *pb.Broker {
 	return nil
 }
 
-func partitionsOf(t *testing.T, s *servertest.Server, topic string) []*pb.Partition {
+// ordersOf returns the partitions of the topic orders.
+func ordersOf(t *testing.T, s *servertest.Server) []*pb.Partition {
 	t.Helper()
-	got, err := s.Topic.GetTopic(t.Context(), &pb.GetTopicRequest{Topic: topic})
+	got, err := s.Topic.GetTopic(t.Context(), &pb.GetTopicRequest{Topic: "orders"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +151,7 @@ func TestPartitionsAreMovedAndPutBack(t *testing.T) {
 	s := servertest.Start(t, servertest.Options{})
 	peers := s.StartPeers(2, 3, 4, 5)
 	createOn(t, s, "orders", 2, 3)
-	was := partitionsOf(t, s, "orders")[0]
+	was := ordersOf(t, s)[0]
 	others := slices.DeleteFunc([]int32{2, 3, 4, 5}, func(id int32) bool { return slices.Contains(was.GetReplicas(), id) })
 	target := []int32{was.GetReplicas()[1], others[0], was.GetReplicas()[0]}
 	ask := &pb.ReassignPartitionsRequest{ValidateOnly: true, Reassignments: []*pb.Reassignment{
@@ -171,7 +172,7 @@ func TestPartitionsAreMovedAndPutBack(t *testing.T) {
 	if r := move(); r.GetError() != nil {
 		t.Fatal(r)
 	}
-	p := partitionsOf(t, s, "orders")[0]
+	p := ordersOf(t, s)[0]
 	if !slices.Equal(p.GetTargetReplicas(), target) || !slices.Equal(p.GetAddingReplicas(), others) || p.GetMinInsyncReplicas() != 2 || p.GetPartitionEpoch() <= was.GetPartitionEpoch() {
 		t.Errorf("on its way it is %v", p)
 	}
@@ -198,13 +199,13 @@ func TestPartitionsAreMovedAndPutBack(t *testing.T) {
 	wantError(t, results[2].GetError(), codes.NotFound, pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION)
 	cancel.ValidateOnly = false
 	undo()
-	if p := partitionsOf(t, s, "orders")[0]; !slices.Equal(p.GetReplicas(), was.GetReplicas()) || len(p.GetTargetReplicas()) != 0 {
+	if p := ordersOf(t, s)[0]; !slices.Equal(p.GetReplicas(), was.GetReplicas()) || len(p.GetTargetReplicas()) != 0 {
 		t.Errorf("put back it is %v", p)
 	}
 
 	move()
 	s.CatchUp(peers)
-	if p := partitionsOf(t, s, "orders")[0]; !slices.Equal(p.GetReplicas(), target) || len(p.GetTargetReplicas()) != 0 || len(p.GetInSyncReplicas()) != 3 {
+	if p := ordersOf(t, s)[0]; !slices.Equal(p.GetReplicas(), target) || len(p.GetTargetReplicas()) != 0 || len(p.GetInSyncReplicas()) != 3 {
 		t.Errorf("moved it is %v", p)
 	}
 }
@@ -215,7 +216,7 @@ func TestMovesThatCannotBeSayWhy(t *testing.T) {
 	peers := s.StartPeers(2, 3, 4, 5, 6)
 	peers[6].Fail()
 	createOn(t, s, "orders", 4, 3)
-	parts := partitionsOf(t, s, "orders")
+	parts := ordersOf(t, s)
 	other := func(n int) []int32 {
 		r := slices.Clone(parts[n].GetReplicas())
 		for id := int32(2); ; id++ {
@@ -335,7 +336,7 @@ func TestHealthIsCountedAndLeadersGoBack(t *testing.T) {
 	if c.GetOfflinePartitionCount() != 2 || c.GetUnderReplicatedPartitionCount() != 3 || c.GetUnderMinInsyncPartitionCount() != 3 {
 		t.Errorf("with two brokers gone: %v", c)
 	}
-	for _, p := range partitionsOf(t, s, "orders") {
+	for _, p := range ordersOf(t, s) {
 		if p.GetLeader().GetBrokerId() != 4 || fmt.Sprint(p.GetInSyncReplicas()) != "[4]" || len(p.GetEligibleLeaderReplicas()) != 1 {
 			t.Errorf("orders is %v", p)
 		}
@@ -402,7 +403,7 @@ func TestAPartitionIsRecoveredWithLoss(t *testing.T) {
 	if err != nil || did.GetPlacement().GetLeaderId() != 2 || did.GetRevision() == 0 {
 		t.Fatalf("got %v, %v", did, err)
 	}
-	if p := partitionsOf(t, s, "orders"); p[1].GetLeader().GetBrokerId() != 2 || p[0].GetLeader().GetBrokerId() != -1 || len(offline()) != 1 {
+	if p := ordersOf(t, s); p[1].GetLeader().GetBrokerId() != 2 || p[0].GetLeader().GetBrokerId() != -1 || len(offline()) != 1 {
 		t.Errorf("recovered are %v", p)
 	}
 }
@@ -412,7 +413,7 @@ func TestATopicGetsMorePartitions(t *testing.T) {
 	s.CreateTopic("orders", 2)
 	ask := &pb.CreatePartitionsRequest{Topic: "orders", PartitionCount: 5, ValidateOnly: true}
 	would, err := s.Topic.CreatePartitions(t.Context(), ask)
-	if err != nil || would.GetTopic().GetPartitionCount() != 5 || len(partitionsOf(t, s, "orders")) != 2 {
+	if err != nil || would.GetTopic().GetPartitionCount() != 5 || len(ordersOf(t, s)) != 2 {
 		t.Fatalf("only asked: %v, %v", would, err)
 	}
 	ask.ValidateOnly = false

@@ -12,6 +12,7 @@ import (
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/broker"
 	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/storage/checkpoint"
 	"github.com/millstream-io/millstream/storage/commitlog"
@@ -68,7 +69,7 @@ func storageFault(err error) *rpc.Fault {
 		return storageFailed(e.Kind.String())
 	}
 	for _, is := range [...]func(error) bool{
-		isType[*commitlog.FailedError], isType[*commitlog.EpochError], isType[*commitlog.BatchError], isType[*checkpoint.TooLargeError], isType[*segment.RollbackError], isType[*segment.SyncError],
+		isType[*commitlog.FailedError], isType[*commitlog.EpochError], isType[*commitlog.BatchError], isType[*commitlog.RangeError], isType[*partition.UnequalPushError], isType[*checkpoint.TooLargeError], isType[*segment.RollbackError], isType[*segment.SyncError],
 		isType[*mmap.FaultError], isType[*vfs.LockedError], isType[*fs.PathError],
 		isType[*broker.MisplacedError], isType[*broker.WrongBrokerError], isType[*broker.WrongClusterError],
 		isError(commitlog.ErrClosed, segment.ErrSealed, checkpoint.ErrNotExist, mmap.ErrReleased, mmap.ErrOutside),

@@ -71,6 +71,8 @@ func samples() map[string]struct {
 			pb.ErrorReason_ERROR_REASON_OFFSET_OUT_OF_RANGE},
 		"commitlog.EpochError":             {&commitlog.EpochError{}, storageReason},
 		"commitlog.BatchError":             {&commitlog.BatchError{}, storageReason},
+		"commitlog.RangeError":             {&commitlog.RangeError{Cause: record.ErrShort}, corruptReason},
+		"partition.UnequalPushError":       {&partition.UnequalPushError{}, storageReason},
 		"commitlog.WriteError":             {&commitlog.WriteError{Kind: commitlog.DiskFull, Err: syscall.EIO}, pb.ErrorReason_ERROR_REASON_DISK_FULL},
 		"commitlog.FailedError":            {&commitlog.FailedError{Cause: syscall.EIO}, storageReason},
 		"checkpoint.ErrNotExist":           {checkpoint.ErrNotExist, storageReason},

@@ -168,6 +168,7 @@ func (b *Broker) serve(ctx context.Context, reg registration) error {
 	group.Go(func() error { return b.followers.Run(loops) })
 	group.Go(func() error { return b.propose(loops) })
 	group.Go(func() error { return b.tick(loops) })
+	group.Go(func() error { return b.scrub(loops) })
 	err := group.Wait()
 	if ctx.Err() != nil {
 		err = nil

@@ -22,6 +22,8 @@ import (
 //	topics/<topic id>-<partition>/        a log
 //	trash/<topic id>-<partition>.<ms>     a log that was deleted, and when
 //	trash/<topic id>-<partition>.<ms>.now one that is to go at once
+//	trash/<topic id>-<partition>.<ms>.damaged
+//	                                      one that was damaged, and is replaced
 //
 // A log's directory leaves topics/ only on the record of a deletion (rule S5).
 type directory struct {
@@ -118,7 +120,7 @@ func (d *directory) entries() (logs []logKey, strangers []string, err error) {
 func (d *directory) discard(k logKey, at time.Time, now bool) error {
 	name := fmt.Sprintf("%s.%d", k, at.UnixMilli())
 	if now {
-		name += ".now"
+		name += "." + trashNow
 	}
 	err := d.fs.Rename(d.logPath(k), filepath.Join(d.trash(), name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -126,6 +128,23 @@ func (d *directory) discard(k logKey, at time.Time, now bool) error {
 	}
 	return nil
 }
+
+// quarantine moves a damaged log to the trash, where it stays as long as what
+// was deleted, however full the disk is. DURABLE after settle.
+func (d *directory) quarantine(k logKey, at time.Time) error {
+	name := fmt.Sprintf("%s.%d.%s", k, at.UnixMilli(), trashDamaged)
+	err := d.fs.Rename(d.logPath(k), filepath.Join(d.trash(), name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("move damaged log to trash: %w", err)
+	}
+	return nil
+}
+
+// What stands behind the time of a log in the trash.
+const (
+	trashNow     = "now"
+	trashDamaged = "damaged"
+)
 
 // settle makes discards durable.
 func (d *directory) settle() error {
@@ -138,6 +157,8 @@ type trashed struct {
 	log  logKey
 	at   time.Time
 	now  bool
+	// damaged says that it was replaced, not deleted.
+	damaged bool
 }
 
 // trashList lists the trash, oldest first. Names that are not ours stay.
@@ -149,7 +170,7 @@ func (d *directory) trashList() ([]trashed, error) {
 	var ts []trashed
 	for _, e := range list {
 		parts := strings.Split(e.Name(), ".")
-		if len(parts) < 2 || len(parts) > 3 || len(parts) == 3 && parts[2] != "now" {
+		if len(parts) < 2 || len(parts) > 3 || len(parts) == 3 && parts[2] != trashNow && parts[2] != trashDamaged {
 			continue
 		}
 		log, ok := parseLogKey(parts[0])
@@ -160,7 +181,10 @@ func (d *directory) trashList() ([]trashed, error) {
 		if err != nil {
 			continue
 		}
-		ts = append(ts, trashed{e.Name(), log, time.UnixMilli(ms), len(parts) == 3})
+		ts = append(ts, trashed{
+			name: e.Name(), log: log, at: time.UnixMilli(ms),
+			now: len(parts) == 3 && parts[2] == trashNow, damaged: len(parts) == 3 && parts[2] == trashDamaged,
+		})
 	}
 	slices.SortFunc(ts, func(a, b trashed) int { return a.at.Compare(b.at) })
 	return ts, nil
@@ -177,7 +201,7 @@ func (d *directory) empty(ctx context.Context, now time.Time, keep time.Duration
 	}
 	gone := 0
 	for _, t := range ts {
-		if !t.now && now.Sub(t.at) < keep && !d.above(highWater) {
+		if !t.now && now.Sub(t.at) < keep && (t.damaged || !d.above(highWater)) {
 			continue
 		}
 		whole, err := d.remove(ctx, filepath.Join(d.trash(), t.name))

@@ -35,9 +35,8 @@ type localLog struct {
 	opening *opening   // nil: nobody opens it
 	refused *refusal   // nil: the last attempt to open it did not fail
 	gone    bool       // it is not to be opened any more
-	// doubtful says that recovery cut what may have been acknowledged, or found
-	// damage.
-	doubtful bool
+	// doubted says that the controller is told that it lacks something.
+	doubted bool
 }
 
 // wanted is what the metadata says of a log.
@@ -135,14 +134,14 @@ func (l *localLog) openLog(under circumstances) (*partition.Partition, error) {
 	if err := b.Failure(); err != nil {
 		return nil, &partition.FailedError{Cause: err}
 	}
-	if have := inc.DirectoryID; !w.holds(b.opts.ID, have) {
+	if have := inc.DirectoryID; !w.holds(b.opts.ID, have) && w.counted(b.opts.ID) {
 		return nil, &partition.FailedError{Cause: &MisplacedError{Have: have, Want: w.directory(b.opts.ID)}}
 	}
 	logger := b.logger.With("topic", w.topic.Name, "partition", w.part.ID)
 	begun := time.Now()
 	log, rec, err := commitlog.Open(commitlog.Options{
 		FS: b.opts.FS, Dir: b.dir.logPath(l.key), ClusterID: inc.ClusterID, TopicID: l.key.topic, Partition: l.key.partition,
-		Config: logConfig(&w.topic.Config), Files: b.files, BootID: b.opts.BootID(), Now: b.opts.Now, Logger: logger, Observer: observer{b},
+		Config: logConfig(&w.topic.Config), Files: b.files, BootID: b.opts.BootID(), Now: b.opts.Now, Logger: logger, Observer: observer{b, l},
 	})
 	b.metrics.opened(time.Since(begun), err)
 	if err != nil {
@@ -150,6 +149,7 @@ func (l *localLog) openLog(under circumstances) (*partition.Partition, error) {
 		if wasRefused(err) {
 			return nil, err
 		}
+		b.damaged(l)
 		return nil, &partition.FailedError{Cause: err}
 	}
 	if rec.TailCut {
@@ -159,13 +159,13 @@ func (l *localLog) openLog(under circumstances) (*partition.Partition, error) {
 		b.metrics.quarantined.Inc()
 	}
 	p := partition.New(partition.Options{
-		Log: log, Damage: damageOf(rec), Self: replica.ID(b.opts.ID), Flusher: b.flusher, Observer: observer{b},
+		Log: log, Damage: damageOf(rec), Self: replica.ID(b.opts.ID), Flusher: b.flusher, Observer: observer{b, l},
 		Settings: settings(&w.topic.Config), Limits: b.opts.Mailbox, IdleAfter: b.opts.IdleAfter, Now: b.opts.Now, Logger: logger,
 		Sessions: &b.sessions, LagMax: b.opts.ReplicaLag, Propose: func(p replica.Proposal) { b.proposals.put(l, p) },
 	})
-	l.mu.Lock()
-	l.doubtful = rec.TailCut || rec.Damaged != nil
-	l.mu.Unlock()
+	if len(w.part.Replicas) > 1 && (rec.TailCut || rec.Damaged != nil && w.others(b.opts.ID)) && w.counted(b.opts.ID) {
+		b.doubt(l, p)
+	}
 	return p, nil
 }
 
@@ -211,6 +211,9 @@ func (l *localLog) align() {
 		p.SetLogConfig(logConfig(&w.topic.Config))
 		l.carryOut(p, w)
 		l.carried.Store(w)
+		if p.Quarantined() {
+			l.b.damaged(l)
+		}
 	}
 }
 

@@ -33,6 +33,8 @@ type metrics struct {
 
 	followedPushes prometheus.Counter
 	followedBytes  prometheus.Counter
+	mended         prometheus.Counter
+	scrubbed       prometheus.Counter
 	lost           prometheus.Counter
 	proposals      *prometheus.CounterVec
 }
@@ -65,6 +67,8 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 		segmentsRemoved: counter("removed_segments_total", "Segments removed."),
 		followedPushes:  counter("followed_pushes_total", "Ranges of leaders' logs that were written: one write each."),
 		followedBytes:   counter("followed_bytes_total", "Bytes of leaders' logs that were written."),
+		mended:          counter("repaired_total", "Damaged replicas that began anew, to get everything from their leaders."),
+		scrubbed:        counter("scrubbed_bytes_total", "Bytes that were read to find damage before a client does."),
 		lost:            counter("lost_records_total", "Committed records that were cut, since no leader had them any more."),
 		proposals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "millstream", Subsystem: "log", Name: "in_sync_proposals_total",
@@ -76,7 +80,7 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 		}, []string{"task"}),
 	}
 	all := []prometheus.Collector{
-		m.followedPushes, m.followedBytes, m.lost, m.proposals, m.batches, m.records, m.bytes, m.groups, m.appendFailures, m.quarantined, m.tailCut, m.openSeconds, m.openFailures, m.openRefusals,
+		m.followedPushes, m.followedBytes, m.mended, m.scrubbed, m.lost, m.proposals, m.batches, m.records, m.bytes, m.groups, m.appendFailures, m.quarantined, m.tailCut, m.openSeconds, m.openFailures, m.openRefusals,
 		m.segmentsSealed, m.segmentsRemoved, m.upkeepErrors, newCensus(b),
 	}
 	return m, telemetry.Register(reg, append(all, m.flusher.collectors()...)...)
@@ -93,6 +97,7 @@ func (m *metrics) opened(took time.Duration, err error) {
 // observer tells the metrics and the broker what happens in its logs.
 type observer struct {
 	b *Broker
+	l *localLog
 }
 
 var (
@@ -114,8 +119,12 @@ func (o observer) AppendFailed(batches int, err error) {
 	o.b.metrics.appendFailures.WithLabelValues(reasonOf(err)).Add(float64(batches))
 }
 
-// Quarantined counts a damaged partition.
-func (o observer) Quarantined(error) { o.b.metrics.quarantined.Inc() }
+// Quarantined counts a damaged partition, and has it repaired if others have
+// its records.
+func (o observer) Quarantined(error) {
+	o.b.metrics.quarantined.Inc()
+	o.b.damaged(o.l)
+}
 
 // LogFailed fails the directory, unless it is only that a write could not be
 // taken back, which is that log's own trouble (rule S9).

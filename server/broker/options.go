@@ -47,6 +47,10 @@ type Options struct {
 	// set.
 	ReplicaLag time.Duration
 
+	// ScrubBytes is how many bytes of logs are read a second to find damage; 0:
+	// none.
+	ScrubBytes int64
+
 	// MaxSyncs is how many syncs run at once; 64 unless set.
 	MaxSyncs int
 	// MaxOpenFiles bounds the segments that are open or mapped; 1,024 unless

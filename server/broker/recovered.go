@@ -103,22 +103,9 @@ func (b *Broker) lookThrough(ctx context.Context) {
 			continue
 		}
 		opens.Go(func() error {
-			p, err := l.open()
-			l.mu.Lock()
-			doubtful := l.doubtful
-			l.mu.Unlock()
-			if err == nil && !doubtful {
-				return nil
+			if _, err := l.open(); err != nil && !wasRefused(err) && l.want.Load().counted(b.opts.ID) {
+				b.doubt(l, nil) // what opening itself finds is told there
 			}
-			topic := l.key.topic
-			r := &controllerv1.RecoveredLog{TopicId: topic[:], Partition: uint32(l.key.partition), Doubtful: true}
-			if p != nil {
-				end := p.State().End
-				r.End, r.LastLeaderEpoch = int64(end), max(0, int32(p.EpochBefore(end)))
-			}
-			b.doubts.mu.Lock()
-			b.doubts.list = append(b.doubts.list, r)
-			b.doubts.mu.Unlock()
 			return nil
 		})
 	}

@@ -111,6 +111,10 @@ type Storage struct {
 	MaxOpenFiles int `name:"max-open-files" doc:"Segments that are open or mapped at a time." change:"The system's limit of open files is reached, or files are opened all the time."`
 	// MaxSyncs bounds fdatasync calls.
 	MaxSyncs int `name:"max-syncs" doc:"Syncs at a time in the data directory." change:"The disk is faster with more, or its latency suffers."`
+	// ReplicaLag is how long a replica may be behind.
+	ReplicaLag time.Duration `name:"replica-lag" doc:"How long a replica may be behind the broker's leaderships and stay in sync; records are acknowledged without it after that." change:"Replicas leave and join in turn, or producers wait too long for one that is slow."`
+	// ScrubBytes is for each second.
+	ScrubBytes Bytes `name:"scrub-bytes-per-second" doc:"Logs read a second to find damage, which is then repaired from other replicas; 0: none." change:"Disks have time to spare, or none."`
 	// RetentionInterval is how often old segments are looked for.
 	RetentionInterval time.Duration `name:"retention-interval" doc:"How often segments that retention lets go are looked for." change:"Space is to be free sooner."`
 	// TrashKeep is how long deleted logs are kept.
@@ -134,7 +138,7 @@ func Default() Config {
 			StallTimeout: 30 * time.Second,
 		},
 		Storage: Storage{
-			MaxOpenFiles: 1024, MaxSyncs: 64, RetentionInterval: 30 * time.Second, TrashKeep: 24 * time.Hour,
+			MaxOpenFiles: 1024, MaxSyncs: 64, ReplicaLag: 10 * time.Second, ScrubBytes: 4 << 20, RetentionInterval: 30 * time.Second, TrashKeep: 24 * time.Hour,
 			DiskHighWaterPercent: 90,
 		},
 	}
@@ -271,7 +275,7 @@ func (s *Storage) validate() error {
 	if s.DiskHighWaterPercent < 1 || s.DiskHighWaterPercent > 100 {
 		percent = &InvalidError{"disk-high-water-percent", "must be 1 to 100"}
 	}
-	return errors.Join(positive("max-open-files", s.MaxOpenFiles), positive("max-syncs", s.MaxSyncs),
+	return errors.Join(positive("max-open-files", s.MaxOpenFiles), positive("max-syncs", s.MaxSyncs), positive("replica-lag", s.ReplicaLag),
 		positive("retention-interval", s.RetentionInterval), positive("trash-keep", s.TrashKeep), percent)
 }
 

@@ -53,6 +53,7 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		{"stall-timeout", func(c *config.Config) { c.StallTimeout = -1 }},
 		{"max-open-files", func(c *config.Config) { c.MaxOpenFiles = -1 }},
 		{"max-syncs", func(c *config.Config) { c.MaxSyncs = 0 }},
+		{"replica-lag", func(c *config.Config) { c.ReplicaLag = 0 }},
 		{"retention-interval", func(c *config.Config) { c.RetentionInterval = 0 }},
 		{"trash-keep", func(c *config.Config) { c.TrashKeep = -1 }},
 		{"disk-high-water-percent", func(c *config.Config) { c.DiskHighWaterPercent = 101 }},

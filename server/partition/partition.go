@@ -153,6 +153,9 @@ func (p *Partition) State() State {
 	}
 }
 
+// Quarantined tells whether damage was found in the log.
+func (p *Partition) Quarantined() bool { return p.status.Load().damaged != nil }
+
 // Waiting returns how many readers wait at the tail, for metrics.
 func (p *Partition) Waiting() int { return int(p.waiters.count.Load()) }
 

@@ -260,10 +260,13 @@ func TestPartitionsAreAdded(t *testing.T) {
 }
 
 func TestOnlyAYesIsAYes(t *testing.T) {
-	for answer, want := range map[string]bool{"y\n": true, " Yes \n": true, "y": true, "n\n": false, "\n": false, "": false, "yesterday\n": false, "no\ny\n": false} {
+	for _, c := range []struct {
+		answer string
+		want   bool
+	}{{"y\n", true}, {" Yes \n", true}, {"y", true}, {"n\n", false}, {"\n", false}, {"", false}, {"yesterday\n", false}, {"no\ny\n", false}} {
 		var out bytes.Buffer
-		if got := asked(strings.NewReader(answer), &out); got != want || out.String() != "Do it? [y/N] " {
-			t.Errorf("%q is taken for %t, after %q", answer, got, out.String())
+		if got := asked(strings.NewReader(c.answer), &out); got != c.want || out.String() != "Do it? [y/N] " {
+			t.Errorf("%q is taken for %t, after %q", c.answer, got, out.String())
 		}
 	}
 }

@@ -1,0 +1,105 @@
+package broker
+
+import (
+	"slices"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
+)
+
+// A replica in which damage is found while others have its records is repaired
+// from them, in three steps, each of which any later one waits for:
+//
+//  1. the controller is told, and counts on it no longer: another leads;
+//  2. when the metadata says so, its log is moved to the trash, where it stays
+//     as long as deleted ones do, however full the disk is;
+//  3. it begins anew, as a follower without records, and is in sync again when
+//     it has everything: batch by batch, each with its epoch, offset and CRC.
+//
+// INVARIANT: a log is moved away only while another broker leads the partition
+// and this one is neither in sync nor eligible: nothing is counted on that is
+// in it alone.
+
+// counted tells whether the metadata counts on the replica of a broker.
+func (w *wanted) counted(broker int32) bool {
+	return w.part.Leader == broker || slices.Contains(w.part.ISR, broker) || slices.Contains(w.part.ELR, broker)
+}
+
+// others tells whether another than a broker has everything.
+func (w *wanted) others(broker int32) bool {
+	other := func(id int32) bool { return id != broker }
+	return slices.ContainsFunc(w.part.ISR, other) || slices.ContainsFunc(w.part.ELR, other)
+}
+
+// mendable tells whether what is on the disk of a broker may be replaced by
+// what the leader has.
+func (w *wanted) mendable(broker int32) bool {
+	return w.part.Leader != metadata.NoLeader && slices.Contains(w.part.Replicas, broker) && !w.counted(broker)
+}
+
+// doubt has the next heartbeat tell the controller that a replica is not what
+// it was taken for. It may be called by anybody, and does not block.
+func (b *Broker) doubt(l *localLog, p *partition.Partition) {
+	l.mu.Lock()
+	known := l.doubted
+	l.doubted = true
+	l.mu.Unlock()
+	if known {
+		return
+	}
+	topic := l.key.topic
+	r := &controllerv1.RecoveredLog{TopicId: topic[:], Partition: uint32(l.key.partition), Doubtful: true}
+	if p != nil {
+		end := p.State().End
+		r.End, r.LastLeaderEpoch = int64(end), max(0, int32(p.EpochBefore(end)))
+	}
+	b.doubts.mu.Lock()
+	b.doubts.list = append(b.doubts.list, r)
+	b.doubts.mu.Unlock()
+	b.beatNow()
+}
+
+// damaged is told of damage in an open log.
+func (b *Broker) damaged(l *localLog) {
+	w, p := l.want.Load(), l.opened.Load()
+	switch {
+	case w.mendable(b.opts.ID):
+		b.errand.add(func() { b.mend(l) })
+	case w.counted(b.opts.ID) && w.others(b.opts.ID):
+		b.doubt(l, p)
+	}
+}
+
+// mend lets a damaged replica begin anew. It does nothing if the metadata has
+// changed its mind.
+func (b *Broker) mend(l *localLog) {
+	l.carrying.Lock()
+	p := l.opened.Load()
+	if !l.want.Load().mendable(b.opts.ID) || (p != nil && !p.Quarantined()) || b.failure.Load() != nil {
+		l.carrying.Unlock()
+		return
+	}
+	l.unlink()
+	if p != nil {
+		_ = p.Close() // what is wrong with it is known
+	}
+	err := b.dir.quarantine(l.key, b.opts.Now())
+	if err == nil {
+		err = b.dir.settle()
+	}
+	if err != nil {
+		b.logger.Error("damaged log not moved away, and not repaired", "log", l.key.String(), "err", err)
+		l.carrying.Unlock()
+		return
+	}
+	l.mu.Lock()
+	l.opened.Store(nil)
+	l.carried.Store(nil)
+	l.refused, l.doubted = nil, false
+	l.mu.Unlock()
+	l.carrying.Unlock()
+	b.metrics.mended.Inc()
+	b.logger.Warn("a damaged replica begins anew", "log", l.key.String(), "leader", l.want.Load().part.Leader)
+	b.openInBackground(l)
+}

@@ -1,0 +1,128 @@
+package servertest_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/servertest"
+	"github.com/millstream-io/millstream/storage/storagetest"
+	"github.com/millstream-io/millstream/storage/vfs/memfs"
+)
+
+// fill creates the topic orders and appends records to it.
+func fill(t *testing.T, c *servertest.Cluster, records int) {
+	t.Helper()
+	if _, err := c.Members[0].Topic.CreateTopic(t.Context(), &pb.CreateTopicRequest{Topic: "orders", PartitionCount: 1}); err != nil {
+		t.Fatal(err)
+	}
+	leader := leaderOf(t, c, "orders")
+	for i := range records {
+		if _, err := leader.Broker.Append(t.Context(), &pb.AppendRequest{
+			Topic: "orders", Records: []*pb.AppendRecord{{ValueForm: &pb.AppendRecord_Text{Text: fmt.Sprint(i)}}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// logFile returns the segment file of the only log of a member.
+func logFile(t *testing.T, m *servertest.Member) string {
+	t.Helper()
+	logs, err := m.FS.ReadDir("/data/topics")
+	if err != nil || len(logs) != 1 {
+		t.Fatalf("logs of broker %d: %v, %v", m.ID, logs, err)
+	}
+	dir := "/data/topics/" + logs[0].Name()
+	files, err := m.FS.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), ".log") {
+			return dir + "/" + f.Name()
+		}
+	}
+	t.Fatalf("no segment in %s: %v", dir, files)
+	return ""
+}
+
+func notLeading(c *servertest.Cluster, leader *servertest.Member) *servertest.Member {
+	for _, m := range c.Members {
+		if m != leader {
+			return m
+		}
+	}
+	return nil
+}
+
+func TestADamagedReplicaIsRepairedFromTheOthers(t *testing.T) {
+	for name, ofLeader := range map[string]bool{"a follower's": false, "the leader's": true} {
+		t.Run(name, func(t *testing.T) {
+			c := servertest.StartCluster(t, servertest.ClusterOptions{Broker: func(o *broker.Options) { o.ScrubBytes = 1 << 20 }})
+			fill(t, c, 50)
+			damaged := leaderOf(t, c, "orders")
+			if !ofLeader {
+				damaged = notLeading(c, damaged)
+			}
+			file := logFile(t, damaged)
+			if err := storagetest.Flip(damaged.FS, file, 1500, 3); err != nil {
+				t.Fatal(err)
+			}
+			awaitTrash(t, damaged, "damaged")
+			leader := leaderOf(t, c, "orders")
+			if leader == damaged {
+				t.Fatalf("broker %d leads with a damaged log", leader.ID)
+			}
+			awaitInSync(t, leader, "orders", 3)
+			readAll(t, leader, 50)
+			// It leads again, with everything, when the others are gone.
+			for _, m := range c.Members {
+				if m != damaged {
+					m.Stop()
+				}
+			}
+			readAll(t, leaderOf(t, c, "orders"), 50)
+		})
+	}
+}
+
+func awaitTrash(t *testing.T, m *servertest.Member, suffix string) {
+	t.Helper()
+	for begun := time.Now(); time.Since(begun) < 30*time.Second; time.Sleep(time.Millisecond) {
+		list, _ := m.FS.ReadDir("/data/trash")
+		for _, e := range list {
+			if strings.HasSuffix(e.Name(), suffix) {
+				return
+			}
+		}
+	}
+	t.Fatalf("nothing in the trash of broker %d ends with %s", m.ID, suffix)
+}
+
+func TestABrokerThatLostItsDiskIsFilledAgain(t *testing.T) {
+	c := servertest.StartCluster(t, servertest.ClusterOptions{})
+	fill(t, c, 50)
+	leader := leaderOf(t, c, "orders")
+	lost := notLeading(c, leader)
+	lost.Stop()
+	lost.FS = memfs.New()
+	lost.Start()
+	awaitInSync(t, leader, "orders", 3)
+	if _, err := lost.Metadata.WaitFor(t.Context(), func(s *metadata.Snapshot) bool {
+		return len(s.TopicByName("orders").Partitions[0].ISR) == 3
+	}); err != nil {
+		t.Fatal(err)
+	}
+	logFile(t, lost)
+	for _, m := range c.Members {
+		if m != lost {
+			m.Stop()
+		}
+	}
+	readAll(t, leaderOf(t, c, "orders"), 50)
+}
