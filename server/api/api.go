@@ -9,6 +9,8 @@ import (
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/metadata"
 )
 
@@ -18,6 +20,9 @@ type Options struct {
 	Broker     Broker
 	Metadata   *metadata.Mirror
 	Controller controllerv1.ControllerServiceClient
+	// Peers are the other brokers, to which what they lead is forwarded; nil:
+	// the client is told to go there.
+	Peers forward.Peers
 	// Limits; zero values stand for defaults.
 	Limits Limits
 	Logger *slog.Logger
@@ -27,11 +32,17 @@ type Options struct {
 	Version string
 }
 
-// Service is the public services of a broker.
+// Service is the services of a broker: those for clients, and those for other
+// brokers.
 type Service struct {
-	broker  *BrokerService
-	topic   *TopicService
-	cluster *ClusterService
+	public, internal services
+	cluster          *ClusterService
+}
+
+// services are those that both have.
+type services struct {
+	broker *BrokerService
+	topic  *TopicService
 }
 
 // New returns the services. It starts nothing. The server that serves them is
@@ -48,22 +59,60 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	in, err := b.forInternal(o)
+	if err != nil {
+		return nil, err
+	}
 	return &Service{
-		broker:  b,
-		topic:   &TopicService{broker: o.Broker, metadata: o.Metadata, controller: o.Controller, limits: o.Limits},
-		cluster: &ClusterService{broker: o.Broker, metadata: o.Metadata, controller: o.Controller, version: o.Version},
+		public:   services{broker: b, topic: newTopicService(o, false)},
+		internal: services{broker: in, topic: newTopicService(o, true)},
+		cluster:  &ClusterService{broker: o.Broker, metadata: o.Metadata, controller: o.Controller, version: o.Version},
 	}, nil
 }
 
-// Register registers the services.
+func newTopicService(o Options, internal bool) *TopicService {
+	return &TopicService{
+		broker: o.Broker, metadata: o.Metadata, controller: o.Controller, limits: o.Limits, forwarding: newForwarding(o, internal),
+	}
+}
+
+// Register registers the services for clients.
 func (s *Service) Register(r grpc.ServiceRegistrar) {
-	pb.RegisterBrokerServiceServer(r, s.broker)
-	pb.RegisterTopicServiceServer(r, s.topic)
+	pb.RegisterBrokerServiceServer(r, s.public.broker)
+	pb.RegisterTopicServiceServer(r, s.public.topic)
 	pb.RegisterClusterServiceServer(r, s.cluster)
 }
 
-// Drain tells long streams to end. It does not wait.
-func (s *Service) Drain() { s.broker.Drain() }
+// RegisterInternal registers the services for what other brokers forward. It is
+// done here or refused, never forwarded again, and has budgets of its own: so
+// brokers that forward to each other do not wait for each other (rule W2).
+// Whoever serves them lets in brokers alone.
+func (s *Service) RegisterInternal(r grpc.ServiceRegistrar) {
+	pb.RegisterBrokerServiceServer(r, s.internal.broker)
+	pb.RegisterTopicServiceServer(r, s.internal.topic)
+}
 
-// Wait waits for what streams started; call it when the server has stopped.
-func (s *Service) Wait() { s.broker.Wait() }
+// Drain tells long streams of clients to end. It does not wait.
+func (s *Service) Drain() { s.public.broker.Drain() }
+
+// Wait waits for what streams of clients started; call it when the server has
+// stopped.
+func (s *Service) Wait() { s.public.broker.Wait() }
+
+// DrainInternal is Drain for streams of brokers.
+func (s *Service) DrainInternal() { s.internal.broker.Drain() }
+
+// WaitInternal is Wait for streams of brokers.
+func (s *Service) WaitInternal() { s.internal.broker.Wait() }
+
+// forInternal returns the service for what other brokers forward. It counts
+// where s does.
+func (s *BrokerService) forInternal(o Options) (*BrokerService, error) {
+	in := &BrokerService{
+		broker: s.broker, metadata: s.metadata, limits: s.limits, logger: s.logger, metrics: s.metrics,
+		budget: broker.NewBudget(s.budget.Limit()), receiving: broker.NewBudget(s.receiving.Limit()),
+		reading: broker.NewBudget(s.reading.Limit()), draining: make(chan struct{}),
+		forwarding: newForwarding(o, true), internal: true,
+	}
+	return in, registerInternal(o.Registerer, in)
+}

@@ -23,6 +23,7 @@ import (
 type appendCall struct {
 	s       *BrokerService
 	topic   *metadata.Topic
+	request *pb.AppendRequest
 	parts   []*appendPart
 	byID    map[uint32]*appendPart
 	places  []place // of the records, in the order of the request
@@ -39,6 +40,7 @@ type appendPart struct {
 	count int64 // records
 	held  int   // bytes taken from the budget
 	fault *rpc.Fault
+	away  bool // another broker appends it
 }
 
 // place is where a record is: so many records into a part.
@@ -56,7 +58,11 @@ func (p *appendPart) finish(err error) {
 	if err != nil {
 		p.fault = s.faultOf(err)
 	}
-	s.metrics.appended(&p.Request, p.fault)
+	if p.away {
+		s.metrics.forwarded.Inc()
+	} else {
+		s.metrics.appended(&p.Request, p.fault)
+	}
 	s.budget.Release(p.held)
 	if p.call.pending.Add(-1) == 0 {
 		close(p.call.done)
@@ -79,7 +85,7 @@ func (s *BrokerService) Append(ctx context.Context, r *pb.AppendRequest) (*pb.Ap
 	if err != nil {
 		return nil, err
 	}
-	c := &appendCall{s: s, topic: topic, byID: make(map[uint32]*appendPart), done: make(chan struct{})}
+	c := &appendCall{s: s, topic: topic, request: r, byID: make(map[uint32]*appendPart), done: make(chan struct{})}
 	if err := c.encode(r); err != nil {
 		return nil, err
 	}
@@ -143,6 +149,7 @@ func (c *appendCall) submit(ctx context.Context, acks partition.Acks) error {
 	// One more than there are parts, so that done is not closed before all are
 	// submitted.
 	c.pending.Store(int32(len(c.parts)) + 1)
+	away := false
 	for _, p := range c.parts {
 		p.Acks = acks
 		if err := c.s.budget.Acquire(ctx, len(p.bytes)); err != nil {
@@ -150,9 +157,11 @@ func (c *appendCall) submit(ctx context.Context, acks partition.Acks) error {
 			continue
 		}
 		p.held = len(p.bytes)
-		at, err := c.s.broker.PartitionOf(c.topic, p.id)
-		if err == nil {
-			err = at.Append(ctx, &p.Request)
+		err := c.here(ctx, p)
+		if _, elsewhere := c.s.to(ctx, c.topic.ID, err); elsewhere {
+			away = true
+			c.s.streams.Go(func() { c.anywhere(ctx, p) })
+			continue
 		}
 		if err != nil {
 			p.finish(err)
@@ -161,7 +170,8 @@ func (c *appendCall) submit(ctx context.Context, acks partition.Acks) error {
 	if c.pending.Add(-1) == 0 {
 		close(c.done)
 	}
-	if acks == partition.AcksNone {
+	// With ACKS_NONE a broker elsewhere answers when it has taken its part.
+	if acks == partition.AcksNone && !away {
 		return nil
 	}
 	select {

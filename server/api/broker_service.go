@@ -61,7 +61,9 @@ type BrokerService struct {
 	// way, as many bytes as may be in flight.
 	receiving *broker.Budget
 	reading   *broker.Budget // what Fetch and Read hold for clients
-	spread    atomic.Uint32  // rises with each Append whose records are spread
+	forwarding
+	internal bool          // for other brokers, not for clients
+	spread   atomic.Uint32 // rises with each Append whose records are spread
 
 	draining chan struct{} // closed by Drain
 	drain    sync.Once
@@ -73,6 +75,7 @@ func newBrokerService(o Options) (*BrokerService, error) {
 		broker: o.Broker, metadata: o.Metadata, limits: o.Limits, logger: o.Logger,
 		budget: o.Broker.Budget(), receiving: broker.NewBudget(o.Broker.Budget().Limit()),
 		reading: broker.NewBudget(o.Limits.ReadingBytes), draining: make(chan struct{}),
+		forwarding: newForwarding(o, false),
 	}
 	var err error
 	s.metrics, err = newBrokerMetrics(o.Registerer, s.reading, s.receiving)

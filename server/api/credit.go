@@ -9,6 +9,8 @@ type credit struct {
 	limited bool
 	total   uint64 // the greatest that was granted
 	used    uint64
+	// reserved is what of used was not sent: other brokers may send it.
+	reserved uint64
 	// window is the first grant: what the client holds at most unread. So it has
 	// read, and given back, total-window.
 	window uint64
@@ -39,8 +41,25 @@ func (c *credit) room() uint64 {
 // window would never pass otherwise.
 func (c *credit) fits(n uint64) bool {
 	room := c.room()
-	return n <= room || (room > 0 && c.used <= c.total-c.window)
+	return n <= room || (room > 0 && c.used-c.reserved <= c.total-c.window)
 }
 
 // take uses n bytes.
 func (c *credit) take(n uint64) { c.used += n }
+
+// reserve takes up to n bytes for another broker to send. It returns how many.
+func (c *credit) reserve(n uint64) uint64 {
+	n = min(n, c.room())
+	c.used += n
+	c.reserved += n
+	return n
+}
+
+// use turns n reserved bytes into sent ones.
+func (c *credit) use(n uint64) { c.reserved -= n }
+
+// giveUp gives n reserved bytes back.
+func (c *credit) giveUp(n uint64) {
+	c.used -= n
+	c.reserved -= n
+}

@@ -31,7 +31,7 @@ func FaultOf(err error) *rpc.Fault {
 		return f
 	}
 	for _, faultOf := range [...]func(error) *rpc.Fault{
-		requestFault, topicFault, partitionFault, readFault, storageFault, controllerFault,
+		requestFault, topicFault, forwardFault, partitionFault, readFault, storageFault, controllerFault,
 	} {
 		if f := faultOf(err); f != nil {
 			return f

@@ -40,7 +40,8 @@ type fetchStream struct {
 	credit     credit
 	halfClosed bool
 	draining   bool
-	closed     bool // send has ended
+	closed     bool       // send has ended
+	elsewhere  *elsewhere // nil: no partition is led by another broker
 
 	// send's own.
 	out   *frameWriter
@@ -182,6 +183,9 @@ func (f *fetchStream) subscribeAll(all []*pb.FetchSubscription) {
 //
 // REQUIRES: mu is held.
 func (f *fetchStream) feed() {
+	if f.elsewhere != nil {
+		f.feedLinks()
+	}
 	for s := f.starved.head; s != nil; {
 		next := s.link
 		if f.credit.fits(s.need) {
@@ -208,6 +212,9 @@ func (f *fetchStream) unsubscribe(id uint64) {
 		return
 	}
 	wasArmed := f.forget(s)
+	if s.lead != nil {
+		s.lead.link.Unsubscribe(id)
+	}
 	f.mu.Unlock()
 	if wasArmed {
 		s.part.Cancel(s)
@@ -226,7 +233,7 @@ func (f *fetchStream) forget(s *subscription) (wasArmed bool) {
 		f.starved.remove(s)
 	case armed:
 		wasArmed = true
-	case sending, over:
+	case sending, away, over:
 	}
 	s.state = over
 	delete(f.subs, s.id)

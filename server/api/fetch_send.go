@@ -20,6 +20,7 @@ func (f *fetchStream) send() {
 			return
 		}
 		f.mu.Lock()
+		passing := f.elsewhere != nil && len(f.elsewhere.ready) > 0
 		s := f.ready.head
 		if s != nil {
 			f.ready.remove(s)
@@ -27,10 +28,17 @@ func (f *fetchStream) send() {
 		}
 		finished := s == nil && f.halfClosed && len(f.subs) == 0 && len(f.control) == 0
 		f.mu.Unlock()
+		if passing {
+			if err := f.passOn(); err != nil {
+				f.cancel(err)
+				return
+			}
+		}
 		switch {
 		case finished:
 			f.cancel(errFinished)
 			return
+		case s == nil && passing:
 		case s == nil:
 			f.mem.rest()
 			select {
@@ -297,6 +305,9 @@ func (f *fetchStream) drop(s *subscription) {
 
 // fail ends a subscription whose partition cannot be read, and says why.
 func (f *fetchStream) fail(s *subscription, err error) error {
+	if f.follow(s, err) {
+		return nil
+	}
 	f.drop(s)
 	r := f.failure(s, err)
 	return f.frame(&r)

@@ -23,6 +23,7 @@ type lane struct {
 	// queued behind it. nil: no partition was found yet.
 	order *partition.Lane
 	last  *partition.Partition
+	away  *awayLane // nil: was never forwarded
 
 	// Guarded by produceStream.mu.
 	head, tail *unit // not answered, in the order of the stream
@@ -143,5 +144,5 @@ func (s *laneSet) forget() {
 // REQUIRES: produceStream.mu is held: the partition's last Complete was under
 // it, so its side of the lane may be looked at.
 func (l *lane) forgettable() bool {
-	return !l.refusing && l.head == nil && l.inside == 0 && (l.order == nil || !l.order.Failed())
+	return !l.refusing && l.head == nil && l.inside == 0 && (l.order == nil || !l.order.Failed()) && !l.away.failed()
 }

@@ -28,6 +28,8 @@ type brokerMetrics struct {
 
 	stalled prometheus.Counter
 	cut     prometheus.Counter
+
+	forwarded prometheus.Counter
 }
 
 func newBrokerMetrics(reg prometheus.Registerer, reading, receiving *broker.Budget) (*brokerMetrics, error) {
@@ -57,17 +59,30 @@ func newBrokerMetrics(reg prometheus.Registerer, reading, receiving *broker.Budg
 		fetchBytes:         counter("millstream_fetch_bytes_total", "Bytes of batches or records that were sent."),
 		fetchErrors:        reasons("millstream_fetch_errors_total", "Subscriptions and Read calls that failed, by reason."),
 
+		forwarded: counter("millstream_forwarded_requests_total", "Requests of clients that were passed on to the broker that leads: batches of Produce and Append, calls of Read, subscriptions of Fetch."),
+
 		stalled: counter("millstream_streams_stalled_total", "Streams that were ended because the client did not read."),
 		cut:     counter("millstream_connections_cut_total", "Connections that were cut because the client did not take the last frames of a stream that had ended."),
 	}
 	return m, telemetry.Register(reg, m.produceStreams, m.produceRequests, m.produceRecords, m.produceBytes, m.produceErrors,
-		m.fetchStreams, m.fetchSubscriptions, m.fetchFrames, m.fetchRecords, m.fetchBytes, m.fetchErrors, m.stalled, m.cut,
+		m.fetchStreams, m.fetchSubscriptions, m.fetchFrames, m.fetchRecords, m.fetchBytes, m.fetchErrors, m.stalled, m.cut, m.forwarded,
 		now("millstream_produce_receiving_bytes", "Bytes that large Produce requests on their way may take.", receiving.Used),
 		now("millstream_produce_receiving_limit_bytes", "The most that large Produce requests on their way may take (inflight-bytes).", receiving.Limit),
 		now("millstream_produce_receiving_waiters", "Produce streams that wait to receive a large request.", receiving.Waiting),
 		now("millstream_fetch_inflight_bytes", "Bytes that Fetch and Read hold: frames that are not written, and batches being decompressed.", reading.Used),
 		now("millstream_fetch_inflight_limit_bytes", "Bytes that Fetch and Read may hold (fetch-inflight-bytes).", reading.Limit),
 		now("millstream_fetch_inflight_waiters", "Streams that wait for the bytes that Fetch and Read may hold.", reading.Waiting))
+}
+
+// registerInternal registers what the service for other brokers holds.
+func registerInternal(reg prometheus.Registerer, s *BrokerService) error {
+	now := func(name, help string, b *broker.Budget) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(b.Used()) })
+	}
+	return telemetry.Register(reg,
+		now("millstream_forwarded_inflight_bytes", "Bytes of requests that other brokers forwarded and that are not answered; as many may be as of clients (inflight-bytes).", s.budget),
+		now("millstream_forwarded_receiving_bytes", "Bytes that large forwarded requests on their way may take.", s.receiving),
+		now("millstream_forwarded_fetch_inflight_bytes", "Bytes that Fetch and Read of other brokers hold; as many may be as of clients (fetch-inflight-bytes).", s.reading))
 }
 
 // produced counts what became of a unit.
@@ -89,6 +104,12 @@ func (m *brokerMetrics) appended(r *partition.Request, f *rpc.Fault) {
 func (m *brokerMetrics) delivered(offsets, bytes int) {
 	m.fetchFrames.Inc()
 	m.fetchRecords.Add(float64(offsets))
+	m.fetchBytes.Add(float64(bytes))
+}
+
+// passed counts a frame of Fetch that another broker made.
+func (m *brokerMetrics) passed(bytes uint64) {
+	m.fetchFrames.Inc()
 	m.fetchBytes.Add(float64(bytes))
 }
 

@@ -13,6 +13,7 @@ import (
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/rpc"
 )
 
@@ -39,11 +40,12 @@ type produceStream struct {
 	cancel context.CancelCauseFunc
 
 	// receive's own.
-	in       intake
-	receiver *rpc.Receiver
-	ask      func(int) error // askFor, bound once
-	asked    int             // bytes of the budget for receiving, of the message in hand
-	held     *broker.Budget  // bytes in flight on this stream
+	in        intake
+	receiver  *rpc.Receiver
+	ask       func(int) error   // askFor, bound once
+	asked     int               // bytes of the budget for receiving, of the message in hand
+	held      *broker.Budget    // bytes in flight on this stream
+	elsewhere *forward.Producer // nil: nothing was forwarded yet
 
 	// answered wakes send, room wakes receive; capacity 1 each.
 	answered, room chan struct{}

@@ -138,6 +138,9 @@ func (p *produceStream) check(q *wire.ProduceRequest, invalid error) (*metadata.
 	if topic == nil {
 		return nil, p.s.faultOf(noTopic(string(q.Topic)))
 	}
+	if err := p.checkLeader(q, m, topic); err != nil {
+		return nil, p.s.faultOf(err)
+	}
 	if q.HasTopicID && q.TopicID != record.TopicID(topic.ID) {
 		return nil, otherTopic(topic.Name)
 	}
@@ -195,9 +198,20 @@ func (p *produceStream) submit(u *unit) {
 }
 
 func (p *produceStream) append(l *lane, u *unit) error {
+	if l.away != nil && l.away.leads(p.s.metadata.Current(), u.req.topic) {
+		return p.forward(l, u)
+	}
 	at, err := p.route(l, u.req.topic)
 	if err != nil {
-		return err
+		if err := p.goAway(l, u, err); err != nil {
+			return err
+		}
+		return p.forward(l, u)
+	}
+	if l.away != nil && l.away.active {
+		if err := p.comeHome(l, u); err != nil {
+			return err
+		}
 	}
 	if u.ordered {
 		u.Lane = l.order

@@ -29,7 +29,9 @@ func (p *produceStream) completed(u *unit) {
 	if u.Err != nil && u.fault == nil {
 		u.fault = p.s.faultOf(u.Err)
 	}
-	p.s.metrics.produced(u)
+	if !u.away {
+		p.s.metrics.produced(u)
+	}
 	p.mu.Lock()
 	u.lane.inside--
 	if u.bytes != nil {
@@ -114,6 +116,9 @@ func (r *produceRequest) appendAnswer(dst []byte) []byte {
 	if a.Error == nil && u.Acks != partition.AcksNone {
 		a.BaseOffset, a.HasBaseOffset, a.LeaderEpoch = u.Base, true, u.Epoch
 		a.HasAck, a.Ack = true, r.ack()
+	}
+	if a.Error == nil {
+		a.Leader = u.hint
 	}
 	return wire.AppendProduceResponse(dst, &a)
 }

@@ -3,6 +3,8 @@ package api
 import (
 	"google.golang.org/grpc/mem"
 
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/wire"
@@ -59,6 +61,11 @@ type unit struct {
 	// records are the indexes of a part's records in the request's batch.
 	records []uint32
 
+	// forward is the request to another broker; it is kept for the next time.
+	forward *forward.Request
+	away    bool           // another broker has it, or had
+	hint    *pb.LeaderHint // for the client: who that is
+
 	// ordered says that a failure refuses what comes behind it in the lane.
 	ordered bool
 	// fault is why it was refused. It is set before known.
@@ -86,7 +93,7 @@ func (r *produceRequest) addUnit() *unit {
 		r.units = append(r.units, &unit{})
 	}
 	u := r.units[n]
-	*u = unit{req: r, records: u.records[:0]}
+	*u = unit{req: r, records: u.records[:0], forward: u.forward}
 	u.Acks, u.Done = acksOf(r.wire.Acks), u
 	return u
 }

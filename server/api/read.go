@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/storage/record"
@@ -53,8 +54,27 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
-	part, err := readable(ctx, s.broker, topic, r.GetPartition())
-	if err != nil {
+	if err := expected(ctx, s.metadata, topic, r.GetPartition()); err != nil {
+		return err
+	}
+	var part *partition.Partition
+	sent := false
+	err = s.run(ctx, topic, func() (err error) {
+		part, err = readable(ctx, s.broker, topic, r.GetPartition())
+		return err
+	}, func(to forward.Target) error {
+		var err error
+		if sent, err = s.readElsewhere(ctx, cancel, r, stream, to); sent && err != nil {
+			// WHY: from where it would go on is in the messages, and where it was to
+			// end is not.
+			return &cutShort{cause: err}
+		}
+		return repeatable(err)
+	})
+	if e, ok := errors.AsType[*cutShort](err); ok {
+		return repeatable(e.cause)
+	}
+	if err != nil || part == nil {
 		return err
 	}
 	c := &readCall{

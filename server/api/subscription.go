@@ -39,10 +39,12 @@ type subscription struct {
 	next      record.Offset
 	announced bool // its first frame is sent
 	caughtUp  bool // and has said so
+	away      awayPosition
 
 	// Guarded by fetchStream.mu.
 	state      subscriptionState
 	need       uint64        // bytes of credit that it waits for
+	lead       *fetchLink    // to the broker that leads; nil: this one does, or nobody
 	prev, link *subscription // in the list of its state
 }
 
@@ -58,6 +60,8 @@ const (
 	starved
 	// armed: its partition wakes it.
 	armed
+	// away: another broker leads, or one is looked for.
+	away
 	// over: removed; who has it lets it go.
 	over
 )
@@ -136,7 +140,8 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 	} else {
 		err = s.begin(f.ctx, until, want)
 	}
-	if err != nil {
+	_, elsewhere := f.s.to(f.ctx, topicIDOf(s.topic), err)
+	if err != nil && !elsewhere {
 		f.refuse(f.failure(s, err))
 		return
 	}
@@ -147,7 +152,20 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 	}
 	f.subs[id] = s
 	f.s.metrics.fetchSubscriptions.Inc()
+	if elsewhere {
+		s.away = awayPosition{position: want.GetPosition(), untilEnd: want.GetUntilEnd(), epoch: noEpoch}
+		f.s.metrics.forwarded.Inc()
+		f.place(s)
+		return
+	}
 	f.queue(s)
+}
+
+func topicIDOf(t *metadata.Topic) metadata.TopicID {
+	if t == nil {
+		return metadata.TopicID{}
+	}
+	return t.ID
 }
 
 func tooManySubscriptions(most, wanted int) *rpc.Fault {

@@ -11,7 +11,6 @@ import (
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/metadata"
-	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/topicconfig"
 )
 
@@ -28,6 +27,7 @@ type TopicService struct {
 	metadata   *metadata.Mirror
 	controller controllerv1.ControllerServiceClient
 	limits     Limits
+	forwarding
 }
 
 func checkRequestID(id string) error {
@@ -48,15 +48,6 @@ func (s *TopicService) topicOf(ctx context.Context, name string, revision int64)
 		return m, t, nil
 	}
 	return nil, nil, noTopic(name)
-}
-
-// partitionOf returns a partition of a topic that knows its end.
-func (s *TopicService) partitionOf(ctx context.Context, name string, id uint32, revision int64) (*partition.Partition, error) {
-	_, t, err := s.topicOf(ctx, name, revision)
-	if err != nil {
-		return nil, err
-	}
-	return readable(ctx, s.broker, t, id)
 }
 
 // describe returns a topic as clients see it.

@@ -159,6 +159,7 @@ func (m *Member) Start() {
 		Address: fmt.Sprintf("broker-%d.test:9650", m.ID), InternalAddress: fmt.Sprintf("broker-%d.test:9652", m.ID),
 		Version: "test", Peers: peers{c.dial()},
 	}
+	others := bo.Peers
 	if c.o.Broker != nil {
 		c.o.Broker(&bo)
 	}
@@ -166,7 +167,7 @@ func (m *Member) Start() {
 	m.Node, err = broker.New(bo)
 	check(err)
 	services, err := api.New(api.Options{
-		Broker: m.Node, Metadata: m.Metadata, Controller: c.Controller.Client, Limits: c.o.Limits, Logger: logger, Version: "test",
+		Broker: m.Node, Metadata: m.Metadata, Controller: c.Controller.Client, Peers: others, Limits: c.o.Limits, Logger: logger, Version: "test",
 	})
 	check(err)
 	public, err := rpc.NewServer(rpc.Options{Name: "public", Logger: logger, FaultOf: api.FaultOf})
@@ -176,6 +177,8 @@ func (m *Member) Start() {
 	internal, err := rpc.NewServer(rpc.Options{Name: "internal", Logger: logger, FaultOf: api.FaultOf})
 	check(err)
 	replicationv1.RegisterReplicationServiceServer(internal, m.Node.Replication())
+	services.RegisterInternal(internal)
+	internal.OnDrain(services.DrainInternal)
 	outside, inside := rpc.ListenInProcess(), rpc.ListenInProcess()
 	m.conn, err = outside.Dial()
 	check(err)

@@ -10,6 +10,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,6 +25,7 @@ import (
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/api"
 	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/metadata"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/telemetry"
@@ -43,6 +45,11 @@ type Options struct {
 	MayFail bool
 	// RPC changes those of the gRPC server.
 	RPC func(*rpc.Options)
+
+	// Those of a Cluster.
+	id         int32 // 1 unless set
+	controller *controllertest.Controller
+	peers      forward.Peers
 }
 
 // Server is a broker that runs, with its controller.
@@ -64,6 +71,7 @@ type Server struct {
 	o          Options
 	controller *controllertest.Controller
 	listener   atomic.Pointer[rpc.InProcess] // replaced by Restart
+	internal   atomic.Pointer[rpc.InProcess] // for other brokers
 	stop       func()
 	epoch      int64 // of the last incarnation of the broker
 }
@@ -74,9 +82,14 @@ func Start(t testing.TB, o Options) *Server {
 	if o.FS == nil {
 		o.FS = memfs.New()
 	}
-	s := &Server{t: t, o: o, FS: o.FS}
+	if o.id == 0 {
+		o.id = 1
+	}
+	s := &Server{t: t, o: o, FS: o.FS, controller: o.controller}
 	s.Metrics = telemetry.NewCatalogue(prometheus.NewRegistry())
-	s.controller = controllertest.Start(t, func(no *node.Options) { no.Registerer = s.Metrics })
+	if s.controller == nil {
+		s.controller = controllertest.Start(t, func(no *node.Options) { no.Registerer = s.Metrics })
+	}
 	s.start(s.Metrics)
 	t.Cleanup(s.Stop)
 	return s
@@ -105,11 +118,11 @@ func (s *Server) start(reg prometheus.Registerer) {
 	s.t.Helper()
 	logger := controllertest.Logger(s.t)
 	s.Metadata = metadata.New(metadata.Options{
-		Controllers: []controllerv1.ControllerServiceClient{s.controller.Client}, BrokerID: 1, Logger: logger,
+		Controllers: []controllerv1.ControllerServiceClient{s.controller.Client}, BrokerID: s.o.id, Logger: logger,
 	})
 	bo := broker.Options{
-		ID: 1, DataDir: "/data", FS: s.FS, Controller: s.controller.Client, Metadata: s.Metadata,
-		Address: "broker-1.test:9650", InternalAddress: "broker-1.test:9652", Version: "test", Logger: logger, Registerer: reg,
+		ID: s.o.id, DataDir: "/data", FS: s.FS, Controller: s.controller.Client, Metadata: s.Metadata,
+		Address: s.Address(), InternalAddress: fmt.Sprintf("broker-%d.test:9652", s.o.id), Version: "test", Logger: logger, Registerer: reg,
 	}
 	if s.o.Broker != nil {
 		s.o.Broker(&bo)
@@ -117,7 +130,7 @@ func (s *Server) start(reg prometheus.Registerer) {
 	b, err := broker.New(bo)
 	s.check(err)
 	services, err := api.New(api.Options{
-		Broker: b, Metadata: s.Metadata, Controller: s.controller.Client, Limits: s.o.Limits, Logger: logger, Registerer: reg, Version: "test",
+		Broker: b, Metadata: s.Metadata, Controller: s.controller.Client, Peers: s.o.peers, Limits: s.o.Limits, Logger: logger, Registerer: reg, Version: "test",
 	})
 	s.check(err)
 	ro := rpc.Options{Name: "public", Logger: logger, Registerer: reg, FaultOf: api.FaultOf}
@@ -128,19 +141,27 @@ func (s *Server) start(reg prometheus.Registerer) {
 	s.check(err)
 	services.Register(server)
 	server.OnDrain(services.Drain)
-	listener := rpc.ListenInProcess()
+	inside, err := rpc.NewServer(rpc.Options{Name: "internal", Logger: logger, Registerer: reg, FaultOf: api.FaultOf})
+	s.check(err)
+	services.RegisterInternal(inside)
+	inside.OnDrain(services.DrainInternal)
+	listener, internal := rpc.ListenInProcess(), rpc.ListenInProcess()
 	s.listener.Store(listener)
+	s.internal.Store(internal)
 	s.Conn = s.Dial()
 
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 3) // one from each goroutine
+	ended := make(chan error, 4) // one from each goroutine
 	go func() { ended <- ignore(s.Metadata.Run(ctx), context.Canceled) }()
 	go func() { ended <- b.Run(ctx) }()
 	go func() { ended <- server.Serve(listener) }()
+	go func() { ended <- inside.Serve(internal) }()
 	s.stop = sync.OnceFunc(func() {
 		server.Stop(context.Background())
+		inside.Stop(context.Background())
 		_ = s.Conn.Close()
 		services.Wait()
+		services.WaitInternal()
 		cancel()
 		for range cap(ended) {
 			if err := <-ended; err != nil && !s.o.MayFail {
@@ -158,9 +179,9 @@ func (s *Server) await(ended chan error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if _, err := s.Metadata.WaitFor(ctx, func(m *metadata.Snapshot) bool {
-		own := m.Broker(1)
+		own := m.Broker(s.o.id)
 		// Of this incarnation, and unfenced: its heartbeat said that it serves.
-		return own != nil && own.Epoch > s.epoch && !own.Fenced && leads(m)
+		return own != nil && own.Epoch > s.epoch && !own.Fenced && s.leads(m)
 	}); err != nil {
 		select {
 		case ended := <-ended:
@@ -169,8 +190,11 @@ func (s *Server) await(ended chan error) {
 			s.t.Fatal(err)
 		}
 	}
-	s.epoch = s.Metadata.Current().Broker(1).Epoch
+	s.epoch = s.Metadata.Current().Broker(s.o.id).Epoch
 }
+
+// Address is where the broker says that clients reach it.
+func (s *Server) Address() string { return fmt.Sprintf("broker-%d.test:9650", s.o.id) }
 
 // Dial returns another connection; it is closed with the test.
 func (s *Server) Dial(opts ...grpc.DialOption) *grpc.ClientConn {
@@ -203,11 +227,11 @@ func (s *Server) CreateTopic(name string, partitions uint32, settings ...string)
 	return made.GetTopic()
 }
 
-// leads tells whether every partition has its leader back.
-func leads(m *metadata.Snapshot) bool {
+// leads tells whether every partition of the broker has its leader back.
+func (s *Server) leads(m *metadata.Snapshot) bool {
 	for _, t := range m.Topics() {
 		for _, p := range t.Partitions {
-			if p.Leader == metadata.NoLeader {
+			if p.Leader == metadata.NoLeader && slices.Contains(p.Replicas, s.o.id) {
 				return false
 			}
 		}

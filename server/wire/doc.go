@@ -1,5 +1,5 @@
-// Package wire reads ProduceRequests and writes ProduceResponses and
-// FetchResponses by hand: the messages of the hot paths, whose record batches
+// Package wire reads and writes ProduceRequests, and writes ProduceResponses
+// and reads and writes FetchResponses by hand: the messages of the hot paths, whose record batches
 // pass through as bytes.
 //
 // It owns the shallow walk of a ProduceRequest, the splitting of a batch among

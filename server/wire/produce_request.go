@@ -40,6 +40,9 @@ type ProduceRequest struct {
 	NoForward  bool
 	// MinRevision is the least metadata revision that the client has seen.
 	MinRevision int64
+	// LeaderEpoch is meaningful if HasLeaderEpoch.
+	LeaderEpoch    record.LeaderEpoch
+	HasLeaderEpoch bool
 
 	// The fields that are reserved. Has tells which were set.
 	ProducerID      int64
@@ -61,13 +64,16 @@ const (
 	FieldBaseSequence    = 11
 	FieldExpectedEnd     = 12
 	FieldTransactionalID = 13
-	lastField            = 15
+	fieldMinRevision     = 15
+	fieldLeaderEpoch     = 16
+	lastField            = fieldLeaderEpoch
 )
 
 var produceFieldNames = [lastField + 1]string{
 	1: "correlation_id", 2: "topic", 3: "partition", 4: "batch", 5: "acks", 6: "batch_crc32c", 7: "restart",
 	8: "topic_id", 9: "producer_id", 10: "producer_epoch", 11: "base_sequence", 12: "expected_end",
 	13: "transactional_id", 14: "no_forward", 15: "min_revision",
+	16: "leader_epoch",
 }
 
 var produceFieldTypes = [lastField + 1]protowire.Type{
@@ -230,8 +236,13 @@ func (r *ProduceRequest) setVarint(num protowire.Number, x uint64) (why string) 
 		}
 	case FieldExpectedEnd:
 		r.ExpectedEnd = int64(x)
-	case lastField:
+	case fieldMinRevision:
 		r.MinRevision = int64(x)
+	case fieldLeaderEpoch:
+		if !int32Range {
+			return outOfRange
+		}
+		r.LeaderEpoch, r.HasLeaderEpoch = record.LeaderEpoch(x), true
 	}
 	return ""
 }

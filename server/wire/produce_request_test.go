@@ -215,7 +215,7 @@ func TestMalformedRequests(t *testing.T) {
 		"user field cut":             {protowire.AppendTag(nil, 1000, protowire.Fixed64Type), ""},
 		"varint overlong":            {[]byte{0x08, 0x81, 0x00}, "correlation_id"},
 		"length beyond the message":  {[]byte{0x12, 0x05, 't'}, "topic"},
-		"garbage behind unsupported": {append(varintField(16, 1), 0xff), ""},
+		"garbage behind unsupported": {append(varintField(17, 1), 0xff), ""},
 	} {
 		var r ProduceRequest
 		var malformed *MalformedError
@@ -233,7 +233,7 @@ func TestRefusedRequestsCanBeAnswered(t *testing.T) {
 		field []byte
 		want  error
 	}{
-		"unknown field":     {varintField(16, 1), &UnsupportedFieldError{Message: "ProduceRequest", Number: 16}},
+		"unknown field":     {varintField(17, 1), &UnsupportedFieldError{Message: "ProduceRequest", Number: 17}},
 		"unknown 999":       {bytesField(999, "x"), &UnsupportedFieldError{Message: "ProduceRequest", Number: 999}},
 		"unknown acks":      {varintField(5, 4), &InvalidValueError{Field: "acks", Why: "not a value of Acks"}},
 		"negative acks":     {varintField(5, 1<<64-1), &InvalidValueError{Field: "acks", Why: "not a value of Acks"}},

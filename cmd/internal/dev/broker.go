@@ -138,7 +138,7 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 		return nil, err
 	}
 	if r.service, err = api.New(api.Options{
-		Broker: r.broker, Metadata: r.mirror, Controller: controllers.active, Limits: cfg.API(), Version: version, Logger: logger, Registerer: reg,
+		Broker: r.broker, Metadata: r.mirror, Controller: controllers.active, Peers: r.peers, Limits: cfg.API(), Version: version, Logger: logger, Registerer: reg,
 	}); err != nil {
 		return nil, err
 	}

@@ -3,8 +3,10 @@ package dev
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/millstream-io/millstream/server/api"
 	"github.com/millstream-io/millstream/server/caller"
 	"github.com/millstream-io/millstream/server/config"
+	"github.com/millstream-io/millstream/server/pki"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/tlsfile"
 )
@@ -22,7 +25,7 @@ func newInternalServer(cfg *config.Config, certs *tlsfile.Source, logger *slog.L
 	so := cfg.InternalServer()
 	so.Logger, so.Registerer, so.FaultOf = logger, reg, internalFaultOf
 	if certs != nil {
-		so.Credentials, so.Authorize = certs.ServerCredentials(slog.LevelWarn), caller.Authorize(certs.Peer)
+		so.Credentials, so.Authorize = certs.ServerCredentials(slog.LevelWarn), authorizeInternal(certs.Peer)
 	}
 	return rpc.NewServer(so)
 }
@@ -39,8 +42,28 @@ func internalFaultOf(err error) *rpc.Fault {
 // registerInternal registers the services that brokers and controllers call.
 // Each asks r.callers who calls, and has long streams end by r.internal.OnDrain.
 func (r *brokerRole) registerInternal() {
-	// Health, reflection and channelz are there by themselves.
 	replicationv1.RegisterReplicationServiceServer(r.internal, r.broker.Replication())
+	r.service.RegisterInternal(r.internal)
+	r.internal.OnDrain(r.service.DrainInternal)
+}
+
+// forwardedServices are those for what brokers forward, which nobody but
+// brokers may.
+const forwardedServices = "/millstream.v1."
+
+// authorizeInternal lets in brokers and controllers, and brokers alone to the
+// services for what they forward.
+func authorizeInternal(f caller.Func) func(context.Context, string) error {
+	return func(ctx context.Context, method string) error {
+		i, err := caller.Member(ctx, f)
+		if err != nil {
+			return err
+		}
+		if strings.HasPrefix(method, forwardedServices) && i.Role != pki.RoleBroker {
+			return &caller.Error{Why: fmt.Sprintf("only brokers forward, and the caller is %s", i)}
+		}
+		return nil
+	}
 }
 
 // serveInternal serves brokers and controllers until ctx ends, then stops in
@@ -54,6 +77,7 @@ func (r *brokerRole) serveInternal(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	r.internal.Stop(context.WithoutCancel(ctx))
+	r.service.WaitInternal()
 	return <-served
 }
 

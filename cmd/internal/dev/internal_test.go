@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/config"
 	"github.com/millstream-io/millstream/server/pki"
 	"github.com/millstream-io/millstream/server/rpc"
@@ -73,6 +74,20 @@ func TestTheInternalListenerServesTheClusterAlone(t *testing.T) {
 	} {
 		if err := ask(c.creds); status.Code(err) != c.want {
 			t.Errorf("%s: got %v, want %s", c.name, err, c.want)
+		}
+	}
+	// What brokers forward is of brokers alone.
+	for _, c := range []struct {
+		name  string
+		creds credentials.TransportCredentials
+		want  codes.Code
+	}{
+		{"another broker", s.as(s.issue("b3", pki.RoleBroker, "3")), codes.NotFound},
+		{"a controller", controller, codes.PermissionDenied},
+	} {
+		_, err := pb.NewTopicServiceClient(dialTLS(t, addr, c.creds)).GetTopic(t.Context(), &pb.GetTopicRequest{Topic: "nowhere"})
+		if status.Code(err) != c.want {
+			t.Errorf("%s that forwards: got %v, want %s", c.name, err, c.want)
 		}
 	}
 	if _, err := grpc_health_v1.NewHealthClient(dial(t, addr)).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{}); status.Code(err) != codes.Unavailable {

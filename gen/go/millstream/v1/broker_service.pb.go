@@ -343,7 +343,10 @@ type ProduceRequest struct {
 	NoForward bool `protobuf:"varint,14,opt,name=no_forward,json=noForward,proto3" json:"no_forward,omitempty"`
 	// The least metadata revision that the client has seen: the broker waits
 	// for it.
-	MinRevision   int64 `protobuf:"varint,15,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	MinRevision int64 `protobuf:"varint,15,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	// The leader epoch in which to append, else NOT_LEADER. Of brokers that
+	// forward to the leader: refused from clients.
+	LeaderEpoch   *int32 `protobuf:"varint,16,opt,name=leader_epoch,json=leaderEpoch,proto3,oneof" json:"leader_epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -479,6 +482,13 @@ func (x *ProduceRequest) GetNoForward() bool {
 func (x *ProduceRequest) GetMinRevision() int64 {
 	if x != nil {
 		return x.MinRevision
+	}
+	return 0
+}
+
+func (x *ProduceRequest) GetLeaderEpoch() int32 {
+	if x != nil && x.LeaderEpoch != nil {
+		return *x.LeaderEpoch
 	}
 	return 0
 }
@@ -2549,7 +2559,7 @@ var File_millstream_v1_broker_service_proto protoreflect.FileDescriptor
 
 const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\n" +
-	"\"millstream/v1/broker_service.proto\x12\rmillstream.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1amillstream/v1/errors.proto\x1a\x1amillstream/v1/record.proto\"\x9e\x05\n" +
+	"\"millstream/v1/broker_service.proto\x12\rmillstream.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1amillstream/v1/errors.proto\x1a\x1amillstream/v1/record.proto\"\xd7\x05\n" +
 	"\x0eProduceRequest\x12%\n" +
 	"\x0ecorrelation_id\x18\x01 \x01(\x04R\rcorrelationId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12!\n" +
@@ -2568,14 +2578,16 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\x10transactional_id\x18\r \x01(\tR\x0ftransactionalId\x12\x1d\n" +
 	"\n" +
 	"no_forward\x18\x0e \x01(\bR\tnoForward\x12!\n" +
-	"\fmin_revision\x18\x0f \x01(\x03R\vminRevisionB\f\n" +
+	"\fmin_revision\x18\x0f \x01(\x03R\vminRevision\x12&\n" +
+	"\fleader_epoch\x18\x10 \x01(\x05H\x06R\vleaderEpoch\x88\x01\x01B\f\n" +
 	"\n" +
 	"_partitionB\x0f\n" +
 	"\r_batch_crc32cB\x0e\n" +
 	"\f_producer_idB\x11\n" +
 	"\x0f_producer_epochB\x10\n" +
 	"\x0e_base_sequenceB\x0f\n" +
-	"\r_expected_end\"\xfb\x03\n" +
+	"\r_expected_endB\x0f\n" +
+	"\r_leader_epoch\"\xfb\x03\n" +
 	"\x0fProduceResponse\x12%\n" +
 	"\x0ecorrelation_id\x18\x01 \x01(\x04R\rcorrelationId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12$\n" +

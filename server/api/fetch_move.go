@@ -1,0 +1,212 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+const (
+	// moveWait is how long a subscription looks for a leader before the client
+	// is told that there is none: longer than a failover takes.
+	moveWait = 30 * time.Second
+	// placeRetry and placeRetryMost are the waits between attempts.
+	placeRetry, placeRetryMost = 20 * time.Millisecond, 500 * time.Millisecond
+	// homeWait bounds how long move waits for one partition to know its end.
+	homeWait = 100 * time.Millisecond
+)
+
+// place gives a subscription to move, which finds its leader.
+//
+// REQUIRES: mu is held, and the subscription is in no list.
+func (f *fetchStream) place(s *subscription) {
+	if f.elsewhere == nil {
+		f.elsewhere = &elsewhere{links: make(map[int32]*fetchLink), moved: make(chan struct{}, 1)}
+	}
+	e := f.elsewhere
+	s.state, s.lead, s.away.attached = away, nil, false
+	if s.away.since.IsZero() {
+		s.away.since = time.Now()
+	}
+	e.placing = append(e.placing, s)
+	if !e.moving {
+		e.moving = true
+		f.s.streams.Go(f.move)
+		return
+	}
+	wake(e.moved)
+}
+
+// replace is place for a subscription that has lost its leader.
+//
+// REQUIRES: mu is held, and the subscription is in no list.
+func (f *fetchStream) replace(s *subscription) {
+	a := &s.away
+	a.notBefore = time.Now().Add(min(placeRetry<<min(a.failures, 10), placeRetryMost))
+	a.failures++
+	f.place(s)
+}
+
+// move finds leaders until all subscriptions have one, or the stream ends.
+func (f *fetchStream) move() {
+	e := f.elsewhere
+	for {
+		f.mu.Lock()
+		list := e.placing
+		e.placing = nil
+		if len(list) == 0 || f.closed {
+			e.moving = false
+			f.mu.Unlock()
+			return
+		}
+		f.mu.Unlock()
+		seen := f.s.metadata.Current()
+		var left []*subscription
+		var wait time.Duration
+		for _, s := range list {
+			if d := f.placeNow(s, seen); d > 0 {
+				left = append(left, s)
+				if wait == 0 || d < wait {
+					wait = d
+				}
+			}
+		}
+		if len(left) == 0 {
+			continue
+		}
+		f.mu.Lock()
+		e.placing = append(left, e.placing...)
+		f.mu.Unlock()
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-seen.Superseded():
+		case <-e.moved:
+		case <-f.ctx.Done():
+		}
+		t.Stop()
+	}
+}
+
+// placeNow gives a subscription to the leader of its partition. It returns how
+// long to wait for the next attempt; 0: it is done with.
+func (f *fetchStream) placeNow(s *subscription, m *metadata.Snapshot) (wait time.Duration) {
+	a := &s.away
+	now := time.Now()
+	if d := a.notBefore.Sub(now); d > 0 {
+		return d
+	}
+	topic := m.TopicByID(s.topic.ID)
+	if topic == nil {
+		f.giveUp(s, noTopic(s.topic.Name))
+		return 0
+	}
+	part := topic.Partition(uint32(s.partition))
+	switch {
+	case part == nil:
+		f.giveUp(s, &broker.UnknownPartitionError{Topic: topic.Name, Partition: uint32(s.partition), Count: len(topic.Partitions)})
+	case a.begun && a.untilEnd:
+		// Where it was to end is not known here.
+		f.giveUp(s, retryLater(pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, "the leader of the partition has changed: subscribe again at next_offset"))
+	case now.Sub(a.since) >= moveWait:
+		f.giveUp(s, retryLater(pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, "nobody leads the partition, or its leader cannot be reached"))
+	case part.Leader == f.s.broker.ID():
+		return f.takeHome(s, topic)
+	case part.Leader == metadata.NoLeader:
+		return placeRetryMost
+	default:
+		f.attach(s, part.Leader, m.Revision)
+	}
+	return 0
+}
+
+// attach subscribes at another broker.
+func (f *fetchStream) attach(s *subscription, leader int32, revision int64) {
+	q := &pb.FetchSubscription{
+		SubscriptionId: s.id, Topic: s.topic.Name, TopicId: s.topic.ID[:], Partition: uint32(s.partition), Position: s.resume(),
+		UntilEnd: s.away.untilEnd, Form: s.form, MaxFrameBytes: uint32(s.maxFrame), MinRevision: revision,
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.state == over || f.closed {
+		return
+	}
+	s.lead = f.linkTo(leader)
+	s.lead.link.Subscribe(q)
+}
+
+// resume returns where a subscription goes on: behind the last record that was
+// sent, which has to be of its epoch there (rule H6).
+func (s *subscription) resume() *pb.FetchPosition {
+	a := &s.away
+	if !a.begun {
+		return a.position
+	}
+	p := &pb.FetchPosition{At: &pb.FetchPosition_Offset{Offset: int64(s.next)}}
+	if a.epoch != noEpoch {
+		p.LeaderEpoch = &a.epoch
+	}
+	return p
+}
+
+// takeHome lets a subscription go on here. It returns how long to wait if this
+// broker is not ready for it.
+func (f *fetchStream) takeHome(s *subscription, topic *metadata.Topic) (wait time.Duration) {
+	part, next, err := f.homePosition(s, topic)
+	if err != nil {
+		if leaderGone(err) || isType[*partition.EndUnknownError](err) || isType[*broker.NotLeaderError](err) {
+			return placeRetry
+		}
+		f.giveUp(s, err)
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.state == over || f.closed {
+		return 0
+	}
+	s.topic, s.part, s.next = topic, part, next
+	if s.away.untilEnd {
+		s.until = part.State().HighWatermark
+	}
+	s.away = awayPosition{}
+	f.queue(s)
+	wake(f.work)
+	return 0
+}
+
+func (f *fetchStream) homePosition(s *subscription, topic *metadata.Topic) (*partition.Partition, record.Offset, error) {
+	part, err := f.s.broker.PartitionOf(topic, uint32(s.partition))
+	if err != nil {
+		return nil, 0, err
+	}
+	ctx, cancel := context.WithTimeout(f.ctx, homeWait)
+	defer cancel()
+	if err := part.AwaitEnd(ctx); err != nil {
+		return nil, 0, err
+	}
+	next, err := positionOf(f.ctx, part, s.resume())
+	return part, next, err
+}
+
+// giveUp ends a subscription that no leader was found for, and says why.
+func (f *fetchStream) giveUp(s *subscription, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the stream has ended
+	}
+	r := f.failure(s, err)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s.state == over || f.closed {
+		return
+	}
+	f.forget(s)
+	f.control = append(f.control, r)
+	wake(f.work)
+}

@@ -1,0 +1,253 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/storage/record"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// leader is a broker that a test plays: it gets requests and answers them.
+type leader struct {
+	pb.UnimplementedBrokerServiceServer
+
+	requests chan *pb.ProduceRequest
+	answers  chan *pb.ProduceResponse // closed: the stream ends OK
+	breaks   chan error
+}
+
+func (l *leader) Produce(st grpc.BidiStreamingServer[pb.ProduceRequest, pb.ProduceResponse]) error {
+	if !Forwarded(st.Context()) {
+		return status.Error(codes.Internal, "not marked as forwarded")
+	}
+	go func() {
+		for {
+			m, err := st.Recv()
+			if err != nil {
+				return
+			}
+			l.requests <- m
+		}
+	}()
+	for {
+		select {
+		case a, more := <-l.answers:
+			if !more {
+				return nil
+			}
+			if err := st.Send(a); err != nil {
+				return err
+			}
+		case err := <-l.breaks:
+			return err
+		case <-st.Context().Done():
+			return nil
+		}
+	}
+}
+
+// startLeader serves a leader and returns a producer whose only peer it is,
+// broker 2.
+func startLeader(t *testing.T) (*leader, *Producer) {
+	t.Helper()
+	l := &leader{requests: make(chan *pb.ProduceRequest, 100), answers: make(chan *pb.ProduceResponse), breaks: make(chan error)}
+	server := grpc.NewServer()
+	pb.RegisterBrokerServiceServer(server, l)
+	lis := rpc.ListenInProcess()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(lis) }()
+	conn, err := lis.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var links sync.WaitGroup
+	t.Cleanup(func() {
+		cancel()
+		links.Wait()
+		_ = conn.Close()
+		server.Stop()
+		<-served
+	})
+	return l, NewProducer(ctx, onePeer{conn}, links.Go)
+}
+
+// onePeer reaches broker 2, and no other.
+type onePeer struct{ conn *grpc.ClientConn }
+
+func (p onePeer) Conn(id int32) (*grpc.ClientConn, error) {
+	if id != 2 {
+		return nil, errors.New("nobody is there")
+	}
+	return p.conn, nil
+}
+
+// done collects requests that are done, in order.
+type done chan *Request
+
+func (d done) Forwarded(r *Request) { d <- r }
+
+// request returns a request of a lane for broker 2.
+func request(d done, l *Lane, restart bool) *Request {
+	return &Request{
+		To: Target{Leader: 2, Epoch: 5, Revision: 9}, Topic: "t", Partition: 1, Batch: record.Pieces{[]byte{}},
+		Lane: l, Restart: restart, Done: d,
+	}
+}
+
+func send(t *testing.T, p *Producer, r *Request) *Request {
+	t.Helper()
+	if err := p.Send(r); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func is[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
+}
+
+func TestARequestIsMarkedAndItsAnswerComesBack(t *testing.T) {
+	l, p := startLeader(t)
+	d := make(done, 10)
+	r := send(t, p, request(d, &Lane{}, false))
+	q := <-l.requests
+	if q.GetTopic() != "t" || q.GetPartition() != 1 || q.GetLeaderEpoch() != 5 || q.GetMinRevision() != 9 {
+		t.Errorf("the leader got %v", q)
+	}
+	l.answers <- &pb.ProduceResponse{CorrelationId: q.GetCorrelationId(), BaseOffset: new(int64(7)), LeaderEpoch: 5, Ack: &pb.Ack{InSyncReplicas: 3}}
+	if got := <-d; got != r || got.Err != nil || got.Base != 7 || got.Epoch != 5 || got.Ack.GetInSyncReplicas() != 3 {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// Sent and not answered: it may be written, and is not sent again.
+func TestWhatWasSentWhenTheStreamBreaksIsUnknown(t *testing.T) {
+	l, p := startLeader(t)
+	d := make(done, 10)
+	lane, other := &Lane{}, &Lane{}
+	first, second, third := request(d, lane, false), request(d, lane, false), request(d, other, false)
+	for _, r := range []*Request{first, second, third} {
+		send(t, p, r)
+		<-l.requests
+	}
+	l.breaks <- status.Error(codes.Unavailable, "gone")
+	for _, want := range []*Request{first, second, third} {
+		if got := <-d; got != want || !is[*BrokenError](got.Err) {
+			t.Fatalf("got %+v", got)
+		}
+	}
+	if err := p.Send(request(d, lane, false)); !errors.Is(err, ErrPrecedingFailed) {
+		t.Errorf("after it the lane says %v", err)
+	}
+	again := send(t, p, request(d, lane, true))
+	q := <-l.requests
+	if !q.GetRestart() {
+		t.Errorf("the leader got %v", q)
+	}
+	l.answers <- &pb.ProduceResponse{CorrelationId: q.GetCorrelationId(), BaseOffset: new(int64(0))}
+	if got := <-d; got != again || got.Err != nil {
+		t.Errorf("got %+v", got)
+	}
+	send(t, p, request(d, lane, false))
+	<-l.requests
+}
+
+// A leader that ends its stream well has answered all that it took.
+func TestWhatALeaderThatStopsDidNotTakeWasNotWritten(t *testing.T) {
+	l, p := startLeader(t)
+	d := make(done, 10)
+	lane := &Lane{}
+	first, second := send(t, p, request(d, lane, false)), send(t, p, request(d, lane, false))
+	<-l.requests
+	<-l.requests
+	close(l.answers)
+	if got := <-d; got != first || !is[*UnreachableError](got.Err) {
+		t.Errorf("got %+v", got)
+	}
+	if got := <-d; got != second || !errors.Is(got.Err, ErrPrecedingFailed) {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestWhatCannotBeSentIsSaidToBeSo(t *testing.T) {
+	_, p := startLeader(t)
+	d := make(done, 10)
+	lane := &Lane{}
+	first := request(d, lane, false)
+	first.To.Leader = 3
+	send(t, p, first)
+	if got := <-d; got != first || !is[*UnreachableError](got.Err) {
+		t.Errorf("got %+v", got)
+	}
+	if err := p.Send(request(d, lane, false)); !errors.Is(err, ErrPrecedingFailed) {
+		t.Errorf("after it the lane says %v", err)
+	}
+}
+
+// A restart that was sent before a failure was known lifts it.
+func TestAFailureBeforeARestartDoesNotRefuseWhatComesAfterIt(t *testing.T) {
+	l, p := startLeader(t)
+	d := make(done, 10)
+	lane := &Lane{}
+	send(t, p, request(d, lane, false))
+	send(t, p, request(d, lane, true))
+	one, two := <-l.requests, <-l.requests
+	l.answers <- &pb.ProduceResponse{CorrelationId: one.GetCorrelationId(), Error: &pb.RequestError{
+		Code: uint32(codes.Unavailable), Reason: pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_REPLICAS, Retryable: true,
+	}}
+	if got := <-d; !is[*rpc.Fault](got.Err) {
+		t.Errorf("got %+v", got)
+	}
+	if p.Failed(lane) {
+		t.Error("the lane refuses after its restart")
+	}
+	l.answers <- &pb.ProduceResponse{CorrelationId: two.GetCorrelationId(), BaseOffset: new(int64(0))}
+	if got := <-d; got.Err != nil {
+		t.Errorf("got %+v", got)
+	}
+	send(t, p, request(d, lane, false))
+	<-l.requests
+}
+
+func TestTheEndOfTheClientsStreamGivesEverythingBack(t *testing.T) {
+	l := &leader{requests: make(chan *pb.ProduceRequest, 100)}
+	server := grpc.NewServer()
+	pb.RegisterBrokerServiceServer(server, l)
+	lis := rpc.ListenInProcess()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(lis) }()
+	conn, err := lis.Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var links sync.WaitGroup
+	p := NewProducer(ctx, onePeer{conn}, links.Go)
+	d := make(done, 10)
+	send(t, p, request(d, nil, false))
+	<-l.requests
+	cancel()
+	links.Wait()
+	if got := <-d; got.Err == nil {
+		t.Error("a request that was not answered has no error")
+	}
+	if err := p.Send(request(d, nil, false)); err == nil {
+		t.Error("a request was taken after the end")
+	}
+	_ = conn.Close()
+	server.Stop()
+	<-served
+}
