@@ -224,14 +224,23 @@ func (c *Cluster) Start(ctx context.Context) error {
 			return err
 		}
 	}
-	return each(all, func(m *Member) error { return m.AwaitReady(ctx) })
+	// The first that fails is why the others wait in vain.
+	g, ctx := errgroup.WithContext(ctx)
+	for _, m := range all {
+		g.Go(func() error { return m.AwaitReady(ctx) })
+	}
+	return g.Wait()
 }
 
 // Stop stops all members in order: the brokers at once, as controllers must
-// hear that they go, then the controllers.
+// hear that they go, then the controllers one after the other, so that each
+// finds another to lead the quorum.
 func (c *Cluster) Stop(ctx context.Context) error {
-	stop := func(m *Member) error { return m.Stop(ctx) }
-	return errors.Join(each(c.Brokers(), stop), each(c.Controllers(), stop))
+	errs := []error{each(c.Brokers(), func(m *Member) error { return m.Stop(ctx) })}
+	for _, m := range c.Controllers() {
+		errs = append(errs, m.Stop(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // each does something with all members at once.
