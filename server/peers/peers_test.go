@@ -34,13 +34,10 @@ type env struct {
 	peers    *Peers
 }
 
-func newEnv(t *testing.T, change ...func(*Options)) *env {
+func newEnv(t *testing.T) *env {
 	t.Helper()
 	e := &env{t: t, mirror: metadata.New(metadata.Options{})}
 	o := Options{Self: 1, Metadata: e.mirror, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()}
-	for _, c := range change {
-		c(&o)
-	}
 	p, err := New(o)
 	e.check(err)
 	e.peers = p

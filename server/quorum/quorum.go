@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -96,8 +97,7 @@ func (q *Quorum) Invoke(ctx context.Context, method string, args, reply any, opt
 	for {
 		at := q.at.Load()
 		var to peer.Peer
-		mine := append(opts[:len(opts):len(opts)], grpc.Peer(&to))
-		err := q.o.Controllers[at].Invoke(ctx, method, args, reply, mine...)
+		err := q.o.Controllers[at].Invoke(ctx, method, args, reply, slices.Concat(opts, []grpc.CallOption{grpc.Peer(&to)})...)
 		if err == nil {
 			return nil
 		}
