@@ -158,12 +158,17 @@ func (l *localLog) openLog(under circumstances) (*partition.Partition, error) {
 	if rec.Damaged != nil {
 		b.metrics.quarantined.Inc()
 	}
+	var auditor partition.Auditor
+	if b.opts.Audit != nil {
+		auditor = b.opts.Audit(w.topic.Name, w.part.ID)
+	}
 	p := partition.New(partition.Options{
-		Log: log, Damage: damageOf(rec), Self: replica.ID(b.opts.ID), Flusher: b.flusher, Observer: observer{b, l},
+		Auditor: auditor,
+		Log:     log, Damage: damageOf(rec), Self: replica.ID(b.opts.ID), Flusher: b.flusher, Observer: observer{b, l},
 		Settings: settings(&w.topic.Config), Limits: b.opts.Mailbox, IdleAfter: b.opts.IdleAfter, Now: b.opts.Now, Logger: logger,
 		Sessions: &b.sessions, LagMax: b.opts.ReplicaLag, Propose: func(p replica.Proposal) { b.proposals.put(l, p) },
 	})
-	if len(w.part.Replicas) > 1 && (rec.TailCut || rec.Damaged != nil && w.others(b.opts.ID)) && w.counted(b.opts.ID) {
+	if len(w.part.Replicas) > 1 && (rec.TailCut && !rec.SameBoot || rec.Damaged != nil && w.others(b.opts.ID)) && w.counted(b.opts.ID) {
 		b.doubt(l, p)
 	}
 	return p, nil

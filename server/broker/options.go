@@ -47,6 +47,9 @@ type Options struct {
 	// set.
 	ReplicaLag time.Duration
 
+	// Audit returns who is told what the replica of a partition does; nil: nobody
+	// is told of any.
+	Audit func(topic string, partition uint32) partition.Auditor
 	// ScrubBytes is how many bytes of logs are read a second to find damage; 0:
 	// none.
 	ScrubBytes int64

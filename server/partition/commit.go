@@ -104,6 +104,7 @@ func (p *Partition) commit(force bool) {
 	if s.failed != nil {
 		return // rule S6: nothing is acknowledged any more
 	}
+	p.audit()
 	readable := p.readableEnd()
 	advanced := int64(readable) > p.readable.Load()
 	answers := !o.pending.empty() && p.covered(o.pending.head)

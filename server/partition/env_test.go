@@ -84,6 +84,7 @@ type env struct {
 	p       *Partition
 	self    replica.ID // 1 unless set
 	propose func(replica.Proposal)
+	auditor Auditor
 	holds   []*held
 }
 
@@ -119,7 +120,7 @@ func (e *env) openOn(fsys vfs.FS) {
 		damage = rec.Damaged
 	}
 	e.p = New(Options{
-		Log: log, Damage: damage, Self: max(1, e.self), Flusher: e.flusher, Observer: e.seen, Limits: e.limits, Propose: e.propose,
+		Log: log, Damage: damage, Self: max(1, e.self), Flusher: e.flusher, Observer: e.seen, Limits: e.limits, Propose: e.propose, Auditor: e.auditor,
 		Logger: slog.New(slog.DiscardHandler), Settings: Settings{MaxAheadMs: time.Hour.Milliseconds()},
 	})
 }

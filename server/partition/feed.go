@@ -267,6 +267,7 @@ func (p *Partition) pump() {
 	if len(o.feeds) == 0 {
 		return
 	}
+	p.audit()
 	now, start := p.uptime(), p.log.Start()
 	for i := 0; i < len(o.feeds); i++ {
 		f := o.feeds[i]

@@ -248,6 +248,7 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 	if record.Offset(p.readable.Load()) > e.To {
 		p.readable.Store(int64(e.To))
 	}
+	from := p.log.End()
 	var err error
 	if e.Reset || e.To < p.log.Start() {
 		err = p.log.ResetTo(e.To)
@@ -258,6 +259,7 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 		p.notFollowed(err)
 		return
 	}
+	p.auditCut(from)
 	p.obey(o.follow.Truncated(p.progress()))
 }
 

@@ -30,6 +30,10 @@ func (p *Partition) Lead(a replica.Assignment) bool {
 			return
 		}
 		led = true
+		if p.auditor != nil {
+			p.audit()
+			p.auditor.Led(a, o.core.EffectiveMinInSync(), e.HighWatermark)
+		}
 		p.obey(o.follow.Stop(a.Epoch))
 		o.up = nil
 		p.restless.Store(o.core.Replicated())
@@ -63,6 +67,9 @@ func (p *Partition) Confirm(a replica.Assignment) bool {
 			return
 		}
 		taken = true
+		if p.auditor != nil {
+			p.auditor.InSync(a, o.core.EffectiveMinInSync())
+		}
 		p.endFeeds(replica.NotReplica, func(id replica.ID) bool { return slices.Contains(a.Replicas, id) })
 		p.restless.Store(o.core.Replicated())
 		p.mail.mu.Lock()
@@ -101,6 +108,7 @@ func (p *Partition) resign(leader replica.ID, epoch record.LeaderEpoch) {
 	if s := p.status.Load(); !s.leading && s.leader == leader && s.epoch == epoch {
 		return // known
 	}
+	led, before := o.core.Leading(), o.core.Epoch()
 	o.core.Resign(epoch)
 	p.endFeeds(replica.NotLeader, nobody)
 	gone := &NotLeaderError{Leader: leader, Epoch: epoch}
@@ -111,6 +119,9 @@ func (p *Partition) resign(leader replica.ID, epoch record.LeaderEpoch) {
 	})
 	p.mail.turnAway(gone)
 	p.mail.mu.Unlock()
+	if led && p.auditor != nil {
+		p.auditor.Resigned(before)
+	}
 	p.abandon(gone)
 	p.wakeAll()
 }

@@ -71,6 +71,8 @@ type Options struct {
 	// Propose takes a wish for another ISR, for the controller; nil: nobody. It
 	// must not block.
 	Propose func(replica.Proposal)
+	// Auditor is told what the replica does; nil: nobody.
+	Auditor Auditor
 	// LagMax is how long a replica may be behind and stay in sync; 10 s unless
 	// set.
 	LagMax time.Duration

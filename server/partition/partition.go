@@ -27,6 +27,7 @@ type Partition struct {
 	lagMax    time.Duration
 	uptime    func() time.Duration
 	propose   func(replica.Proposal)
+	auditor   Auditor // nil: nobody is told
 
 	// settings is stored by SetSettings, loaded by Append and the owner.
 	settings atomic.Pointer[Settings]
@@ -60,6 +61,7 @@ type owner struct {
 	ack     replica.Ack
 	ackDue  bool // ack is to be sent, once the checkpoint below it is written
 	feeds   []*Feed
+	audited audited
 	pending queue // written, not complete; offsets rise
 	syncing bool  // a sync is submitted and its end has not been taken
 	closed  bool  // the log is closed
@@ -122,7 +124,7 @@ func New(o Options) *Partition {
 	p := &Partition{
 		log: o.Log, self: o.Self, flusher: o.Flusher, observer: o.Observer, logger: o.Logger,
 		limits: o.Limits, idleAfter: o.IdleAfter, now: o.Now,
-		lagMax: o.LagMax, uptime: o.Uptime, propose: o.Propose,
+		lagMax: o.LagMax, uptime: o.Uptime, propose: o.Propose, auditor: o.Auditor,
 		wake: make(chan struct{}, 1),
 	}
 	p.owner.core = replica.New(o.Self)

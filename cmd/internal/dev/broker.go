@@ -105,6 +105,7 @@ type brokerRole struct {
 	peers    *peers.Peers
 	internal *rpc.Server
 	callers  caller.Func // nil: there are no certificates
+	audit    *audit      // nil: no history is kept
 
 	// waiting says why the process is not ready although its broker is; nil:
 	// nothing more is waited for.
@@ -134,6 +135,12 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 	bo := cfg.Broker()
 	bo.Controller, bo.Metadata, bo.Version, bo.Logger, bo.Registerer = controllers.active, r.mirror, version, logger, reg
 	bo.Peers, bo.Callers = r.peers, r.callers
+	if cfg.AuditDir != "" {
+		if r.audit, err = openAudit(cfg.AuditDir, cfg.BrokerID, logger); err != nil {
+			return nil, err
+		}
+		bo.Audit = r.audit.of
+	}
 	if r.broker, err = broker.New(bo); err != nil {
 		return nil, err
 	}
@@ -259,4 +266,10 @@ func (r *brokerRole) health(ctx context.Context) error {
 }
 
 // close releases what the stages leave behind.
-func (r *brokerRole) close() error { return errors.Join(r.conn.Close(), r.peers.Close()) }
+func (r *brokerRole) close() error {
+	err := errors.Join(r.conn.Close(), r.peers.Close())
+	if r.audit != nil {
+		err = errors.Join(err, r.audit.close())
+	}
+	return err
+}
