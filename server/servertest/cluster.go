@@ -2,13 +2,18 @@ package servertest
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/millstream-io/millstream/controller/controllertest"
 	"github.com/millstream-io/millstream/controller/node"
@@ -61,8 +66,11 @@ type Member struct {
 	c        *Cluster
 	conn     *grpc.ClientConn
 	epoch    int64
+	boot     broker.ID16 // zero: the machine's
 	stop     func()
-	mu       sync.Mutex     // guards internal
+	crash    func(func(*memfs.FS) *memfs.FS)
+	mu       sync.Mutex // guards internal and client
+	client   pb.BrokerServiceClient
 	internal *rpc.InProcess // nil: it does not run
 }
 
@@ -95,40 +103,82 @@ func (c *Cluster) Add(id int32) *Member {
 	return m
 }
 
-// dial returns a way to a member's internal listener, whoever runs there.
-func (c *Cluster) dial() func(int32) (*grpc.ClientConn, error) {
-	var mu sync.Mutex
-	conns := make(map[int32]*grpc.ClientConn)
-	return func(id int32) (*grpc.ClientConn, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if conn := conns[id]; conn != nil {
-			return conn, nil
-		}
-		conn, err := rpc.ListenInProcess().Dial(grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			for _, m := range c.Members {
-				if m.ID == id {
-					return m.connect(ctx)
-				}
+// peers is the way of one incarnation to the other members.
+type peers struct {
+	c      *Cluster
+	mu     sync.Mutex // guards what follows
+	conns  map[int32]*grpc.ClientConn
+	closed bool
+}
+
+// Conn returns a way to a member's internal listener, whoever runs there.
+func (p *peers) Conn(id int32) (*grpc.ClientConn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, errors.New("this broker is gone")
+	}
+	if conn := p.conns[id]; conn != nil {
+		return conn, nil
+	}
+	conn, err := rpc.ListenInProcess().Dial(grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		for _, m := range p.c.Members {
+			if m.ID == id {
+				return m.connect(ctx)
 			}
-			return nil, fmt.Errorf("no broker %d", id)
-		}))
-		if err == nil {
-			conns[id] = conn
-			c.t.Cleanup(func() { _ = conn.Close() })
 		}
-		return conn, err
+		return nil, fmt.Errorf("no broker %d", id)
+	}))
+	if err == nil {
+		p.conns[id] = conn
+	}
+	return conn, err
+}
+
+// close ends all connections.
+func (p *peers) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, conn := range p.conns {
+		_ = conn.Close()
 	}
 }
 
-// peers is the way to the other members, who are never lost.
-type peers struct {
-	dial func(int32) (*grpc.ClientConn, error)
+// Lost is part of broker.Peers: nobody is ever lost.
+func (*peers) Lost() <-chan struct{} { return nil }
+
+// Unreachable is part of broker.Peers.
+func (*peers) Unreachable() []*controllerv1.UnreachableBroker { return nil }
+
+// severed is the way to the controller, until the broker is gone.
+type severed struct {
+	controllerv1.ControllerServiceClient
+	gone atomic.Bool
 }
 
-func (p peers) Conn(id int32) (*grpc.ClientConn, error)      { return p.dial(id) }
-func (peers) Lost() <-chan struct{}                          { return nil }
-func (peers) Unreachable() []*controllerv1.UnreachableBroker { return nil }
+var errGone = status.Error(codes.Unavailable, "this broker is gone")
+
+func (s *severed) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatRequest, o ...grpc.CallOption) (*controllerv1.HeartbeatResponse, error) {
+	if s.gone.Load() {
+		return nil, errGone
+	}
+	return s.ControllerServiceClient.Heartbeat(ctx, r, o...)
+}
+
+func (s *severed) RegisterBroker(ctx context.Context, r *controllerv1.RegisterBrokerRequest, o ...grpc.CallOption) (*controllerv1.RegisterBrokerResponse, error) {
+	if s.gone.Load() {
+		return nil, errGone
+	}
+	return s.ControllerServiceClient.RegisterBroker(ctx, r, o...)
+}
+
+func (s *severed) AlterPartition(ctx context.Context, r *controllerv1.AlterPartitionRequest, o ...grpc.CallOption) (*controllerv1.AlterPartitionResponse, error) {
+	if s.gone.Load() {
+		return nil, errGone
+	}
+	return s.ControllerServiceClient.AlterPartition(ctx, r, o...)
+}
 
 func (m *Member) connect(ctx context.Context) (net.Conn, error) {
 	m.mu.Lock()
@@ -154,12 +204,16 @@ func (m *Member) Start() {
 	m.Metadata = metadata.New(metadata.Options{
 		Controllers: []controllerv1.ControllerServiceClient{c.Controller.Client}, BrokerID: m.ID, Logger: logger,
 	})
+	others := &peers{c: c, conns: make(map[int32]*grpc.ClientConn)}
+	controller := &severed{ControllerServiceClient: c.Controller.Client}
 	bo := broker.Options{
-		ID: m.ID, DataDir: "/data", FS: m.FS, Controller: c.Controller.Client, Metadata: m.Metadata, Logger: logger,
+		ID: m.ID, DataDir: "/data", FS: m.FS, Controller: controller, Metadata: m.Metadata, Logger: logger,
 		Address: fmt.Sprintf("broker-%d.test:9650", m.ID), InternalAddress: fmt.Sprintf("broker-%d.test:9652", m.ID),
-		Version: "test", Peers: peers{c.dial()},
+		Version: "test", Peers: others,
 	}
-	others := bo.Peers
+	if m.boot != (broker.ID16{}) {
+		bo.BootID = func() broker.ID16 { return m.boot }
+	}
 	if c.o.Broker != nil {
 		c.o.Broker(&bo)
 	}
@@ -184,7 +238,7 @@ func (m *Member) Start() {
 	check(err)
 	m.Broker, m.Topic, m.Cluster = pb.NewBrokerServiceClient(m.conn), pb.NewTopicServiceClient(m.conn), pb.NewClusterServiceClient(m.conn)
 	m.mu.Lock()
-	m.internal = inside
+	m.internal, m.client = inside, m.Broker
 	m.mu.Unlock()
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -193,6 +247,15 @@ func (m *Member) Start() {
 	go func() { ended <- m.Node.Run(ctx) }()
 	go func() { ended <- public.Serve(outside) }()
 	go func() { ended <- internal.Serve(inside) }()
+	end := func() {
+		cancel()
+		for range cap(ended) {
+			if err := <-ended; err != nil {
+				t.Errorf("a part of broker %d failed: %v", m.ID, err)
+			}
+		}
+		others.close()
+	}
 	m.stop = sync.OnceFunc(func() {
 		leaving, left := context.WithTimeout(context.Background(), 5*time.Second)
 		_ = m.Node.HandOver(leaving) // else others find out
@@ -204,13 +267,24 @@ func (m *Member) Start() {
 		m.internal = nil
 		m.mu.Unlock()
 		internal.Stop(context.Background())
-		cancel()
-		for range cap(ended) {
-			if err := <-ended; err != nil {
-				t.Errorf("a part of broker %d failed: %v", m.ID, err)
-			}
-		}
+		end()
 	})
+	m.crash = func(left func(*memfs.FS) *memfs.FS) {
+		controller.gone.Store(true)
+		m.mu.Lock()
+		m.internal = nil
+		m.mu.Unlock()
+		now, done := context.WithCancel(context.Background())
+		done()
+		_ = m.conn.Close()
+		others.close()
+		public.Stop(now)
+		internal.Stop(now)
+		m.FS = left(m.FS) // from here on nobody hears of what is written
+		services.Wait()
+		m.stop = func() {} // what has crashed is not stopped
+		end()
+	}
 	wait, done := context.WithTimeout(context.Background(), time.Minute)
 	defer done()
 	_, err = m.Metadata.WaitFor(wait, func(s *metadata.Snapshot) bool {
@@ -219,6 +293,23 @@ func (m *Member) Start() {
 	})
 	check(err)
 	m.epoch = m.Metadata.Current().Broker(m.ID).Epoch
+}
+
+// Client is Broker for who runs beside Start.
+func (m *Member) Client() pb.BrokerServiceClient {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.client
+}
+
+// Kill ends the broker at once, as kill -9 does: the page cache stays.
+func (m *Member) Kill() { m.crash((*memfs.FS).Clone) }
+
+// LosePower ends the broker with its machine: what was not synced is there as
+// far as the policy says.
+func (m *Member) LosePower(left memfs.Policy) {
+	m.crash(func(fs *memfs.FS) *memfs.FS { return fs.Crash(left) })
+	_, _ = rand.Read(m.boot[:]) // never fails
 }
 
 // Stop stops the broker in order. It does nothing if that is done.
