@@ -51,7 +51,8 @@ func (b *Broker) apply(old, next *metadata.Snapshot) {
 			w := &wanted{next.Generation, is, part}
 			if !slices.Contains(part.Replicas, b.opts.ID) {
 				if l := b.log(keyOf(is.ID, part.ID)); l != nil {
-					l.update(w) // it resigns; the log is kept
+					l.update(w) // it resigns
+					b.release(w)
 				}
 				continue
 			}
@@ -169,7 +170,10 @@ func (b *Broker) bury(s *metadata.Snapshot) {
 	orphans := len(strangers)
 	for _, k := range logs {
 		id := metadata.TopicID(k.topic)
-		if s.TopicByID(id) != nil {
+		if t := s.TopicByID(id); t != nil {
+			if part := t.Partition(uint32(k.partition)); part != nil {
+				b.release(&wanted{s.Generation, t, part})
+			}
 			continue
 		}
 		if d := s.Deletion(id); d != nil {

@@ -184,8 +184,9 @@ func TestSettingsChange(t *testing.T) {
 	})
 }
 
-// A partition that is given to another broker is resigned, and kept.
-func TestAReplicaThatMovesAwayIsKept(t *testing.T) {
+// A partition that is given to others is resigned, and goes to the trash when
+// enough of them are in sync.
+func TestAReplicaThatMovesAwayIsGivenUp(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.start()
 		e.cluster.create(1, "flights", 1, nil)
@@ -203,7 +204,7 @@ func TestAReplicaThatMovesAwayIsKept(t *testing.T) {
 			t.Fatalf("%+v", s)
 		}
 		orphans, err := e.b.Orphans()
-		if err != nil || len(orphans) != 1 || len(e.names("topics")) != 1 {
+		if err != nil || len(orphans) != 1 || !orphans[0].Trash || len(e.names("topics")) != 0 || len(e.names("trash")) != 1 {
 			t.Fatalf("%+v, %v", orphans, err)
 		}
 	})

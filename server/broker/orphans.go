@@ -50,7 +50,14 @@ func (b *Broker) Orphans() ([]Orphan, error) {
 		found = append(found, Orphan{Directory: filepath.Join(b.dir.topics(), name), Why: "not the name of a log"})
 	}
 	for _, t := range trash {
-		o := orphanOf(filepath.Join(b.dir.trash(), t.name), t.log, "its topic was deleted")
+		why := "its topic was deleted"
+		switch {
+		case t.damaged:
+			why = "it was damaged, and is replaced"
+		case s.TopicByID(metadata.TopicID(t.log.topic)) != nil:
+			why = "it was moved to other brokers"
+		}
+		o := orphanOf(filepath.Join(b.dir.trash(), t.name), t.log, why)
 		o.Trash = true
 		found = append(found, o)
 	}

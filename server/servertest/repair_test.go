@@ -2,6 +2,7 @@ package servertest_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,4 +126,42 @@ func TestABrokerThatLostItsDiskIsFilledAgain(t *testing.T) {
 		}
 	}
 	readAll(t, leaderOf(t, c, "orders"), 50)
+}
+
+func TestALogThatWasMovedAwayGoesToTheTrash(t *testing.T) {
+	c := servertest.StartCluster(t, servertest.ClusterOptions{})
+	fill(t, c, 50)
+	fourth := c.Add(4)
+	leader := leaderOf(t, c, "orders")
+	if _, err := leader.Cluster.ReassignPartitions(t.Context(), &pb.ReassignPartitionsRequest{
+		Reassignments: []*pb.Reassignment{{Topic: "orders", Partition: 0, Replicas: []int32{4, 2, 3}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fourth.Metadata.WaitFor(t.Context(), func(s *metadata.Snapshot) bool {
+		p := s.TopicByName("orders").Partitions[0]
+		return len(p.Target) == 0 && len(p.ISR) == 3 && !slices.Contains(p.Replicas, 1)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	awaitTrash(t, c.Members[0], "") // of whatever name
+	readAll(t, fourth, 50)
+	// It comes back, from nothing.
+	if _, err := leader.Cluster.ReassignPartitions(t.Context(), &pb.ReassignPartitionsRequest{
+		Reassignments: []*pb.Reassignment{{Topic: "orders", Partition: 0, Replicas: []int32{1, 2, 4}}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	awaitReplicas(t, fourth, 1)
+	readAll(t, fourth, 50)
+}
+
+func awaitReplicas(t *testing.T, m *servertest.Member, id int32) {
+	t.Helper()
+	if _, err := m.Metadata.WaitFor(t.Context(), func(s *metadata.Snapshot) bool {
+		p := s.TopicByName("orders").Partitions[0]
+		return len(p.Target) == 0 && len(p.ISR) == 3 && slices.Contains(p.ISR, id)
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
