@@ -106,6 +106,15 @@ SCALE ?=
 scale: build ## Measure what cost grows with: partitions, size of the log, idle partitions, cold readers.
 	$(GO) run ./cmd/scale -millstream bin/millstream $(SCALE)
 
+.PHONY: growth
+growth: build ## Measure what clients notice when a cluster grows, shrinks and is restarted (about 3 min).
+	$(GO) run ./cmd/growth -millstream bin/millstream
+
+PARTITIONS ?= 5000
+.PHONY: many
+many: build ## Measure three brokers with many partitions: PARTITIONS=5000.
+	$(GO) run ./cmd/growth -millstream bin/millstream -partitions $(PARTITIONS)
+
 .PHONY: bench
 bench: ## Run the Go benchmarks (no server needed).
 	$(GO) test -run '^$$' -bench . -benchmem ./storage/... ./server/... ./clients/go/...

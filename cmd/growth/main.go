@@ -1,0 +1,45 @@
+// Command growth measures what clients notice when a cluster grows, shrinks
+// and is restarted, and what thousands of partitions cost: see package growth.
+// It prints one JSON object a measurement on standard output and a table on
+// standard error, and exits 1 if a client met an error or a record is not where
+// it should be.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/millstream-io/millstream/cmd/internal/growth"
+)
+
+func main() { os.Exit(run()) }
+
+// run returns the exit status.
+func run() int {
+	o := growth.Options{Out: os.Stdout, Log: os.Stderr}
+	flag.StringVar(&o.Binary, "millstream", "bin/millstream", "the binary to run")
+	flag.StringVar(&o.Dir, "dir", "", "keep everything in this directory; empty: a temporary one")
+	flag.IntVar(&o.Rate, "rate", 2000, "records of 1 KiB a second")
+	flag.DurationVar(&o.Calm, "calm", 15*time.Second, "how long each state is looked at")
+	flag.IntVar(&o.Partitions, "partitions", 0, "measure a cluster with so many partitions instead")
+	timeout := flag.Duration("timeout", 30*time.Minute, "the longest that all may take")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, *timeout)
+	defer cancel()
+	measure := growth.Grow
+	if o.Partitions > 0 {
+		measure = growth.Many
+	}
+	if err := measure(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "growth:", err)
+		return 1
+	}
+	return 0
+}

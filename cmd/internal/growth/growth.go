@@ -1,0 +1,226 @@
+package growth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	millstream "github.com/millstream-io/millstream/clients/go"
+	"github.com/millstream-io/millstream/cmd/internal/cluster"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+// Options say what to measure.
+type Options struct {
+	// Binary is the program to run.
+	Binary string
+	// Dir keeps the data; "": a temporary directory.
+	Dir string
+	// Rate is records a second, Calm how long nothing else is done, and how long
+	// each state is looked at.
+	Rate int
+	Calm time.Duration
+	// Partitions is how many the cluster of Many has.
+	Partitions int
+	// Out takes one JSON object a measurement, Log says what goes on.
+	Out, Log io.Writer
+}
+
+// run is a cluster under load.
+type run struct {
+	o      Options
+	c      *cluster.Cluster
+	client *millstream.Client // of broker 1
+	l      *load
+}
+
+// Grow measures a cluster that grows from three brokers to four, shrinks to
+// three again, and is restarted broker by broker, under load. It fails if a
+// client met an error or a record is lost, doubled or out of order.
+func Grow(ctx context.Context, o Options) (err error) {
+	c, err := cluster.Open(cluster.Options{Binary: o.Binary, Dir: o.Dir})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Stop(context.WithoutCancel(ctx)), c.Close()) }()
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	r := &run{o: o, c: c, l: newLoad(o.Rate)}
+	if r.client, err = millstream.New(millstream.Options{Addr: c.Broker(1).GRPCAddr}); err != nil {
+		return err
+	}
+	defer r.client.Close()
+	if _, err := r.client.Topics().CreateTopic(ctx, &pb.CreateTopicRequest{Topic: topic, PartitionCount: partitions}); err != nil {
+		return err
+	}
+	return r.underLoad(ctx)
+}
+
+// underLoad goes through the phases while the load runs, and verifies it.
+func (r *run) underLoad(ctx context.Context) error {
+	reading, stopReading := context.WithCancel(ctx)
+	producing, stopProducing := context.WithCancel(ctx)
+	defer stopReading()
+	defer stopProducing()
+	var group errgroup.Group
+	ready := make(chan struct{})
+	group.Go(func() error {
+		err := r.l.read(reading, r.client, ready)
+		stopProducing()
+		return err
+	})
+	var produced errgroup.Group
+	produced.Go(func() error {
+		<-ready
+		return r.l.produce(producing, r.client)
+	})
+	err := r.phases(ctx)
+	stopProducing()
+	err = errors.Join(err, produced.Wait())
+	for begun := time.Now(); !r.l.complete() && time.Since(begun) < 30*time.Second; {
+		time.Sleep(10 * time.Millisecond) // what was acknowledged is on its way
+	}
+	stopReading()
+	return errors.Join(err, group.Wait(), r.l.verify())
+}
+
+func (r *run) phases(ctx context.Context) error {
+	for _, p := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"warm-up", r.wait},
+		{"calm", r.wait},
+		{"grow to four", r.grow},
+		{"four brokers", r.wait},
+		{"drain the fourth", r.drain},
+		{"three brokers", r.wait},
+		{"rolling restart", r.roll},
+		{"after it", r.wait},
+	} {
+		r.l.enter(p.name)
+		begun := time.Now()
+		if err := p.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		if err := r.say(r.l.report(p.name, time.Since(begun))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) say(p Phase) error {
+	_, _ = fmt.Fprintf(r.o.Log, "%-18s %6.1f s  %7d records  p50 %6.1f ms  p99 %7.1f ms  max %8.1f ms  longest gap %8.1f ms\n",
+		p.Name, p.Duration, p.Records, p.P50, p.P99, p.Max, p.Gap)
+	return json.NewEncoder(r.o.Out).Encode(p)
+}
+
+func (r *run) wait(ctx context.Context) error {
+	t := time.NewTimer(r.o.Calm)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// grow adds a broker and has it take its share.
+func (r *run) grow(ctx context.Context) error {
+	m, err := r.c.AddBroker()
+	if err != nil {
+		return err
+	}
+	if err := m.Start(ctx); err != nil {
+		return err
+	}
+	for {
+		begun, err := r.client.Cluster().RebalanceReplicas(ctx, &pb.RebalanceReplicasRequest{MaxMoves: 8})
+		if err != nil {
+			return err
+		}
+		if len(begun.GetResults()) == 0 {
+			break
+		}
+		if err := r.moved(ctx); err != nil {
+			return err
+		}
+	}
+	_, err = r.client.Cluster().ElectPreferredLeaders(ctx, &pb.ElectPreferredLeadersRequest{})
+	return err
+}
+
+// moved waits until nothing is being moved.
+func (r *run) moved(ctx context.Context) error {
+	return poll(ctx, func() (bool, error) {
+		got, err := r.client.Cluster().ListReassignments(ctx, &pb.ListReassignmentsRequest{})
+		return len(got.GetReassignments()) == 0, err
+	})
+}
+
+// drain takes the fourth broker out again.
+func (r *run) drain(ctx context.Context) error {
+	if _, err := r.client.Cluster().DrainBroker(ctx, &pb.DrainBrokerRequest{BrokerId: 4}); err != nil {
+		return err
+	}
+	if err := poll(ctx, func() (bool, error) {
+		got, err := r.client.Cluster().ListBrokers(ctx, &pb.ListBrokersRequest{})
+		for _, b := range got.GetBrokers() {
+			if b.GetBrokerId() == 4 {
+				return b.GetReplicaCount() == 0, nil
+			}
+		}
+		return false, err
+	}); err != nil {
+		return err
+	}
+	if err := r.c.Broker(4).Stop(ctx); err != nil {
+		return err
+	}
+	_, err := r.client.Cluster().RemoveBroker(ctx, &pb.RemoveBrokerRequest{BrokerId: 4})
+	return err
+}
+
+// roll restarts the brokers one after the other, each when all are in sync.
+func (r *run) roll(ctx context.Context) error {
+	for id := 1; id <= 3; id++ {
+		if err := r.c.Broker(id).Restart(ctx); err != nil {
+			return err
+		}
+		if err := poll(ctx, func() (bool, error) {
+			got, err := r.client.Cluster().DescribeCluster(ctx, &pb.DescribeClusterRequest{})
+			if err != nil {
+				return false, nil //nolint:nilerror // the broker that is asked may be the one that starts
+			}
+			return got.GetUnderReplicatedPartitionCount() == 0 && got.GetOfflinePartitionCount() == 0, nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// poll asks again and again until something is so.
+func poll(ctx context.Context, done func() (bool, error)) error {
+	t := time.NewTicker(20 * time.Millisecond)
+	defer t.Stop()
+	for {
+		ok, err := done()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-t.C:
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package growth
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	millstream "github.com/millstream-io/millstream/clients/go"
+)
+
+const (
+	topic      = "growth"
+	partitions = 24
+	recordSize = 1024
+	// stampBytes of a record: its number, and when it was due.
+	stampBytes = 16
+)
+
+// load is a producer at a steady rate, and a reader of all that it appends.
+type load struct {
+	rate int
+
+	mu        sync.Mutex // guards what follows
+	phase     string
+	latencies map[string][]time.Duration // from due to acknowledged, by phase
+	acked     map[uint32][]uint64        // numbers by partition, in order of offsets
+	failed    []error
+	lastAck   time.Time
+	gaps      map[string]time.Duration // longest time without an acknowledgement
+
+	got map[uint32][]uint64 // the reader's
+}
+
+func newLoad(rate int) *load {
+	return &load{
+		rate: rate, latencies: map[string][]time.Duration{}, acked: map[uint32][]uint64{}, gaps: map[string]time.Duration{},
+		got: map[uint32][]uint64{},
+	}
+}
+
+// enter begins a phase.
+func (l *load) enter(phase string) {
+	l.mu.Lock()
+	l.phase, l.lastAck = phase, time.Now()
+	l.mu.Unlock()
+}
+
+// sent is a record on its way.
+type sent struct {
+	number  uint64
+	due     time.Time
+	pending millstream.Pending
+}
+
+// produce appends at the rate until ctx ends, and waits for what is on its way.
+func (l *load) produce(ctx context.Context, c *millstream.Client) error {
+	life := context.WithoutCancel(ctx)
+	p, err := c.NewProducer(life, millstream.ProducerOptions{Topic: topic})
+	if err != nil {
+		return err
+	}
+	waiting := make(chan sent, 4*l.rate)
+	var settling sync.WaitGroup
+	settling.Go(func() { l.settle(life, waiting) })
+	begun, value := time.Now(), make([]byte, recordSize)
+	for n := uint64(0); ctx.Err() == nil; n++ {
+		due := begun.Add(time.Duration(n) * time.Second / time.Duration(l.rate))
+		if d := time.Until(due); d > 0 {
+			time.Sleep(d) // the rate is what is asked for
+		}
+		binary.LittleEndian.PutUint64(value, n)
+		binary.LittleEndian.PutUint64(value[8:], uint64(due.UnixNano()))
+		pending, err := p.AppendTo(life, uint32(n%partitions), millstream.Record{Value: value})
+		if err != nil {
+			return fmt.Errorf("append record %d: %w", n, err)
+		}
+		waiting <- sent{n, due, pending}
+	}
+	close(waiting)
+	settling.Wait()
+	return p.Close(life)
+}
+
+// settle waits for acknowledgements, in the order of the records.
+func (l *load) settle(ctx context.Context, waiting <-chan sent) {
+	for s := range waiting {
+		place, err := s.pending.Wait(ctx)
+		now := time.Now()
+		l.mu.Lock()
+		if err != nil {
+			if len(l.failed) < 10 {
+				l.failed = append(l.failed, fmt.Errorf("record %d in phase %s: %w", s.number, l.phase, err))
+			}
+		} else {
+			l.acked[place.Partition] = append(l.acked[place.Partition], s.number)
+			l.latencies[l.phase] = append(l.latencies[l.phase], now.Sub(s.due))
+			l.gaps[l.phase] = max(l.gaps[l.phase], now.Sub(l.lastAck))
+			l.lastAck = now
+		}
+		l.mu.Unlock()
+	}
+}
+
+// read reads everything until ctx ends.
+func (l *load) read(ctx context.Context, c *millstream.Client, ready chan<- struct{}) error {
+	r, err := c.NewReader(ctx, millstream.ReaderOptions{Topic: topic})
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	close(ready)
+	for {
+		rec, err := r.Next(ctx)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil //nolint:nilerror // it was asked to end
+			}
+			return fmt.Errorf("read: %w", err)
+		}
+		if len(rec.Value) < stampBytes {
+			return fmt.Errorf("read: a record of %d bytes at %d/%d", len(rec.Value), rec.Partition, rec.Offset)
+		}
+		l.mu.Lock()
+		l.got[rec.Partition] = append(l.got[rec.Partition], binary.LittleEndian.Uint64(rec.Value))
+		l.mu.Unlock()
+	}
+}
+
+// complete tells whether the reader has as many records as were acknowledged.
+func (l *load) complete() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p, acked := range l.acked {
+		if len(l.got[p]) < len(acked) {
+			return false
+		}
+	}
+	return true
+}
+
+// verify compares what was acknowledged with what was read: each once, in
+// order.
+func (l *load) verify() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	errs := slices.Clone(l.failed)
+	for p, acked := range l.acked {
+		if !slices.Equal(acked, l.got[p]) {
+			errs = append(errs, fmt.Errorf("partition %d: %d records were acknowledged, and %d read, not the same in the same order", p, len(acked), len(l.got[p])))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Phase is what clients noticed while something went on.
+type Phase struct {
+	Name     string  `json:"phase"`
+	Records  int     `json:"records"`
+	P50      float64 `json:"p50_ms"`
+	P99      float64 `json:"p99_ms"`
+	Max      float64 `json:"max_ms"`
+	Gap      float64 `json:"longest_gap_ms"`
+	Duration float64 `json:"seconds,omitempty"`
+}
+
+func (l *load) report(name string, took time.Duration) Phase {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := slices.Clone(l.latencies[name])
+	slices.Sort(all)
+	at := func(q float64) float64 {
+		if len(all) == 0 {
+			return 0
+		}
+		return ms(all[min(len(all)-1, int(q*float64(len(all))))])
+	}
+	return Phase{Name: name, Records: len(all), P50: at(0.5), P99: at(0.99), Max: at(1), Gap: ms(l.gaps[name]), Duration: took.Seconds()}
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -1,0 +1,160 @@
+package growth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	millstream "github.com/millstream-io/millstream/clients/go"
+	"github.com/millstream-io/millstream/cmd/internal/cluster"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+// Cost is what a cluster with many partitions costs.
+type Cost struct {
+	Partitions int `json:"partitions"`
+	// CreateSeconds is from the request to all led and in sync; FailOverSeconds
+	// from kill -9 of a broker that leads a third to all led by others;
+	// RecoverSeconds from its start to all in sync.
+	CreateSeconds   float64 `json:"create_seconds"`
+	FailOverSeconds float64 `json:"fail_over_seconds"`
+	RecoverSeconds  float64 `json:"recover_seconds"`
+	// BrokerMiB and ControllerMiB are the most that one of them has, RssAnon and
+	// RssShmem.
+	BrokerMiB     float64 `json:"broker_mib"`
+	ControllerMiB float64 `json:"controller_mib"`
+	// IdleCPU is what all six use when nothing is done, in CPU seconds a second.
+	IdleCPU float64 `json:"idle_cpu"`
+}
+
+// Many measures three brokers that hold many partitions.
+func Many(ctx context.Context, o Options) (err error) {
+	c, err := cluster.Open(cluster.Options{Binary: o.Binary, Dir: o.Dir})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Stop(context.WithoutCancel(ctx)), c.Close()) }()
+	if err := c.Start(ctx); err != nil {
+		return err
+	}
+	client, err := millstream.New(millstream.Options{Addr: c.Broker(1).GRPCAddr})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	cost := Cost{Partitions: o.Partitions}
+	begun := time.Now()
+	if _, err := client.Topics().CreateTopic(ctx, &pb.CreateTopicRequest{Topic: topic, PartitionCount: uint32(o.Partitions)}); err != nil {
+		return err
+	}
+	whole := func() (bool, error) {
+		got, err := client.Cluster().DescribeCluster(ctx, &pb.DescribeClusterRequest{})
+		return got.GetOfflinePartitionCount() == 0 && got.GetUnderReplicatedPartitionCount() == 0, err
+	}
+	if err := poll(ctx, whole); err != nil {
+		return err
+	}
+	cost.CreateSeconds = time.Since(begun).Seconds()
+	if cost.IdleCPU, err = idle(ctx, c, o.Calm); err != nil {
+		return err
+	}
+	victim := c.Broker(3)
+	begun = time.Now()
+	victim.Kill()
+	if err := poll(ctx, func() (bool, error) { return ledByOthers(ctx, client, 3) }); err != nil {
+		return err
+	}
+	cost.FailOverSeconds = time.Since(begun).Seconds()
+	begun = time.Now()
+	if err := victim.Start(ctx); err != nil {
+		return err
+	}
+	if err := poll(ctx, whole); err != nil {
+		return err
+	}
+	cost.RecoverSeconds = time.Since(begun).Seconds()
+	for _, m := range c.Brokers() {
+		cost.BrokerMiB = max(cost.BrokerMiB, memory(m.PID()))
+	}
+	for _, m := range c.Controllers() {
+		cost.ControllerMiB = max(cost.ControllerMiB, memory(m.PID()))
+	}
+	_, _ = fmt.Fprintf(o.Log, "%d partitions: made in %.2f s, failed over in %.2f s, all in sync again in %.2f s; broker %.0f MiB, controller %.0f MiB, idle %.3f CPU s/s\n",
+		cost.Partitions, cost.CreateSeconds, cost.FailOverSeconds, cost.RecoverSeconds, cost.BrokerMiB, cost.ControllerMiB, cost.IdleCPU)
+	return json.NewEncoder(o.Out).Encode(cost)
+}
+
+// ledByOthers tells whether every partition has a leader that is not a broker.
+func ledByOthers(ctx context.Context, client *millstream.Client, broker int32) (bool, error) {
+	got, err := client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic})
+	if err != nil {
+		return false, err
+	}
+	for _, p := range got.GetPartitions() {
+		if id := p.GetLeader().GetBrokerId(); p.GetLeader() == nil || id == broker || id < 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// idle returns the CPU seconds that all members use in a second.
+func idle(ctx context.Context, c *cluster.Cluster, span time.Duration) (float64, error) {
+	all := append(c.Brokers(), c.Controllers()...)
+	used := func() (sum float64) {
+		for _, m := range all {
+			sum += cpu(m.PID())
+		}
+		return sum
+	}
+	before := used()
+	t := time.NewTimer(span)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	case <-t.C:
+	}
+	return (used() - before) / span.Seconds(), nil
+}
+
+// ticksPerSecond is the unit of times in /proc, the same on all of Linux.
+const ticksPerSecond = 100
+
+// cpu returns the CPU seconds of a process; 0 where there is no /proc.
+func cpu(pid int) float64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseFloat(f[11], 64)
+	system, _ := strconv.ParseFloat(f[12], 64)
+	return (user + system) / ticksPerSecond
+}
+
+// memory returns RssAnon and RssShmem of a process in MiB; 0 where there is no
+// /proc.
+func memory(pid int) (mib float64) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(line, ":")
+		if name == "RssAnon" || name == "RssShmem" {
+			kib, _ := strconv.ParseFloat(strings.Fields(value)[0], 64)
+			mib += kib / 1024
+		}
+	}
+	return mib
+}
