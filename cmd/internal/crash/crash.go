@@ -22,7 +22,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/millstream-io/millstream/cmd/internal/chronicle"
 	"github.com/millstream-io/millstream/cmd/internal/devserver"
+	"github.com/millstream-io/millstream/cmd/internal/history"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
@@ -50,7 +52,7 @@ type trial struct {
 	dir       string
 	random    *rand.Rand
 	ledger    *ledger
-	chronicle *chronicle
+	chronicle *chronicle.Chronicle
 }
 
 // data is the data directory of the server.
@@ -65,14 +67,14 @@ func Run(ctx context.Context, o Options) (passed int, err error) {
 	if o.History == "" {
 		o.History = filepath.Join(dir, "history")
 	}
-	c, err := newChronicle(o.History)
+	c, err := chronicle.New(o.History)
 	if err != nil {
 		return 0, errors.Join(err, os.RemoveAll(dir))
 	}
 	t := &trial{Options: o, dir: dir, random: rand.New(rand.NewPCG(o.Seed, 0)), ledger: newLedger(o.Partitions, c), chronicle: c}
 	start := time.Now()
 	defer func() {
-		if closed := c.close(); err == nil {
+		if closed := c.Close(); err == nil {
 			err = closed
 		}
 		if err == nil {
@@ -93,7 +95,7 @@ func Run(ctx context.Context, o Options) (passed int, err error) {
 	if err := t.verifyAll(ctx); err != nil {
 		return passed, err
 	}
-	return passed, c.end(o.Out)
+	return passed, t.judge()
 }
 
 // cycle starts the server, checks what the kill before it left, loads it, and
@@ -104,7 +106,7 @@ func (t *trial) cycle(ctx context.Context, cycle int) error {
 		return err
 	}
 	defer server.Kill()
-	t.chronicle.started()
+	t.chronicle.Healed(history.FaultKill, 0)
 	conn, err := dial(server)
 	if err != nil {
 		return err
@@ -132,14 +134,14 @@ func (t *trial) cycle(ctx context.Context, cycle int) error {
 		return fmt.Errorf("the load ended before the server was killed: %w", err)
 	case <-time.After(life):
 	}
-	t.chronicle.killed()
+	t.chronicle.Fault(history.FaultKill, 0)
 	server.Kill()
 	cancel()
 	// It ends with the connection; what was acknowledged is in the ledger.
 	if err := <-loaded; err == nil {
 		return errors.New("the load ended without a cause")
 	}
-	t.chronicle.cut()
+	t.chronicle.Cut(uint64(cycle+1), "the server was killed")
 	return ctx.Err()
 }
 
@@ -166,7 +168,21 @@ func (t *trial) verifyAll(ctx context.Context) error {
 	if err := server.Stop(); err != nil {
 		return err
 	}
-	return t.chronicle.dump(t.data(), t.ledger.topicID)
+	return t.chronicle.Dump(0, t.data(), []chronicle.Topic{{Name: topic, ID: t.ledger.topicID}})
+}
+
+// judge has the history judged.
+func (t *trial) judge() error {
+	report, err := t.chronicle.Check(t.Out)
+	if err != nil {
+		return err
+	}
+	passed, failed := report.Counts()
+	if failed > 0 {
+		return fmt.Errorf("the history violates %d rules", failed)
+	}
+	t.say("%d rules hold in the history of %d events\n", passed, report.Events)
+	return nil
 }
 
 // say prints progress; a writer that fails loses no more than that.

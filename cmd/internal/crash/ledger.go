@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/millstream-io/millstream/cmd/internal/chronicle"
 	"github.com/millstream-io/millstream/cmd/internal/history"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
@@ -30,11 +31,11 @@ type partition struct {
 type ledger struct {
 	mu         sync.Mutex // guards partitions while a load runs
 	partitions []partition
-	chronicle  *chronicle
+	chronicle  *chronicle.Chronicle
 	topicID    []byte // as the last read said
 }
 
-func newLedger(n int, c *chronicle) *ledger {
+func newLedger(n int, c *chronicle.Chronicle) *ledger {
 	return &ledger{partitions: make([]partition, n), chronicle: c}
 }
 
@@ -92,7 +93,7 @@ func (l *ledger) check(ctx context.Context, conn *grpc.ClientConn, p uint32, rea
 	defer cancel()
 	from := read.From
 	read.UntilEnd = true
-	l.chronicle.read(history.ReadBegin, p, read, nil)
+	l.chronicle.Read(history.ReadBegin, topic, p, read, nil, "")
 	stream, err := pb.NewBrokerServiceClient(conn).Fetch(ctx)
 	if err != nil {
 		return 0, err
@@ -121,7 +122,7 @@ func (l *ledger) check(ctx context.Context, conn *grpc.ClientConn, p uint32, rea
 			HighWatermark: frame.GetHighWatermark(), LogStart: frame.GetLogStart(),
 		}
 		if len(frame.GetBatches()) > 0 {
-			l.chronicle.read(history.ReadOK, p, seen, frame.GetBatches())
+			l.chronicle.Read(history.ReadOK, topic, p, seen, frame.GetBatches(), "")
 		}
 		for _, b := range frame.GetBatches() {
 			if want, err = match(b, want); err != nil {
@@ -134,7 +135,7 @@ func (l *ledger) check(ctx context.Context, conn *grpc.ClientConn, p uint32, rea
 		}
 		if frame.GetCaughtUp().GetFinished() {
 			seen.Finished = true
-			l.chronicle.read(history.ReadEnd, p, seen, nil)
+			l.chronicle.Read(history.ReadEnd, topic, p, seen, nil, "")
 			if len(want) > 0 {
 				return end, fmt.Errorf("partition %d ends at %d: %d acknowledged batches are lost, the first at %d", p, end, len(want), want[0].base)
 			}

@@ -50,7 +50,7 @@ func load(ctx context.Context, conn *grpc.ClientConn, cycle int, l *ledger) erro
 			}
 			correlation := uint64(cycle+1)<<32 | n
 			r := request(correlation, uint32(n%uint64(len(l.partitions))))
-			l.chronicle.invoke(uint64(cycle+1), r)
+			l.chronicle.Invoke(uint64(cycle+1), r)
 			if stream.Send(r) != nil {
 				return // Recv has the cause
 			}
@@ -64,7 +64,7 @@ func load(ctx context.Context, conn *grpc.ClientConn, cycle int, l *ledger) erro
 		if answer.GetCorrelationId() == 0 {
 			continue // a control message
 		}
-		l.chronicle.answered(answer)
+		l.chronicle.Answered(answer)
 		if answer.Error != nil {
 			return fmt.Errorf("request %d: %s", answer.GetCorrelationId(), answer.GetError().GetMessage())
 		}
