@@ -106,6 +106,13 @@ SCALE ?=
 scale: build ## Measure what cost grows with: partitions, size of the log, idle partitions, cold readers.
 	$(GO) run ./cmd/scale -millstream bin/millstream $(SCALE)
 
+SEED ?= 1
+DURATION ?= 60s
+FAULTS ?=
+.PHONY: chaos
+chaos: build ## Break a cluster of real processes and judge what clients were told: SEED=7 DURATION=60s FAULTS=kill,pause.
+	$(GO) run ./cmd/chaos -millstream bin/millstream -seed $(SEED) -duration $(DURATION) -faults "$(FAULTS)"
+
 .PHONY: growth
 growth: build ## Measure what clients notice when a cluster grows, shrinks and is restarted (about 3 min).
 	$(GO) run ./cmd/growth -millstream bin/millstream

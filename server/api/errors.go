@@ -31,7 +31,7 @@ func FaultOf(err error) *rpc.Fault {
 		return f
 	}
 	for _, faultOf := range [...]func(error) *rpc.Fault{
-		requestFault, topicFault, forwardFault, partitionFault, readFault, storageFault, controllerFault,
+		outcomeFault, requestFault, topicFault, forwardFault, partitionFault, readFault, storageFault, controllerFault,
 	} {
 		if f := faultOf(err); f != nil {
 			return f
@@ -172,12 +172,20 @@ func precedingFailed() *rpc.Fault {
 		"an earlier request for the partition failed and none with restart has come since")
 }
 
+// outcomeFault maps that something may have been done. It comes first: what is
+// the cause of that, as that another leads now, would say by itself that nothing
+// was, and the client would do it again.
+func outcomeFault(err error) *rpc.Fault {
+	if errors.Is(err, partition.ErrUnknownOutcome) {
+		return fault(codes.Unknown, pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME,
+			"the records were written but not acknowledged: they may or may not stay")
+	}
+	return nil
+}
+
 // partitionFault maps why a partition does not do what it was asked.
 func partitionFault(err error) *rpc.Fault {
 	switch {
-	case errors.Is(err, partition.ErrUnknownOutcome):
-		return fault(codes.Unknown, pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME,
-			"the records were written but not acknowledged: they may or may not stay")
 	case errors.Is(err, partition.ErrPrecedingFailed):
 		return precedingFailed()
 	case errors.Is(err, partition.ErrClosed):

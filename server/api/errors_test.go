@@ -220,6 +220,17 @@ func TestPathsAreNotToldToClients(t *testing.T) {
 	}
 }
 
+// What has an unknown outcome is never told as its cause: a client that hears
+// that another leads would send it again.
+func TestAnUnknownOutcomeIsToldWhateverItsCause(t *testing.T) {
+	for name, cause := range samples() {
+		err := fmt.Errorf("%w: %w", partition.ErrUnknownOutcome, cause.err)
+		if f := FaultOf(err); f == nil || f.Reason != pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME || f.Retryable {
+			t.Errorf("because of %s: told as %+v", name, f)
+		}
+	}
+}
+
 func TestBatchErrorsNameFieldOrLimit(t *testing.T) {
 	for kind := record.Malformed; kind <= record.BadCompression; kind++ {
 		f := FaultOf(&record.InvalidBatchError{Kind: kind, Field: "batch.x", Limit: 1, Actual: 2})

@@ -59,7 +59,7 @@ func (c *Chronicle) dumpLog(w *history.Writer, broker int32, dir string, t *Topi
 			})
 			return err
 		})
-		if err == nil {
+		if err == nil && found.Bad != nil {
 			err = found.Bad
 		}
 		if err != nil {

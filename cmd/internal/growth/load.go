@@ -113,6 +113,7 @@ func (l *load) read(ctx context.Context, c *millstream.Client, ready chan<- stru
 	}
 	defer r.Close()
 	close(ready)
+	next := make(map[uint32]int64)
 	for {
 		rec, err := r.Next(ctx)
 		if err != nil {
@@ -124,6 +125,10 @@ func (l *load) read(ctx context.Context, c *millstream.Client, ready chan<- stru
 		if len(rec.Value) < stampBytes {
 			return fmt.Errorf("read: a record of %d bytes at %d/%d", len(rec.Value), rec.Partition, rec.Offset)
 		}
+		if rec.Offset != next[rec.Partition] {
+			return fmt.Errorf("read: offset %d of partition %d, and %d is the next", rec.Offset, rec.Partition, next[rec.Partition])
+		}
+		next[rec.Partition] = rec.Offset + 1
 		l.mu.Lock()
 		l.got[rec.Partition] = append(l.got[rec.Partition], binary.LittleEndian.Uint64(rec.Value))
 		l.mu.Unlock()
@@ -150,10 +155,20 @@ func (l *load) verify() error {
 	errs := slices.Clone(l.failed)
 	for p, acked := range l.acked {
 		if !slices.Equal(acked, l.got[p]) {
-			errs = append(errs, fmt.Errorf("partition %d: %d records were acknowledged, and %d read, not the same in the same order", p, len(acked), len(l.got[p])))
+			errs = append(errs, fmt.Errorf("partition %d: %d records were acknowledged, and %d read; %s", p, len(acked), len(l.got[p]), difference(acked, l.got[p])))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// difference says where two lists part.
+func difference(acked, got []uint64) string {
+	for i := range min(len(acked), len(got)) {
+		if acked[i] != got[i] {
+			return fmt.Sprintf("record %d is number %d, and was read as %v after %v", i, acked[i], got[i:min(len(got), i+6)], got[max(0, i-3):i])
+		}
+	}
+	return "one is the beginning of the other"
 }
 
 // Phase is what clients noticed while something went on.

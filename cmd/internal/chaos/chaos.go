@@ -1,0 +1,220 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/millstream-io/millstream/cmd/internal/chronicle"
+	"github.com/millstream-io/millstream/cmd/internal/cluster"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+// Options say what run it is.
+type Options struct {
+	// Binary is the program to run.
+	Binary string
+	// Dir keeps data and history; "": a temporary directory, which is removed if
+	// nothing was violated.
+	Dir string
+	// Seed decides the faults and their times.
+	Seed uint64
+	// Duration is how long faults are made.
+	Duration time.Duration
+	// Faults are the kinds that are made; nil: Defaults.
+	Faults []string
+	// Out takes what goes on.
+	Out io.Writer
+}
+
+const (
+	producers  = 4
+	partitions = 4
+	// mendTimeout bounds the time in which a mended cluster has to be whole.
+	mendTimeout = 2 * time.Minute
+)
+
+// topics are what is produced to, one at each durability.
+var topics = []string{"disk", "memory"}
+
+// run is one run.
+type run struct {
+	o       Options
+	c       *cluster.Cluster
+	book    *chronicle.Chronicle
+	random  *rand.Rand
+	conns   []*grpc.ClientConn // to broker i+1
+	ids     map[string][]byte  // of topics
+	tally   tally
+	faults  map[string]int
+	history string
+}
+
+// Run makes a run and returns how many rules held, and how many did not. An
+// error says that there is no verdict: the cluster did not become whole again,
+// or could not be started.
+func Run(ctx context.Context, o Options) (passed, failed int, err error) {
+	if o.Faults == nil {
+		o.Faults = Defaults()
+	}
+	for _, f := range o.Faults {
+		if _, ok := menu[f]; !ok {
+			return 0, 0, fmt.Errorf("fault %q: they are %v", f, Names())
+		}
+	}
+	dir := o.Dir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "millstream-chaos-"); err != nil {
+			return 0, 0, err
+		}
+	}
+	r := &run{
+		o: o, random: rand.New(rand.NewPCG(o.Seed, 0)), ids: map[string][]byte{}, faults: map[string]int{},
+		history: filepath.Join(dir, "history"),
+	}
+	defer func() {
+		if o.Dir == "" && err == nil && failed == 0 {
+			err = os.RemoveAll(dir)
+			return
+		}
+		r.say("data and history are in %s\n", dir)
+	}()
+	if r.book, err = chronicle.New(r.history); err != nil {
+		return 0, 0, err
+	}
+	r.c, err = cluster.Open(cluster.Options{
+		Binary: o.Binary, Dir: filepath.Join(dir, "cluster"), BrokerArgs: []string{"--audit-dir", r.history},
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() {
+		r.mendAll()
+		err = errors.Join(err, r.c.Stop(context.WithoutCancel(ctx)), r.c.Close())
+	}()
+	if err := r.prepare(ctx); err != nil {
+		return 0, 0, err
+	}
+	defer r.hangUp()
+	if err := r.storm(ctx); err != nil {
+		return 0, 0, err
+	}
+	return r.judge(ctx)
+}
+
+func (r *run) say(format string, args ...any) { _, _ = fmt.Fprintf(r.o.Out, format, args...) }
+
+// prepare starts the cluster and makes the topics.
+func (r *run) prepare(ctx context.Context) error {
+	if err := r.c.Start(ctx); err != nil {
+		return err
+	}
+	for _, m := range r.c.Brokers() {
+		conn, err := grpc.NewClient("passthrough:///"+m.GRPCAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
+		if err != nil {
+			return err
+		}
+		r.conns = append(r.conns, conn)
+	}
+	for _, name := range topics {
+		got, err := pb.NewTopicServiceClient(r.conns[0]).CreateTopic(ctx, &pb.CreateTopicRequest{
+			Topic: name, PartitionCount: partitions, Config: map[string]string{"durability": name, "segment.bytes": "4194304"},
+		})
+		if err != nil {
+			return err
+		}
+		r.ids[name] = got.GetTopic().GetTopicId()
+	}
+	return nil
+}
+
+func (r *run) hangUp() {
+	for _, conn := range r.conns {
+		_ = conn.Close() // nothing is to be saved
+	}
+}
+
+// storm breaks and mends while clients work.
+func (r *run) storm(ctx context.Context) error {
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	var clients sync.WaitGroup
+	for p := range producers {
+		random := rand.New(rand.NewPCG(r.o.Seed, uint64(p)+1))
+		clients.Go(func() { r.produce(working, p, random) })
+	}
+	for t := range topics {
+		random := rand.New(rand.NewPCG(r.o.Seed, uint64(t)+100))
+		clients.Go(func() { r.follow(working, t, random) })
+	}
+	r.nemesis(ctx, time.Now().Add(r.o.Duration))
+	err := r.whole(ctx)
+	r.tally.settle()
+	// For a moment nothing is broken: what clients could not do before, they can.
+	time.Sleep(time.Second)
+	stop()
+	clients.Wait()
+	r.say("%d batches acknowledged, %d refused, %d of unknown outcome; longest gap in acknowledgements %v; faults %v\n",
+		r.tally.acked.Load(), r.tally.refused.Load(), r.tally.unknown.Load(), r.tally.longest().Round(time.Millisecond), r.faults)
+	return err
+}
+
+// whole waits until every partition is led and in sync everywhere.
+func (r *run) whole(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
+	defer cancel()
+	var last error
+	for {
+		got, err := pb.NewClusterServiceClient(r.conns[0]).DescribeCluster(ctx, &pb.DescribeClusterRequest{})
+		if err == nil && got.GetOfflinePartitionCount() == 0 && got.GetUnderReplicatedPartitionCount() == 0 {
+			return nil
+		}
+		if last = err; err == nil {
+			last = fmt.Errorf("%d partitions are offline, %d under-replicated", got.GetOfflinePartitionCount(), got.GetUnderReplicatedPartitionCount())
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the cluster is not whole %v after everything was mended: %w", mendTimeout, last)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// judge reads everything once more, stops the cluster, writes down what is in
+// the logs, and has the history judged.
+func (r *run) judge(ctx context.Context) (passed, failed int, err error) {
+	ends, err := r.drain(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := r.c.Stop(ctx); err != nil {
+		return 0, 0, err
+	}
+	var known []chronicle.Topic
+	for _, name := range topics {
+		known = append(known, chronicle.Topic{Name: name, ID: r.ids[name], Committed: func(_ int32, p uint32) (int64, bool) {
+			return ends[name][p], true // all were in sync at the end
+		}})
+	}
+	for _, m := range r.c.Brokers() {
+		if err := r.book.Dump(int32(m.ID), m.DataDir(), known); err != nil {
+			return 0, 0, err
+		}
+	}
+	report, err := r.book.Check(r.o.Out)
+	if err != nil {
+		return 0, 0, err
+	}
+	passed, failed = report.Counts()
+	return passed, failed, nil
+}

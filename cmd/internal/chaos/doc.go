@@ -1,0 +1,14 @@
+// Package chaos breaks a cluster of real processes in ways that a seed decides,
+// while clients produce and read, and has the history of the run judged by the
+// rules of package check.
+//
+// It owns the faults, the load and the end of a run: everything is mended, what
+// was acknowledged is read once more, and what is in the logs of all brokers is
+// written down. It refuses to own processes (cmd/internal/cluster), the form of
+// the history (cmd/internal/chronicle) and the verdict (cmd/internal/check).
+//
+// A producer is plain: what has an unknown outcome is not sent again.
+//
+// Goroutines: one for each producer and reader, and what they start; all end
+// before Run returns.
+package chaos

@@ -1,0 +1,206 @@
+package chaos
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/millstream-io/millstream/cmd/internal/cluster"
+	"github.com/millstream-io/millstream/cmd/internal/history"
+)
+
+// startTimeout bounds the start of a process.
+const startTimeout = time.Minute
+
+// fault breaks something, and mends it before it returns.
+type fault func(ctx context.Context, r *run) error
+
+// menu is what can be broken.
+var menu = map[string]fault{
+	"kill":             func(ctx context.Context, r *run) error { return r.kill(ctx, r.anyBroker()) },
+	"pause":            func(ctx context.Context, r *run) error { return r.freeze(ctx, r.anyBroker()) },
+	"restart":          func(ctx context.Context, r *run) error { return r.restart(ctx, r.anyBroker()) },
+	"rolling":          rolling,
+	"kill-controller":  func(ctx context.Context, r *run) error { return r.kill(ctx, r.anyController()) },
+	"pause-controller": func(ctx context.Context, r *run) error { return r.freeze(ctx, r.anyController()) },
+	"kill-active":      killActive,
+	"kill-all":         killAll,
+	"kill-quorum":      killQuorum,
+}
+
+// Names are the faults that can be made, in order.
+func Names() []string { return slices.Sorted(maps.Keys(menu)) }
+
+// Defaults are those that are made unless others are asked for.
+func Defaults() []string {
+	return []string{"kill", "kill", "kill", "pause", "restart", "rolling", "kill-controller", "pause-controller", "kill-active", "kill-all"}
+}
+
+// nemesis makes one fault after the other until the time has come. Only one
+// thing is broken at a time, so that what clients were promised holds.
+func (r *run) nemesis(ctx context.Context, until time.Time) {
+	for time.Now().Before(until) && ctx.Err() == nil {
+		if !pause(ctx, r.between(200*time.Millisecond, 3*time.Second)) {
+			return
+		}
+		name := r.o.Faults[r.random.IntN(len(r.o.Faults))]
+		r.faults[name]++
+		begun := time.Now()
+		if err := menu[name](ctx, r); err != nil {
+			r.say("%s: %v\n", name, err)
+			r.mendAll()
+		}
+		r.say("%-16s %v\n", name, time.Since(begun).Round(time.Millisecond))
+	}
+}
+
+func (r *run) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(r.random.Int64N(int64(most-least)))
+}
+
+func (r *run) anyBroker() *cluster.Member {
+	all := r.c.Brokers()
+	return all[r.random.IntN(len(all))]
+}
+
+func (r *run) anyController() *cluster.Member {
+	all := r.c.Controllers()
+	return all[r.random.IntN(len(all))]
+}
+
+// brokerOf is the broker that a member is; 0: it is a controller.
+func brokerOf(m *cluster.Member) int32 {
+	if m.Kind == "broker" {
+		return int32(m.ID)
+	}
+	return 0
+}
+
+// kill ends a process with SIGKILL and starts it again.
+func (r *run) kill(ctx context.Context, m *cluster.Member) error {
+	r.book.Fault(history.FaultKill, brokerOf(m))
+	m.Kill()
+	pause(ctx, r.between(0, 4*time.Second))
+	err := r.start(ctx, m)
+	r.book.Healed(history.FaultKill, brokerOf(m))
+	return err
+}
+
+func (r *run) start(ctx context.Context, m *cluster.Member) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	return m.Start(ctx)
+}
+
+// freeze stops a process for a while: it believes that no time has passed.
+func (r *run) freeze(ctx context.Context, m *cluster.Member) error {
+	r.book.Fault("pause", brokerOf(m))
+	if err := m.Pause(); err != nil {
+		return err
+	}
+	pause(ctx, r.between(500*time.Millisecond, 8*time.Second))
+	err := m.Resume()
+	r.book.Healed("pause", brokerOf(m))
+	return err
+}
+
+// restart stops a process in order and starts it again.
+func (r *run) restart(ctx context.Context, m *cluster.Member) error {
+	r.book.Fault("restart", brokerOf(m))
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := m.Stop(ctx); err != nil {
+		return err
+	}
+	pause(ctx, r.between(0, 2*time.Second))
+	err := m.Start(ctx)
+	r.book.Healed("restart", brokerOf(m))
+	return err
+}
+
+// rolling restarts all brokers, each when the one before is in sync again.
+func rolling(ctx context.Context, r *run) error {
+	for _, m := range r.c.Brokers() {
+		if err := r.restart(ctx, m); err != nil {
+			return err
+		}
+		if err := r.whole(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// killActive ends the active controller.
+func killActive(ctx context.Context, r *run) error {
+	asking, cancel := context.WithTimeout(ctx, 10*time.Second)
+	m, err := r.c.ActiveController(asking)
+	cancel()
+	if err != nil {
+		return err
+	}
+	return r.kill(ctx, m)
+}
+
+// killQuorum ends two controllers of three: data flows on.
+func killQuorum(ctx context.Context, r *run) error {
+	two := r.c.Controllers()[:2]
+	r.book.Fault(history.FaultKill, 0)
+	for _, m := range two {
+		m.Kill()
+	}
+	pause(ctx, r.between(time.Second, 6*time.Second))
+	return r.startAll(ctx, two)
+}
+
+// killAll ends everything at once; the page caches stay.
+func killAll(ctx context.Context, r *run) error {
+	all := append(r.c.Brokers(), r.c.Controllers()...)
+	for _, m := range r.c.Brokers() {
+		r.book.Fault(history.FaultKill, brokerOf(m))
+	}
+	for _, m := range all {
+		m.Kill()
+	}
+	pause(ctx, r.between(0, 2*time.Second))
+	err := r.startAll(ctx, all)
+	for _, m := range r.c.Brokers() {
+		r.book.Healed(history.FaultKill, brokerOf(m))
+	}
+	return err
+}
+
+// startAll starts processes that need each other.
+func (r *run) startAll(ctx context.Context, ms []*cluster.Member) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for _, m := range ms {
+		if err := m.Launch(); err != nil {
+			return err
+		}
+	}
+	for _, m := range ms {
+		if err := m.AwaitReady(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mendAll has every process run again.
+func (r *run) mendAll() {
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	var down []*cluster.Member
+	for _, m := range append(r.c.Controllers(), r.c.Brokers()...) {
+		if m.Running() {
+			_ = m.Resume() // it may not be paused
+		} else {
+			down = append(down, m)
+		}
+	}
+	if err := r.startAll(ctx, down); err != nil {
+		r.say("mending: %v\n", err)
+	}
+}

@@ -1,0 +1,147 @@
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/millstream-io/millstream/cmd/internal/history"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+const (
+	inFlight     = 16
+	batchRecords = 5
+	// pace is the time between two batches of a producer.
+	pace = 2 * time.Millisecond
+	// patience is how long a producer waits for an answer before it goes to
+	// another broker: longer than any fail-over.
+	patience = 10 * time.Second
+)
+
+// tally counts what producers were told.
+type tally struct {
+	acked, refused, unknown atomic.Int64
+
+	mu   sync.Mutex // guards what follows
+	last time.Time
+	gap  time.Duration
+}
+
+func (t *tally) ack() {
+	t.acked.Add(1)
+	now := time.Now()
+	t.mu.Lock()
+	if !t.last.IsZero() {
+		t.gap = max(t.gap, now.Sub(t.last))
+	}
+	t.last = now
+	t.mu.Unlock()
+}
+
+// settle counts the time since the last acknowledgement.
+func (t *tally) settle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.last.IsZero() {
+		t.gap = max(t.gap, time.Since(t.last))
+	}
+}
+
+func (t *tally) longest() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.gap
+}
+
+// pause waits a little, and tells whether to go on.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// produce produces to all partitions of all topics until ctx ends, through one
+// broker after the other: each stream is a session of its own.
+func (r *run) produce(ctx context.Context, producer int, random *rand.Rand) {
+	for session := uint64(1); ctx.Err() == nil; session++ {
+		id := uint64(producer+1)<<20 | session
+		r.session(ctx, id, random.IntN(len(r.conns)))
+		r.tally.unknown.Add(int64(r.book.Cut(id, "the stream ended")))
+		if !pause(ctx, time.Duration(20+random.IntN(80))*time.Millisecond) {
+			return
+		}
+	}
+}
+
+// session produces on one stream until it breaks, a request fails, or ctx ends.
+func (r *run) session(ctx context.Context, id uint64, broker int) {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	stream, err := pb.NewBrokerServiceClient(r.conns[broker]).Produce(life)
+	if err != nil {
+		return
+	}
+	stuck := time.AfterFunc(patience, end)
+	defer stuck.Stop()
+	slots := make(chan struct{}, inFlight)
+	enough, failed := context.WithCancel(ctx)
+	defer failed()
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		defer func() { _ = stream.CloseSend() }() // Recv has the cause
+		for n := uint64(0); ; n++ {
+			select {
+			case slots <- struct{}{}:
+			case <-enough.Done():
+				return
+			}
+			req := request(id<<24|n, int(n))
+			r.book.Invoke(id, req)
+			if stream.Send(req) != nil || !pause(enough, pace) {
+				return
+			}
+		}
+	})
+	defer sending.Wait()
+	for {
+		answer, err := stream.Recv()
+		if err != nil {
+			failed()
+			return
+		}
+		stuck.Reset(patience)
+		if answer.GetCorrelationId() == 0 {
+			continue // a control frame
+		}
+		switch r.book.Answered(answer) {
+		case history.AppendOK:
+			r.tally.ack()
+		case history.AppendFail:
+			r.tally.refused.Add(1)
+			failed() // what is on its way is answered still
+		default:
+			r.tally.unknown.Add(1)
+			failed()
+		}
+		<-slots
+	}
+}
+
+// request returns a batch that is unlike any other of the run.
+func request(correlation uint64, n int) *pb.ProduceRequest {
+	records := make([]*pb.Record, batchRecords)
+	for i := range records {
+		records[i] = &pb.Record{Value: fmt.Appendf(nil, "batch %d record %d %0100d", correlation, i, correlation)}
+	}
+	partition := uint32(n / len(topics) % partitions)
+	return &pb.ProduceRequest{
+		CorrelationId: correlation, Topic: topics[n%len(topics)], Partition: &partition, Batch: &pb.RecordBatch{Records: records},
+	}
+}
