@@ -129,6 +129,9 @@ func (p *Partition) commit(force bool) {
 	}
 	var freed tally
 	inSync, medium := uint32(o.core.InSync()), mediumOf(o.core.Durability())
+	if o.up != nil {
+		inSync, medium = o.inSync, mediumOf(o.follow.Durability())
+	}
 	for !o.pending.empty() && p.covered(o.pending.head) {
 		r := o.pending.pop()
 		if r.Err == nil {
@@ -165,10 +168,14 @@ func (p *Partition) covered(r *Request) bool {
 	if r.Err != nil {
 		return true
 	}
-	if r.Acks == AcksLeader {
-		return r.end <= p.owner.core.OwnAckEnd()
+	o := &p.owner
+	switch {
+	case o.up != nil: // in limbo
+		return r.end <= o.follow.HighWatermark()
+	case r.Acks == AcksLeader:
+		return r.end <= o.core.OwnAckEnd()
 	}
-	return r.end <= p.owner.core.HighWatermark()
+	return r.end <= o.core.HighWatermark()
 }
 
 // tally counts what complete requests held in the mailbox.

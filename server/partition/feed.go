@@ -291,6 +291,7 @@ func (p *Partition) pump() {
 // tick looks at the clock.
 func (p *Partition) tick() {
 	o := &p.owner
+	p.endLimbo()
 	if !o.core.Leading() {
 		p.restless.Store(false)
 		return

@@ -111,7 +111,7 @@ func (p *Partition) Follow(a replica.Assignment, leader replica.ID, up Upstream)
 		known := max(o.core.HighWatermark(), record.Offset(p.readable.Load()))
 		p.resign(leader, a.Epoch)
 		before := o.up
-		o.up = up
+		o.up, o.inSync = up, uint32(len(a.InSync))
 		p.obeyTo(before, o.follow.Follow(a, leader, p.progress(), known))
 		p.behind.Store(0)
 	})
@@ -260,6 +260,7 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 		return
 	}
 	p.auditCut(from)
+	p.forsakeFrom(p.log.End())
 	p.obey(o.follow.Truncated(p.progress()))
 }
 

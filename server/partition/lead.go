@@ -36,6 +36,7 @@ func (p *Partition) Lead(a replica.Assignment) bool {
 		}
 		p.obey(o.follow.Stop(a.Epoch))
 		o.up = nil
+		p.leaveLimbo()
 		p.restless.Store(o.core.Replicated())
 		p.elected.Store(int64(p.log.End()))
 		p.mail.mu.Lock()
@@ -87,9 +88,10 @@ func (p *Partition) Confirm(a replica.Assignment) bool {
 }
 
 // Resign ends leadership, or following: nobody is followed, and leader leads
-// now, in that epoch. What is written and not acknowledged is answered
-// ErrUnknownOutcome, what is queued *NotLeaderError; readers are woken and find
-// out.
+// now, in that epoch. What is queued is answered *NotLeaderError, what is
+// written and not acknowledged ErrUnknownOutcome: at once if another leads, or
+// after a while in which that may still be found out (see limbo.go). Readers are
+// woken and find out.
 func (p *Partition) Resign(leader replica.ID, epoch record.LeaderEpoch) {
 	p.exclusively(func() {
 		o := &p.owner
@@ -97,6 +99,13 @@ func (p *Partition) Resign(leader replica.ID, epoch record.LeaderEpoch) {
 			return
 		}
 		p.resign(leader, epoch)
+		if leader == replica.None {
+			p.obey(o.follow.Stop(max(epoch, o.follow.Epoch())))
+			o.up = nil
+			return
+		}
+		// This replica is none of the partition any more: nothing will be heard.
+		p.abandon(&NotLeaderError{Leader: leader, Epoch: epoch})
 		p.obey(o.follow.Stop(max(epoch, o.follow.Epoch())))
 		o.up = nil
 	})
@@ -122,6 +131,6 @@ func (p *Partition) resign(leader replica.ID, epoch record.LeaderEpoch) {
 	if led && p.auditor != nil {
 		p.auditor.Resigned(before)
 	}
-	p.abandon(gone)
+	p.enterLimbo(gone)
 	p.wakeAll()
 }

@@ -55,16 +55,21 @@ type Partition struct {
 // owner is the state that only the owner touches. Ownership passes under
 // mail.mu, which orders the accesses.
 type owner struct {
-	core    replica.Leader
-	follow  replica.Follower
-	up      Upstream // nil: nobody is followed
-	ack     replica.Ack
-	ackDue  bool // ack is to be sent, once the checkpoint below it is written
-	feeds   []*Feed
-	audited audited
-	pending queue // written, not complete; offsets rise
-	syncing bool  // a sync is submitted and its end has not been taken
-	closed  bool  // the log is closed
+	core   replica.Leader
+	follow replica.Follower
+	up     Upstream // nil: nobody is followed
+	ack    replica.Ack
+	ackDue bool        // ack is to be sent, once the checkpoint below it is written
+	inSync uint32      // replicas in sync, as the metadata said when up was set
+	limbo  *time.Timer // ends the wait of what a former leadership left; nil: none
+	// limboCause is why it waits, limboEnds until when.
+	limboCause error
+	limboEnds  time.Duration
+	feeds      []*Feed
+	audited    audited
+	pending    queue // written, not complete; offsets rise
+	syncing    bool  // a sync is submitted and its end has not been taken
+	closed     bool  // the log is closed
 	// stale says that a checkpoint could not be written: nothing is published
 	// until one is.
 	stale bool
@@ -292,6 +297,7 @@ func (p *Partition) shut() error {
 	}
 	p.abandon(ErrClosed) // what waits for others, or for a checkpoint
 	p.sever(replica.Stopping)
+	p.leaveLimbo()
 	o.closed = true
 	var err error
 	if s := p.status.Load(); s.failed != nil {

@@ -159,6 +159,9 @@ func inTrio(t *testing.T, d replica.Durability, story func(t *testing.T, g *trio
 				l.end()
 			}
 			for _, e := range g.all {
+				for _, h := range e.holds {
+					h.letGo()
+				}
 				_ = e.p.Close()
 				e.flusher.running.Wait()
 			}
