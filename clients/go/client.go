@@ -3,7 +3,6 @@ package millstream
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -40,8 +39,9 @@ const (
 // Options say how to reach a cluster. The zero Options reach a broker on this
 // machine.
 type Options struct {
-	// Addr is the HOST:PORT of any broker, or a gRPC target. DefaultAddr if
-	// empty.
+	// Addr is the HOST:PORT of any broker, several of them separated by commas,
+	// or a gRPC target, as for [Dial]. Each of them serves everything: with
+	// several the client goes on when one is lost. DefaultAddr if empty.
 	Addr string
 	// TLSCA is a PEM file of the authorities whose certificates of brokers are
 	// accepted; it is read by New. Empty: those of TLS.
@@ -71,7 +71,8 @@ type Client struct {
 }
 
 // New returns a client. It connects when it is first used; Close it. It fails
-// with a *[TLSCAError] when TLSCA cannot be used.
+// with a *[TLSCAError] when TLSCA cannot be used, and with an
+// *[InvalidAddressError] when Addr lists what is no address.
 func New(o Options) (*Client, error) {
 	if o.Addr == "" {
 		o.Addr = DefaultAddr
@@ -100,9 +101,9 @@ func New(o Options) (*Client, error) {
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}
-	conn, err := grpc.NewClient(o.Addr, append(opts, o.DialOptions...)...)
+	conn, err := Dial(o.Addr, append(opts, o.DialOptions...)...)
 	if err != nil {
-		return nil, fmt.Errorf("millstream: address %q: %w", o.Addr, err)
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Client{conn: conn, logger: o.Logger, pool: pool, ctx: ctx, cancel: cancel}, nil
