@@ -159,7 +159,7 @@ func (p *Program) command() (root *cobra.Command, started *bool) {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return misuse(c, "%v", err) })
 	flags := root.PersistentFlags()
-	flags.StringVar(&p.addr, "addr", defaultAddr, "`HOST:PORT` of a broker (env MILLSTREAM_ADDR)")
+	flags.StringVar(&p.addr, "addr", defaultAddr, "`HOST:PORT` of a broker, or of several, separated by commas (env MILLSTREAM_ADDR)")
 	flags.StringVar(&p.tlsCA, "tls-ca", "", "speak TLS, with brokers whose certificate is of an authority in `FILE` (env MILLSTREAM_TLS_CA)")
 	flags.BoolVar(&p.tls, "tls", false, "speak TLS, with brokers whose certificate is of an authority that this system trusts (env MILLSTREAM_TLS)")
 	flags.StringVarP(&p.output, "output", "o", "", "output `FORMAT`: table, json or yaml; consume has others")

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,28 +71,42 @@ func (d *dialer) failure() error {
 	return d.err
 }
 
-// checkAddr refuses an address that cannot be dialled.
+// checkAddr refuses addresses that cannot be dialled.
 func (p *Program) checkAddr(c *cobra.Command) error {
-	host, port, err := net.SplitHostPort(p.addr)
-	if err == nil && host == "" {
-		p.addr = net.JoinHostPort("127.0.0.1", port)
+	all := strings.Split(p.addr, ",")
+	for i, addr := range all {
+		addr = strings.TrimSpace(addr)
+		host, port, err := net.SplitHostPort(addr)
+		if err == nil && host == "" {
+			addr = net.JoinHostPort("127.0.0.1", port)
+		}
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
+			return misuse(c, "--addr %q is not HOST:PORT, nor several of them separated by commas", p.addr)
+		}
+		all[i] = addr
 	}
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		return misuse(c, "--addr %q is not HOST:PORT", p.addr)
-	}
+	p.addr = strings.Join(all, ",")
 	return nil
 }
+
+// one tells whether --addr names one broker only.
+func (p *Program) one() bool { return !strings.Contains(p.addr, ",") }
 
 // closeQuietly closes what was only read from, or has sent all: the error
 // tells nothing that is not known.
 func closeQuietly(c io.Closer) { _ = c.Close() }
 
-// target is the broker for gRPC. passthrough: the dialer looks names up, and no
-// resolver is started.
-func (p *Program) target() string { return "passthrough:///" + p.addr }
+// target is the broker for the client. passthrough: the dialer looks names up,
+// and no resolver is started. Of several the client makes a target itself.
+func (p *Program) target() string {
+	if p.one() {
+		return "passthrough:///" + p.addr
+	}
+	return p.addr
+}
 
 // dialOptions are those of every connection to a broker.
 func (p *Program) dialOptions() ([]grpc.DialOption, error) {
@@ -106,13 +121,13 @@ func (p *Program) dialOptions() ([]grpc.DialOption, error) {
 	}, nil
 }
 
-// dial returns a connection to the broker. The caller closes it.
+// dial returns a connection to the broker, or to one of them. The caller closes it.
 func (p *Program) dial() (*grpc.ClientConn, error) {
 	opts, err := p.dialOptions()
 	if err != nil {
 		return nil, err
 	}
-	return grpc.NewClient(p.target(), append(opts,
+	return millstream.Dial(p.target(), append(opts,
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectTimeout}),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),

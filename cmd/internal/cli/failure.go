@@ -98,7 +98,11 @@ func (p *Program) explain(err error) string {
 		if op, ok := errors.AsType[*net.OpError](cause); ok && op.Err != nil {
 			cause = op.Err // without the address, which is said already
 		}
-		return fmt.Sprintf("cannot reach %s: %v; start a server with 'millstream dev', or name one with --addr", p.addr, cause)
+		who := p.addr
+		if !p.one() {
+			who = fmt.Sprintf("any of %s: the last that was tried", strings.ReplaceAll(p.addr, ",", ", "))
+		}
+		return fmt.Sprintf("cannot reach %s: %v; start a server with 'millstream dev', or name one with --addr", who, cause)
 	}
 	if cause := p.dialed.refusal(); cause != nil && unreachable(err) {
 		return fmt.Sprintf("no TLS with %s: %v", p.addr, cause)

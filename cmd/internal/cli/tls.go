@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/credentials"
@@ -57,15 +58,17 @@ func (t *toldCredentials) Clone() credentials.TransportCredentials {
 	return &toldCredentials{t.TransportCredentials.Clone(), t.dialed}
 }
 
-// serverSpeaksTLS tells whether the broker answers TLS: to be asked when
+// serverSpeaksTLS tells whether a broker answers TLS: to be asked when
 // nothing else was understood.
 func (p *Program) serverSpeaksTLS() bool {
 	d := &net.Dialer{Timeout: probeTimeout}
-	// Nothing is sent but the handshake, and nothing that it says is trusted.
-	conn, err := tls.DialWithDialer(d, "tcp", p.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-	if err != nil {
-		return false
+	for addr := range strings.SplitSeq(p.addr, ",") {
+		// Nothing is sent but the handshake, and nothing that it says is trusted.
+		conn, err := tls.DialWithDialer(d, "tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		if err == nil {
+			_ = conn.Close()
+			return true
+		}
 	}
-	_ = conn.Close()
-	return true
+	return false
 }
