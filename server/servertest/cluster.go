@@ -69,9 +69,10 @@ type Member struct {
 	boot     broker.ID16 // zero: the machine's
 	stop     func()
 	crash    func(func(*memfs.FS) *memfs.FS)
-	mu       sync.Mutex // guards internal and client
+	mu       sync.Mutex // guards internal, public and client
 	client   pb.BrokerServiceClient
 	internal *rpc.InProcess // nil: it does not run
+	public   *rpc.InProcess // as internal, for clients
 }
 
 // StartCluster starts brokers and their controller. It returns when all serve.
@@ -208,7 +209,7 @@ func (m *Member) Start() {
 	controller := &severed{ControllerServiceClient: c.Controller.Client}
 	bo := broker.Options{
 		ID: m.ID, DataDir: "/data", FS: m.FS, Controller: controller, Metadata: m.Metadata, Logger: logger,
-		Address: fmt.Sprintf("broker-%d.test:9650", m.ID), InternalAddress: fmt.Sprintf("broker-%d.test:9652", m.ID),
+		Address: m.Address(), InternalAddress: fmt.Sprintf("broker-%d.test:9652", m.ID),
 		Version: "test", Peers: others,
 	}
 	if m.boot != (broker.ID16{}) {
@@ -238,7 +239,7 @@ func (m *Member) Start() {
 	check(err)
 	m.Broker, m.Topic, m.Cluster = pb.NewBrokerServiceClient(m.conn), pb.NewTopicServiceClient(m.conn), pb.NewClusterServiceClient(m.conn)
 	m.mu.Lock()
-	m.internal, m.client = inside, m.Broker
+	m.internal, m.public, m.client = inside, outside, m.Broker
 	m.mu.Unlock()
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -264,7 +265,7 @@ func (m *Member) Start() {
 		_ = m.conn.Close()
 		services.Wait()
 		m.mu.Lock()
-		m.internal = nil
+		m.internal, m.public = nil, nil
 		m.mu.Unlock()
 		internal.Stop(context.Background())
 		end()
@@ -272,7 +273,7 @@ func (m *Member) Start() {
 	m.crash = func(left func(*memfs.FS) *memfs.FS) {
 		controller.gone.Store(true)
 		m.mu.Lock()
-		m.internal = nil
+		m.internal, m.public = nil, nil
 		m.mu.Unlock()
 		now, done := context.WithCancel(context.Background())
 		done()
@@ -294,6 +295,26 @@ func (m *Member) Start() {
 	check(err)
 	m.epoch = m.Metadata.Current().Broker(m.ID).Epoch
 }
+
+// DialPublic connects to the public listener of whichever member has that
+// address; it fails as if nobody listened while the member does not run.
+func (c *Cluster) DialPublic(ctx context.Context, addr string) (net.Conn, error) {
+	for _, m := range c.Members {
+		if addr != m.Address() {
+			continue
+		}
+		m.mu.Lock()
+		l := m.public
+		m.mu.Unlock()
+		if l != nil {
+			return l.DialContext(ctx)
+		}
+	}
+	return nil, fmt.Errorf("nobody listens on %s", addr)
+}
+
+// Address is where the member says that clients reach it.
+func (m *Member) Address() string { return fmt.Sprintf("broker-%d.test:9650", m.ID) }
 
 // Client is Broker for who runs beside Start.
 func (m *Member) Client() pb.BrokerServiceClient {
