@@ -54,6 +54,12 @@ type ReaderOptions struct {
 	// RetryFor is how long to go on trying when nothing can be read. 0:
 	// DefaultReadRetry; negative: for ever.
 	RetryFor time.Duration
+	// PastDivergence goes on at the safe offset that a leader names when the
+	// log has another history than what was read: what was read from there on
+	// is no longer in the log, and other records take its place, with the same
+	// offsets. Otherwise the partition ends with an [Error] that has a
+	// Divergence.
+	PastDivergence bool
 }
 
 func (o ReaderOptions) withDefaults() ReaderOptions {

@@ -450,3 +450,30 @@ func TestOptionsOfAReaderAreChecked(t *testing.T) {
 		t.Error("a partition named twice was taken")
 	}
 }
+
+func TestAReaderGoesOnPastADivergenceWhereItIsToldTo(t *testing.T) {
+	s := faketest.New(t, "t", 1, nil)
+	for i := range 8 {
+		s.Log("t", 0).Append(batchOf(string(value(i))), 0)
+	}
+	s.OnFetch = func(sub *pb.FetchSubscription) *pb.RequestError {
+		if sub.GetPosition().GetLeaderEpoch() == 7 {
+			return nil
+		}
+		return &pb.RequestError{
+			Code: uint32(codes.Aborted), Reason: pb.ErrorReason_ERROR_REASON_DIVERGED,
+			Detail: &pb.RequestError_Divergence{Divergence: &pb.Divergence{LeaderEpoch: 7, SafeOffset: 4}},
+		}
+	}
+	r := newReader(t, s, millstream.ReaderOptions{From: millstream.AtOffset(6, 9), UntilEnd: true, PastDivergence: true})
+	next := int64(4)
+	for record, err := range r.Records(inTime(t)) {
+		if err != nil || record.Offset != next {
+			t.Fatalf("got %v, %v; want offset %d", record, err, next)
+		}
+		next++
+	}
+	if next != 8 {
+		t.Errorf("read up to %d", next)
+	}
+}

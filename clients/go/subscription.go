@@ -197,7 +197,11 @@ func (q *subscriptions) failed(s *subscription, f *frame, o *ReaderOptions) {
 	if s.failing.IsZero() {
 		s.failing = now
 	}
+	diverged := m.GetDivergence()
 	switch {
+	case o.PastDivergence && m.GetReason() == pb.ErrorReason_ERROR_REASON_DIVERGED && diverged != nil && now.Sub(s.failing) < o.RetryFor:
+		s.start, s.begun = AtOffset(diverged.GetSafeOffset(), diverged.GetLeaderEpoch()), false
+		q.again(s, now)
 	case !m.GetRetryable() && m.GetReason() != pb.ErrorReason_ERROR_REASON_NOT_LEADER:
 		f.err = said
 		q.finish(s)
@@ -205,11 +209,17 @@ func (q *subscriptions) failed(s *subscription, f *frame, o *ReaderOptions) {
 		f.err = &GaveUpError{Topic: o.Topic, Partition: int32(s.partition), Cause: said}
 		q.finish(s)
 	default:
-		s.failures++
-		s.notBefore = now.Add(backoffFor(s.failures))
-		delete(q.byID, s.id)
-		s.id = 0
+		q.again(s, now)
 	}
+}
+
+// again lets a partition be subscribed once more, after a rest. REQUIRES: mu is
+// held.
+func (q *subscriptions) again(s *subscription, now time.Time) {
+	s.failures++
+	s.notBefore = now.Add(backoffFor(s.failures))
+	delete(q.byID, s.id)
+	s.id = 0
 }
 
 // subscribed returns the partitions that are not over, for a message.
