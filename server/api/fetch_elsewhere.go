@@ -8,6 +8,7 @@ import (
 	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/rpc"
+	"github.com/millstream-io/millstream/server/wire"
 	"github.com/millstream-io/millstream/storage/commitlog"
 )
 
@@ -55,6 +56,8 @@ type awayPosition struct {
 	begun    bool  // subscription.next and epoch say where it is
 	epoch    int32 // of the last record that was sent; noEpoch: unknown
 	attached bool  // a frame has come on the present link
+	hinted   int32 // broker that the client was told leads, if told
+	told     bool
 
 	since     time.Time // when it lost its leader; zero: it has one
 	failures  int
@@ -189,12 +192,19 @@ func (f *fetchStream) passOn() error {
 	}
 	l.arrived = l.arrived[1:]
 	sent := f.wants(l, fr)
+	var hint *pb.LeaderHint
+	if sent {
+		hint = f.hint(l, fr)
+	}
 	l.settle(fr, sent)
 	l.list()
 	f.mu.Unlock()
 	if !sent {
 		rpc.SharedPool().Put(fr.Bytes)
 		return nil
+	}
+	if hint != nil {
+		*fr.Bytes = wire.AppendFetchLeader(*fr.Bytes, hint)
 	}
 	f.s.metrics.passed(fr.CreditUsed)
 	if err := f.mem.reserve(f.ctx, cap(*fr.Bytes)); err != nil {
@@ -256,6 +266,28 @@ func (f *fetchStream) wants(l *fetchLink, fr *forward.Frame) bool {
 		f.forget(s)
 	}
 	return true
+}
+
+// hint returns what a client is told with a frame of a leader that it was not
+// told of yet, nil if it was.
+//
+// REQUIRES: mu is held.
+func (f *fetchStream) hint(l *fetchLink, fr *forward.Frame) *pb.LeaderHint {
+	s := f.subs[fr.SubscriptionID]
+	if s == nil || s.lead != l || s.away.told && s.away.hinted == l.broker {
+		return nil // it is over, or knows
+	}
+	m := f.s.metadata.Current()
+	topic := m.TopicByID(s.topic.ID)
+	if topic == nil {
+		return nil
+	}
+	part := topic.Partition(uint32(s.partition))
+	if part == nil || part.Leader != l.broker {
+		return nil // there is another by now
+	}
+	s.away.told, s.away.hinted = true, l.broker
+	return f.s.hintOf(forward.Target{Leader: l.broker, Epoch: part.LeaderEpoch, Revision: m.Revision})
 }
 
 // movesOn tells whether what a leader says is a reason to look for another.

@@ -131,6 +131,43 @@ func TestAForwardedSubscriptionGoesOnWhenItsLeaderRestarts(t *testing.T) {
 	}
 }
 
+func TestAForwardedSubscriptionSaysOnceWhereTheLeaderIs(t *testing.T) {
+	for name, form := range forms() {
+		t.Run(name, func(t *testing.T) {
+			c := servertest.StartForwarders(t, 2, servertest.Options{})
+			led := c.CreateTopic("t", 2)
+			f := openFetcher(t, c.Broker(1).Broker)
+			for _, id := range []uint32{led[1][0], led[2][0]} {
+				f.subscribe(&pb.FetchSubscription{SubscriptionId: 1 + uint64(id), Topic: "t", Partition: id, Form: form})
+			}
+			hints, records := 0, 0
+			read := func(until int) {
+				t.Helper()
+				for records < until {
+					m := f.next()
+					records += len(values(t, m))
+					h := m.GetLeader()
+					if h == nil {
+						continue
+					}
+					hints++
+					if m.GetPartition() != led[2][0] || h.GetBrokerId() != 2 || h.GetAddress() != c.Broker(2).Address() || h.GetRevision() == 0 {
+						t.Errorf("partition %d has the hint %v", m.GetPartition(), h)
+					}
+				}
+			}
+			for i := range 3 {
+				fill(t, c.Broker(1).Broker, "t", led[1][0], "a")
+				fill(t, c.Broker(1).Broker, "t", led[2][0], "b")
+				read(2 * (i + 1))
+			}
+			if hints != 1 {
+				t.Errorf("%d hints, want 1", hints)
+			}
+		})
+	}
+}
+
 func TestAForwardedSubscriptionEndsWithTheLeadersError(t *testing.T) {
 	c := servertest.StartForwarders(t, 2, servertest.Options{})
 	led := c.CreateTopic("t", 2)

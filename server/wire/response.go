@@ -2,6 +2,7 @@ package wire
 
 import (
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/storage/record"
@@ -176,6 +177,16 @@ func AppendFetchResponse(dst []byte, r *FetchResponse) []byte {
 		dst = append(dst, r.TopicID[:]...)
 	}
 	return dst
+}
+
+// AppendFetchLeader appends the hint where the leader is to a FetchResponse that
+// is encoded already.
+func AppendFetchLeader(dst []byte, leader *pb.LeaderHint) []byte {
+	content, err := proto.Marshal(leader)
+	if err != nil {
+		return dst // text that is not UTF-8: then there is no hint
+	}
+	return protowire.AppendBytes(protowire.AppendTag(dst, 16, protowire.BytesType), content)
 }
 
 // MaxFetchResponseSize is the most bytes that AppendFetchResponse appends for a

@@ -249,3 +249,16 @@ func BenchmarkAppendFetchResponse(b *testing.B) {
 		dst = AppendFetchResponse(dst[:0], &r)
 	}
 }
+
+func TestALeaderIsAppendedToAFrame(t *testing.T) {
+	b := AppendFetchResponse(nil, &FetchResponse{SubscriptionID: 3, NextOffset: 7})
+	b = AppendFetchLeader(b, &pb.LeaderHint{BrokerId: 2, Address: "b:1", LeaderEpoch: 5})
+	want := &pb.FetchResponse{SubscriptionId: 3, NextOffset: 7, Leader: &pb.LeaderHint{BrokerId: 2, Address: "b:1", LeaderEpoch: 5}}
+	var got pb.FetchResponse
+	if err := proto.Unmarshal(b, &got); err != nil || !proto.Equal(&got, want) {
+		t.Errorf("got %v, %v; want %v", &got, err, want)
+	}
+	if b := AppendFetchLeader(nil, &pb.LeaderHint{Address: "\xff"}); len(b) != 0 {
+		t.Errorf("a hint that cannot be encoded became %x", b)
+	}
+}

@@ -1364,7 +1364,11 @@ type FetchResponse struct {
 	Records []*FetchedRecord `protobuf:"bytes,14,rep,name=records,proto3" json:"records,omitempty"`
 	// Identity of the topic, 16 bytes; in the first frame of a subscription
 	// only.
-	TopicId       []byte `protobuf:"bytes,15,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	TopicId []byte `protobuf:"bytes,15,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// Where to subscribe to this partition for a shorter way; set once for each
+	// leader of a subscription that the broker forwards. The subscription goes on
+	// here: it may be ignored.
+	Leader        *LeaderHint `protobuf:"bytes,16,opt,name=leader,proto3" json:"leader,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1515,6 +1519,13 @@ func (x *FetchResponse) GetRecords() []*FetchedRecord {
 func (x *FetchResponse) GetTopicId() []byte {
 	if x != nil {
 		return x.TopicId
+	}
+	return nil
+}
+
+func (x *FetchResponse) GetLeader() *LeaderHint {
+	if x != nil {
+		return x.Leader
 	}
 	return nil
 }
@@ -2650,7 +2661,7 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\r_leader_epoch\"\n" +
 	"\n" +
 	"\bEarliest\"\b\n" +
-	"\x06Latest\"\xf5\x04\n" +
+	"\x06Latest\"\xa8\x05\n" +
 	"\rFetchResponse\x121\n" +
 	"\abatches\x18\x01 \x03(\v2\x17.millstream.v1.LogBatchR\abatches\x12'\n" +
 	"\x0fsubscription_id\x18\x02 \x01(\x04R\x0esubscriptionId\x12\x14\n" +
@@ -2669,7 +2680,8 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\areroute\x18\f \x01(\v2\x16.millstream.v1.RerouteH\x00R\areroute\x126\n" +
 	"\tcaught_up\x18\r \x01(\v2\x17.millstream.v1.CaughtUpH\x00R\bcaughtUp\x126\n" +
 	"\arecords\x18\x0e \x03(\v2\x1c.millstream.v1.FetchedRecordR\arecords\x12\x19\n" +
-	"\btopic_id\x18\x0f \x01(\fR\atopicIdB\t\n" +
+	"\btopic_id\x18\x0f \x01(\fR\atopicId\x121\n" +
+	"\x06leader\x18\x10 \x01(\v2\x19.millstream.v1.LeaderHintR\x06leaderB\t\n" +
 	"\acontrol\"&\n" +
 	"\bCaughtUp\x12\x1a\n" +
 	"\bfinished\x18\x01 \x01(\bR\bfinished\"\xe2\x01\n" +
@@ -2852,33 +2864,34 @@ var file_millstream_v1_broker_service_proto_depIdxs = []int32{
 	10, // 21: millstream.v1.FetchResponse.reroute:type_name -> millstream.v1.Reroute
 	17, // 22: millstream.v1.FetchResponse.caught_up:type_name -> millstream.v1.CaughtUp
 	18, // 23: millstream.v1.FetchResponse.records:type_name -> millstream.v1.FetchedRecord
-	31, // 24: millstream.v1.FetchedRecord.headers:type_name -> millstream.v1.Header
-	20, // 25: millstream.v1.AppendRequest.records:type_name -> millstream.v1.AppendRecord
-	0,  // 26: millstream.v1.AppendRequest.acks:type_name -> millstream.v1.Acks
-	32, // 27: millstream.v1.AppendRecord.json:type_name -> google.protobuf.Value
-	21, // 28: millstream.v1.AppendRecord.headers:type_name -> millstream.v1.AppendHeader
-	29, // 29: millstream.v1.AppendRecord.time:type_name -> google.protobuf.Timestamp
-	23, // 30: millstream.v1.AppendResponse.places:type_name -> millstream.v1.RecordPlace
-	8,  // 31: millstream.v1.AppendResponse.ack:type_name -> millstream.v1.Ack
-	27, // 32: millstream.v1.RecordPlace.error:type_name -> millstream.v1.RequestError
-	29, // 33: millstream.v1.ReadRequest.time:type_name -> google.protobuf.Timestamp
-	4,  // 34: millstream.v1.ReadRequest.form:type_name -> millstream.v1.ReadForm
-	29, // 35: millstream.v1.ReadResponse.time:type_name -> google.protobuf.Timestamp
-	32, // 36: millstream.v1.ReadResponse.json:type_name -> google.protobuf.Value
-	21, // 37: millstream.v1.ReadResponse.headers:type_name -> millstream.v1.AppendHeader
-	5,  // 38: millstream.v1.BrokerService.Produce:input_type -> millstream.v1.ProduceRequest
-	11, // 39: millstream.v1.BrokerService.Fetch:input_type -> millstream.v1.FetchRequest
-	19, // 40: millstream.v1.BrokerService.Append:input_type -> millstream.v1.AppendRequest
-	24, // 41: millstream.v1.BrokerService.Read:input_type -> millstream.v1.ReadRequest
-	6,  // 42: millstream.v1.BrokerService.Produce:output_type -> millstream.v1.ProduceResponse
-	16, // 43: millstream.v1.BrokerService.Fetch:output_type -> millstream.v1.FetchResponse
-	22, // 44: millstream.v1.BrokerService.Append:output_type -> millstream.v1.AppendResponse
-	25, // 45: millstream.v1.BrokerService.Read:output_type -> millstream.v1.ReadResponse
-	42, // [42:46] is the sub-list for method output_type
-	38, // [38:42] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	28, // 24: millstream.v1.FetchResponse.leader:type_name -> millstream.v1.LeaderHint
+	31, // 25: millstream.v1.FetchedRecord.headers:type_name -> millstream.v1.Header
+	20, // 26: millstream.v1.AppendRequest.records:type_name -> millstream.v1.AppendRecord
+	0,  // 27: millstream.v1.AppendRequest.acks:type_name -> millstream.v1.Acks
+	32, // 28: millstream.v1.AppendRecord.json:type_name -> google.protobuf.Value
+	21, // 29: millstream.v1.AppendRecord.headers:type_name -> millstream.v1.AppendHeader
+	29, // 30: millstream.v1.AppendRecord.time:type_name -> google.protobuf.Timestamp
+	23, // 31: millstream.v1.AppendResponse.places:type_name -> millstream.v1.RecordPlace
+	8,  // 32: millstream.v1.AppendResponse.ack:type_name -> millstream.v1.Ack
+	27, // 33: millstream.v1.RecordPlace.error:type_name -> millstream.v1.RequestError
+	29, // 34: millstream.v1.ReadRequest.time:type_name -> google.protobuf.Timestamp
+	4,  // 35: millstream.v1.ReadRequest.form:type_name -> millstream.v1.ReadForm
+	29, // 36: millstream.v1.ReadResponse.time:type_name -> google.protobuf.Timestamp
+	32, // 37: millstream.v1.ReadResponse.json:type_name -> google.protobuf.Value
+	21, // 38: millstream.v1.ReadResponse.headers:type_name -> millstream.v1.AppendHeader
+	5,  // 39: millstream.v1.BrokerService.Produce:input_type -> millstream.v1.ProduceRequest
+	11, // 40: millstream.v1.BrokerService.Fetch:input_type -> millstream.v1.FetchRequest
+	19, // 41: millstream.v1.BrokerService.Append:input_type -> millstream.v1.AppendRequest
+	24, // 42: millstream.v1.BrokerService.Read:input_type -> millstream.v1.ReadRequest
+	6,  // 43: millstream.v1.BrokerService.Produce:output_type -> millstream.v1.ProduceResponse
+	16, // 44: millstream.v1.BrokerService.Fetch:output_type -> millstream.v1.FetchResponse
+	22, // 45: millstream.v1.BrokerService.Append:output_type -> millstream.v1.AppendResponse
+	25, // 46: millstream.v1.BrokerService.Read:output_type -> millstream.v1.ReadResponse
+	43, // [43:47] is the sub-list for method output_type
+	39, // [39:43] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_millstream_v1_broker_service_proto_init() }
