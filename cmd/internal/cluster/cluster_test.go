@@ -21,10 +21,10 @@ import (
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
-// The members of the clusters here are this program again, which then is
-// millstream.
+// The members of the clusters here, and the commands, are this program again,
+// which then is millstream.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == brokerKind || os.Args[1] == controllerKind) {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
 		os.Exit(cli.Main("test"))
 	}
 	goleak.VerifyTestMain(m)

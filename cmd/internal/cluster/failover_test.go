@@ -1,7 +1,10 @@
 package cluster
 
 import (
+	"bufio"
 	"errors"
+	"fmt"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -124,5 +127,57 @@ func TestClientsOutliveFiveDeathsOfTheLeader(t *testing.T) {
 		t.Errorf("%d acknowledged records are not there", len(w.acked))
 	}
 	t.Logf("%d records, %d of unknown outcome", w.last, len(w.unknown))
+	s.check(s.Stop(s.within()))
+}
+
+// A line that is given to produce comes out of consume, while each broker in
+// turn is stopped and started.
+func TestCommandsRideThroughARollingRestart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts six processes")
+	}
+	s := open(t, t.TempDir(), 0)
+	s.check(s.Start(s.within()))
+	var addrs []string
+	for _, m := range s.Brokers() {
+		addrs = append(addrs, m.GRPCAddr)
+	}
+	command := func(args ...string) *exec.Cmd {
+		c := exec.CommandContext(s.within(), s.Broker(1).cluster.o.Binary, append(args, "--addr", strings.Join(addrs, ","))...)
+		c.Stderr, c.Env = t.Output(), environment()
+		return c
+	}
+	s.check(command("topic", "create", "orders", "--partitions", "1", "--replication-factor", "3").Run())
+	consume, produce := command("consume", "orders", "--from", "earliest"), command("produce", "orders")
+	out, err := consume.StdoutPipe()
+	s.check(err)
+	in, err := produce.StdinPipe()
+	s.check(err)
+	s.check(consume.Start())
+	s.check(produce.Start())
+	read := bufio.NewScanner(out)
+	n := 0
+	pass := func() {
+		t.Helper()
+		for range 20 {
+			n++
+			_, err := fmt.Fprintf(in, "line %d\n", n)
+			s.check(err)
+			if !read.Scan() || read.Text() != fmt.Sprint("line ", n) {
+				t.Fatalf("consume said %q, want line %d", read.Text(), n)
+			}
+		}
+	}
+	pass()
+	for _, m := range s.Brokers() {
+		s.check(m.Stop(s.within()))
+		pass()
+		s.check(m.Start(s.within()))
+		pass()
+	}
+	s.check(in.Close())
+	s.check(produce.Wait())
+	s.check(consume.Process.Kill())
+	_ = consume.Wait() // it was killed
 	s.check(s.Stop(s.within()))
 }
