@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"google.golang.org/grpc"
@@ -67,7 +68,11 @@ func (r *Reader) run() {
 			r.final = &GaveUpError{Topic: r.opts.Topic, Partition: -1, Cause: err}
 			return
 		}
-		r.client.logger.Warn("fetch stream lost", "topic", r.opts.Topic, "partitions", r.subs.subscribed(), "attempt", failures, "err", err)
+		level := slog.LevelWarn
+		if err == nil {
+			level = slog.LevelInfo // the server said that it would
+		}
+		r.client.logger.Log(r.ctx, level, "fetch stream lost", "topic", r.opts.Topic, "partitions", r.subs.subscribed(), "attempt", failures, "err", err)
 		select {
 		case <-time.After(backoffFor(failures)):
 		case <-r.ctx.Done():
