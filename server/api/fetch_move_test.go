@@ -46,7 +46,6 @@ type playedLeader struct {
 type playedStream struct {
 	grpc.BidiStreamingServer[pb.FetchRequest, pb.FetchResponse]
 
-	t       *testing.T
 	asked   chan *pb.FetchSubscription
 	dropped chan uint64
 	end     chan error

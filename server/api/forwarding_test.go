@@ -17,9 +17,9 @@ import (
 )
 
 // appendTo appends plain values to a partition by any broker.
-func appendTo(t *testing.T, c pb.BrokerServiceClient, topic string, partition uint32, values ...string) *pb.AppendResponse {
+func appendTo(t *testing.T, c pb.BrokerServiceClient, partition uint32, values ...string) *pb.AppendResponse {
 	t.Helper()
-	r := &pb.AppendRequest{Topic: topic, Partition: new(partition)}
+	r := &pb.AppendRequest{Topic: "t", Partition: new(partition)}
 	for _, v := range values {
 		r.Records = append(r.Records, &pb.AppendRecord{ValueForm: &pb.AppendRecord_Text{Text: v}})
 	}
@@ -54,7 +54,7 @@ func TestAnyBrokerAppendsAndReadsWhatAnotherLeads(t *testing.T) {
 	led := c.CreateTopic("t", 3)
 	for _, asked := range []int32{1, 2, 3} {
 		for leader, partitions := range led {
-			got := appendTo(t, c.Broker(asked).Broker, "t", partitions[0], fmt.Sprint("by ", asked))
+			got := appendTo(t, c.Broker(asked).Broker, partitions[0], fmt.Sprint("by ", asked))
 			place := got.GetPlaces()[0]
 			if place.GetOffset() != int64(asked-1) || place.GetPartition() != partitions[0] {
 				t.Fatalf("broker %d, asked for what %d leads, says %v", asked, leader, place)
@@ -111,7 +111,7 @@ func TestAnyBrokerKnowsOffsetsAndDeletesRecords(t *testing.T) {
 	c := servertest.StartForwarders(t, 3, servertest.Options{})
 	led := c.CreateTopic("t", 3)
 	for _, partitions := range led {
-		appendTo(t, c.Broker(1).Broker, "t", partitions[0], "a", "b", "c")
+		appendTo(t, c.Broker(1).Broker, partitions[0], "a", "b", "c")
 	}
 	for _, asked := range []int32{1, 2, 3} {
 		got, err := c.Broker(asked).Topic.ListOffsets(t.Context(), &pb.ListOffsetsRequest{
@@ -168,12 +168,12 @@ func TestALeaderThatCannotBeReachedIsSaidToBeSo(t *testing.T) {
 func TestALeaderThatCameBackIsAskedInItsNewEpoch(t *testing.T) {
 	c := servertest.StartForwarders(t, 2, servertest.Options{})
 	led := c.CreateTopic("t", 2)
-	before := appendTo(t, c.Broker(1).Broker, "t", led[2][0], "x").GetPlaces()[0]
+	before := appendTo(t, c.Broker(1).Broker, led[2][0], "x").GetPlaces()[0]
 	c.Broker(2).Restart()
 	c.Broker(1).Await(t.Context(), func(m *metadata.Snapshot) bool {
 		return m.TopicByName("t").Partition(led[2][0]).LeaderEpoch > before.GetLeaderEpoch() && !m.Broker(2).Fenced
 	})
-	after := appendTo(t, c.Broker(1).Broker, "t", led[2][0], "y").GetPlaces()[0]
+	after := appendTo(t, c.Broker(1).Broker, led[2][0], "y").GetPlaces()[0]
 	if after.GetOffset() != 1 || after.GetLeaderEpoch() <= before.GetLeaderEpoch() {
 		t.Errorf("after %v comes %v", before, after)
 	}

@@ -78,7 +78,7 @@ func startLeader(t *testing.T) (*leader, *Producer) {
 		links.Wait()
 		_ = conn.Close()
 		server.Stop()
-		<-served
+		<-served //nolint:errcheck // how it ended does not matter here
 	})
 	return l, NewProducer(ctx, onePeer{conn}, links.Go)
 }
@@ -249,5 +249,5 @@ func TestTheEndOfTheClientsStreamGivesEverythingBack(t *testing.T) {
 	}
 	_ = conn.Close()
 	server.Stop()
-	<-served
+	<-served //nolint:errcheck // as above
 }

@@ -16,7 +16,7 @@ func TestWhatTheNewLeaderHasIsAcknowledgedByTheOldOne(t *testing.T) {
 		synctest.Wait()
 		old := g.leader
 		old.acked(batch("before", 1)) // the segment is there
-		h := old.hold(faultfs.Sync) // the followers have it on disk, the leader has not
+		h := old.hold(faultfs.Sync)   // the followers have it on disk, the leader has not
 		a := &answers{}
 		r := old.send(a, batch("handed over", 2))
 		synctest.Wait()
@@ -27,7 +27,7 @@ func TestWhatTheNewLeaderHasIsAcknowledgedByTheOldOne(t *testing.T) {
 		synctest.Wait()
 		h.letGo()
 		synctest.Wait()
-		time.Sleep(150 * time.Millisecond) // of the bubble: the follower hears the high watermark
+		<-time.After(150 * time.Millisecond) // of the bubble: the follower hears the high watermark
 		g.tick()
 		if len(a.list()) != 1 || r.Err != nil || r.InSync != 3 || r.Medium != MediumDisk {
 			t.Fatalf("answers %d: %v, %d in sync, medium %d", len(a.list()), r.Err, r.InSync, r.Medium)
@@ -51,7 +51,7 @@ func TestWhatNobodyHearsOfHasAnUnknownOutcomeInTheEnd(t *testing.T) {
 		if len(a.list()) != 0 {
 			t.Fatalf("answered at once: %v", r.Err)
 		}
-		time.Sleep(limboFor)
+		<-time.After(limboFor)
 		synctest.Wait()
 		if len(a.list()) != 1 || !errors.Is(r.Err, ErrUnknownOutcome) {
 			t.Fatalf("answers %d: %v", len(a.list()), r.Err)

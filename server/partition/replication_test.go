@@ -268,7 +268,7 @@ func TestWhatALeaderAcknowledgesItsFollowersHave(t *testing.T) {
 					}
 				}
 				g.wantSame()
-				time.Sleep(150 * time.Millisecond) // of the bubble: the followers hear the high watermark
+				<-time.After(150 * time.Millisecond) // of the bubble: the followers hear the high watermark
 				g.tick()
 				for _, e := range g.all {
 					if s := e.p.State(); s.HighWatermark != 30 {
@@ -391,7 +391,7 @@ func TestWhateverHappensToStreamsAndLeadersWhatWasAcknowledgedStays(t *testing.T
 				case n < 18:
 					g.tell(g.all[rnd.IntN(3)])
 				default:
-					time.Sleep(time.Duration(rnd.IntN(100)) * time.Millisecond)
+					<-time.After(time.Duration(rnd.IntN(100)) * time.Millisecond)
 					g.tick()
 				}
 				if rnd.IntN(3) == 0 {

@@ -22,7 +22,7 @@ func TestRecordsAreOnThreeBrokersAndSurviveTheirLeader(t *testing.T) {
 	}
 	written := 0
 	for round := range 6 {
-		leader := leaderOf(t, c, "orders")
+		leader := leaderOf(t, c)
 		for range 20 {
 			where, err := leader.Broker.Append(t.Context(), &pb.AppendRequest{
 				Topic: "orders", Records: []*pb.AppendRecord{{ValueForm: &pb.AppendRecord_Text{Text: fmt.Sprint(written)}}},
@@ -36,39 +36,39 @@ func TestRecordsAreOnThreeBrokersAndSurviveTheirLeader(t *testing.T) {
 			written++
 		}
 		leader.Stop()
-		next := leaderOf(t, c, "orders")
+		next := leaderOf(t, c)
 		if next == leader {
 			t.Fatalf("broker %d still leads", next.ID)
 		}
 		readAll(t, next, written)
 		leader.Start()
-		awaitInSync(t, next, "orders", 3)
+		awaitInSync(t, next)
 	}
 }
 
 // leaderOf waits for a leader that runs.
-func leaderOf(t *testing.T, c *servertest.Cluster, topic string) *servertest.Member {
+func leaderOf(t *testing.T, c *servertest.Cluster) *servertest.Member {
 	t.Helper()
 	for begun := time.Now(); time.Since(begun) < 30*time.Second; {
 		for _, m := range c.Members {
 			if !m.Node.Ready() {
 				continue
 			}
-			if p, _, err := m.Node.Partition(topic, 0); err == nil && p.State().Leading {
+			if p, _, err := m.Node.Partition("orders", 0); err == nil && p.State().Leading {
 				return m
 			}
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	t.Fatal("nobody leads")
 	return nil
 }
 
-func awaitInSync(t *testing.T, m *servertest.Member, topic string, n int) {
+func awaitInSync(t *testing.T, m *servertest.Member) {
 	t.Helper()
 	if _, err := m.Metadata.WaitFor(t.Context(), func(s *metadata.Snapshot) bool {
-		tp := s.TopicByName(topic)
-		return tp != nil && len(tp.Partitions[0].ISR) == n
+		tp := s.TopicByName("orders")
+		return tp != nil && len(tp.Partitions[0].ISR) == 3
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestADrainedBrokerLeavesNothingBehind(t *testing.T) {
 	if _, err := first.Topic.CreateTopic(t.Context(), &pb.CreateTopicRequest{Topic: "orders", PartitionCount: 1}); err != nil {
 		t.Fatal(err)
 	}
-	leader := leaderOf(t, c, "orders")
+	leader := leaderOf(t, c)
 	if leader == first { // which goes on to be asked
 		first = last
 	}
@@ -119,9 +119,9 @@ func TestADrainedBrokerLeavesNothingBehind(t *testing.T) {
 	awaitDrained(t, first, leader.ID)
 	// Not the one that is drained, which may learn last that it leads no more.
 	rest := &servertest.Cluster{Members: slices.DeleteFunc(slices.Clone(c.Members), func(m *servertest.Member) bool { return m == leader })}
-	next := leaderOf(t, rest, "orders")
+	next := leaderOf(t, rest)
 	readAll(t, next, written)
-	awaitInSync(t, next, "orders", 3)
+	awaitInSync(t, next)
 	leader.Stop()
 	remove(t, first, leader.ID)
 	readAll(t, next, written)
@@ -133,7 +133,7 @@ func TestALostBrokerIsReplaced(t *testing.T) {
 	if _, err := c.Members[0].Topic.CreateTopic(t.Context(), &pb.CreateTopicRequest{Topic: "orders", PartitionCount: 1}); err != nil {
 		t.Fatal(err)
 	}
-	lost := leaderOf(t, c, "orders")
+	lost := leaderOf(t, c)
 	for i := range 20 {
 		_, err := lost.Broker.Append(t.Context(), &pb.AppendRequest{
 			Topic: "orders", Records: []*pb.AppendRecord{{ValueForm: &pb.AppendRecord_Text{Text: fmt.Sprint(i)}}},
@@ -149,8 +149,8 @@ func TestALostBrokerIsReplaced(t *testing.T) {
 	}
 	awaitDrained(t, fresh, lost.ID)
 	remove(t, fresh, lost.ID)
-	leader := leaderOf(t, c, "orders")
-	awaitInSync(t, leader, "orders", 3)
+	leader := leaderOf(t, c)
+	awaitInSync(t, leader)
 	readAll(t, leader, 20)
 }
 

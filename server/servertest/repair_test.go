@@ -21,7 +21,7 @@ func fill(t *testing.T, c *servertest.Cluster, records int) {
 	if _, err := c.Members[0].Topic.CreateTopic(t.Context(), &pb.CreateTopicRequest{Topic: "orders", PartitionCount: 1}); err != nil {
 		t.Fatal(err)
 	}
-	leader := leaderOf(t, c, "orders")
+	leader := leaderOf(t, c)
 	for i := range records {
 		if _, err := leader.Broker.Append(t.Context(), &pb.AppendRequest{
 			Topic: "orders", Records: []*pb.AppendRecord{{ValueForm: &pb.AppendRecord_Text{Text: fmt.Sprint(i)}}},
@@ -66,7 +66,7 @@ func TestADamagedReplicaIsRepairedFromTheOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := servertest.StartCluster(t, servertest.ClusterOptions{Broker: func(o *broker.Options) { o.ScrubBytes = 1 << 20 }})
 			fill(t, c, 50)
-			damaged := leaderOf(t, c, "orders")
+			damaged := leaderOf(t, c)
 			if !ofLeader {
 				damaged = notLeading(c, damaged)
 			}
@@ -75,11 +75,11 @@ func TestADamagedReplicaIsRepairedFromTheOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			awaitTrash(t, damaged, "damaged")
-			leader := leaderOf(t, c, "orders")
+			leader := leaderOf(t, c)
 			if leader == damaged {
 				t.Fatalf("broker %d leads with a damaged log", leader.ID)
 			}
-			awaitInSync(t, leader, "orders", 3)
+			awaitInSync(t, leader)
 			readAll(t, leader, 50)
 			// It leads again, with everything, when the others are gone.
 			for _, m := range c.Members {
@@ -87,14 +87,15 @@ func TestADamagedReplicaIsRepairedFromTheOthers(t *testing.T) {
 					m.Stop()
 				}
 			}
-			readAll(t, leaderOf(t, c, "orders"), 50)
+			readAll(t, leaderOf(t, c), 50)
 		})
 	}
 }
 
 func awaitTrash(t *testing.T, m *servertest.Member, suffix string) {
 	t.Helper()
-	for begun := time.Now(); time.Since(begun) < 30*time.Second; time.Sleep(time.Millisecond) {
+	for begun := time.Now(); time.Since(begun) < 30*time.Second; {
+		<-time.After(time.Millisecond)
 		list, _ := m.FS.ReadDir("/data/trash")
 		for _, e := range list {
 			if strings.HasSuffix(e.Name(), suffix) {
@@ -108,12 +109,12 @@ func awaitTrash(t *testing.T, m *servertest.Member, suffix string) {
 func TestABrokerThatLostItsDiskIsFilledAgain(t *testing.T) {
 	c := servertest.StartCluster(t, servertest.ClusterOptions{})
 	fill(t, c, 50)
-	leader := leaderOf(t, c, "orders")
+	leader := leaderOf(t, c)
 	lost := notLeading(c, leader)
 	lost.Stop()
 	lost.FS = memfs.New()
 	lost.Start()
-	awaitInSync(t, leader, "orders", 3)
+	awaitInSync(t, leader)
 	if _, err := lost.Metadata.WaitFor(t.Context(), func(s *metadata.Snapshot) bool {
 		return len(s.TopicByName("orders").Partitions[0].ISR) == 3
 	}); err != nil {
@@ -125,14 +126,14 @@ func TestABrokerThatLostItsDiskIsFilledAgain(t *testing.T) {
 			m.Stop()
 		}
 	}
-	readAll(t, leaderOf(t, c, "orders"), 50)
+	readAll(t, leaderOf(t, c), 50)
 }
 
 func TestALogThatWasMovedAwayGoesToTheTrash(t *testing.T) {
 	c := servertest.StartCluster(t, servertest.ClusterOptions{})
 	fill(t, c, 50)
 	fourth := c.Add(4)
-	leader := leaderOf(t, c, "orders")
+	leader := leaderOf(t, c)
 	if _, err := leader.Cluster.ReassignPartitions(t.Context(), &pb.ReassignPartitionsRequest{
 		Reassignments: []*pb.Reassignment{{Topic: "orders", Partition: 0, Replicas: []int32{4, 2, 3}}},
 	}); err != nil {

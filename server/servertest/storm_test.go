@@ -77,7 +77,7 @@ func storm(t *testing.T, seed uint64, steps int) {
 		producing.Go(func() { l.produce(ctx, c, p, r) })
 	}
 	for step := range steps {
-		time.Sleep(time.Duration(rnd.IntN(200)) * time.Millisecond) // the storm is about time
+		<-time.After(time.Duration(rnd.IntN(200)) * time.Millisecond) // the storm is about time
 		m := c.Members[rnd.IntN(3)]
 		switch what := rnd.IntN(8); {
 		case what < 3:
@@ -101,7 +101,7 @@ func storm(t *testing.T, seed uint64, steps int) {
 			starting.Wait()
 			continue
 		}
-		time.Sleep(time.Duration(rnd.IntN(600)) * time.Millisecond)
+		<-time.After(time.Duration(rnd.IntN(600)) * time.Millisecond)
 		m.Start()
 	}
 	for partition := range 2 {

@@ -51,7 +51,7 @@ func (h *FetchHead) Parse(b []byte) error {
 			continue
 		}
 		content, _ := protowire.ConsumeBytes(value)
-		switch num {
+		switch int32(num) {
 		case 1:
 			batch = field
 		case 3:
@@ -85,7 +85,7 @@ func (h *FetchHead) Parse(b []byte) error {
 }
 
 func (h *FetchHead) setVarint(num protowire.Number, x uint64) {
-	switch num {
+	switch int32(num) {
 	case 2:
 		h.SubscriptionID = x
 	case 6:

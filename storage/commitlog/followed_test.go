@@ -187,7 +187,7 @@ func TestABadRangeIsRefusedAsAWhole(t *testing.T) {
 	}
 	flipped := slices.Clone(all)
 	flipped[starts[6]-3] ^= 1
-	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
+	join := slices.Concat[[]byte]
 	var epoch *commitlog.EpochError
 	var corrupt *record.CorruptBatchError
 	for name, c := range map[string]struct {
@@ -284,7 +284,7 @@ func TestABatchOfAnotherLayoutIsKeptAsItIs(t *testing.T) {
 	h := record.Header{Records: 3, LastOffsetDelta: 2, LeaderEpoch: 7, AppendTimeMs: 5, MaxTimestampMs: 5}
 	first := otherLayout(&h, b.Pieces[0])
 	h.BaseOffset = 3
-	all := append(first, otherLayout(&h, b.Pieces[0])...)
+	all := slices.Concat(first, otherLayout(&h, b.Pieces[0]))
 	rng := rand.New(rand.NewPCG(1, 1))
 	for longest := range 40 {
 		r := newReplica(t, 100)

@@ -161,7 +161,7 @@ func (r *run) storm(ctx context.Context) error {
 	err := r.whole(ctx)
 	r.tally.settle()
 	// For a moment nothing is broken: what clients could not do before, they can.
-	time.Sleep(time.Second)
+	<-time.After(time.Second)
 	stop()
 	clients.Wait()
 	r.say("%d batches acknowledged, %d refused, %d of unknown outcome; longest gap in acknowledgements %v; faults %v\n",

@@ -84,7 +84,7 @@ func (r *run) underLoad(ctx context.Context) error {
 	stopProducing()
 	err = errors.Join(err, produced.Wait())
 	for begun := time.Now(); !r.l.complete() && time.Since(begun) < 30*time.Second; {
-		time.Sleep(10 * time.Millisecond) // what was acknowledged is on its way
+		<-time.After(10 * time.Millisecond) // what was acknowledged is on its way
 	}
 	stopReading()
 	return errors.Join(err, group.Wait(), r.l.verify())

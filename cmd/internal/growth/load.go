@@ -70,7 +70,7 @@ func (l *load) produce(ctx context.Context, c *millstream.Client) error {
 	for n := uint64(0); ctx.Err() == nil; n++ {
 		due := begun.Add(time.Duration(n) * time.Second / time.Duration(l.rate))
 		if d := time.Until(due); d > 0 {
-			time.Sleep(d) // the rate is what is asked for
+			<-time.After(d) // the rate is what is asked for
 		}
 		binary.LittleEndian.PutUint64(value, n)
 		binary.LittleEndian.PutUint64(value[8:], uint64(due.UnixNano()))
