@@ -13,11 +13,15 @@
 //
 // INVARIANT: nothing is appended before the incarnation record with this
 // broker epoch is on disk, and `clean` is the last thing written.
-// INVARIANT: a log's directory is moved away only on a deletion record of
-// this cluster's generation. Absence never deletes.
+// INVARIANT: a log's directory is moved away only on a record of this cluster's
+// generation: of a deletion, or of a partition that others hold and lead, with
+// enough of them in sync (ADR 12), or that is damaged here and not counted on
+// (repair.go). Absence never deletes.
 // INVARIANT: after a failed sync nothing of the directory is acknowledged.
 //
 // Goroutines, all started by Run and ended before it returns: one follows the
-// metadata, one sends heartbeats, one does upkeep (retention, checkpoints,
-// trash), one opens logs and removes deleted ones, and the flusher's workers.
+// metadata, one sends heartbeats, some do upkeep (retention, checkpoints, trash),
+// one opens logs and removes deleted ones, one has partitions look at the clock,
+// one brings proposals of who is in sync to the controller, one scrubs; those of
+// the followed streams (server/follower), and the flusher's workers.
 package broker

@@ -19,7 +19,6 @@ type pair struct {
 	links   map[*Link]struct{}
 	streams [lanes]struct{ up *stream } // nil: there is none now
 	cancel  context.CancelFunc
-	stopped bool
 }
 
 func newPair(f *Followers, leader int32) *pair {
@@ -41,7 +40,6 @@ func (p *pair) start(ctx context.Context) {
 
 func (p *pair) stop() {
 	p.mu.Lock()
-	p.stopped = true
 	cancel := p.cancel
 	p.mu.Unlock()
 	if cancel != nil {

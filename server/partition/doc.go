@@ -1,7 +1,8 @@
 // Package partition owns one replica of a partition while this broker holds
-// it: the queue of batches to append, group commit, the ends that readers may
-// see, the requests that wait for an acknowledgement and the readers that wait
-// for records.
+// it, as leader or follower: the queue of batches to append, group commit, the
+// ends that readers may see, the requests that wait for an acknowledgement, the
+// readers that wait for records, the sessions of followers (Feed), and what
+// comes from the leader that is followed.
 //
 // It refuses to own bytes and files (storage/commitlog does), the decision
 // what is committed (server/replica does), when and how many syncs run (the
@@ -12,7 +13,8 @@
 // All mutable state that is not published belongs to the owner. The owner is
 // a goroutine that the first append starts and that ends after about a second
 // without work, or, while no goroutine runs, the caller of a rare operation
-// (Lead, Resign, Confirm, Retain, DeleteRecords, Close), for the length of it.
+// (Lead, Follow, Resign, Confirm, Retain, DeleteRecords, Close), for the length
+// of it. Streams between brokers leave what they have in the mailbox.
 // So an idle partition has no goroutine, no timer, and the log below it no
 // descriptor and no mapping. The mailbox's lock says who owns.
 //
@@ -30,7 +32,8 @@
 //
 // INVARIANT: a request is completed without error only after everything that
 // its acknowledgement says is true and the checkpoint below it is written.
-// INVARIANT: the readable end never goes back while the partition is open.
+// INVARIANT: the readable end never goes back while the partition is open, but
+// where a follower has to cut what was committed, which is reported as lost.
 // INVARIANT: requests are completed in the order of their offsets.
 //
 // Readers never enter the mailbox: they use what is published.

@@ -29,8 +29,8 @@ type Outlet interface {
 const maxPush = 256 << 10
 
 // Feed is a session of a follower with this partition, in which it is sent
-// what the log has. Owner and stream hand it to and fro: from Outlet.Offer to
-// Sent, Skipped or Failed it is the stream's.
+// what the log has. Owner and stream hand it to and fro: it is the stream's from
+// Outlet.Offer until Sent, or until Read says that there is nothing to send.
 type Feed struct {
 	p       *Partition
 	id      replica.ID
@@ -161,24 +161,32 @@ type opening struct {
 // OpenSession asks for a session of a follower. The answer goes to the outlet,
 // unless a later wish of the same follower comes first.
 func (p *Partition) OpenSession(id replica.ID, brokerEpoch int64, o replica.Open, outlet Outlet) {
+	if s := p.leaveOpening(&opening{id, brokerEpoch, o, outlet}); s.closed {
+		outlet.Opened(replica.Opened{Session: o.Session, Epoch: s.epoch, Error: replica.NotLeader}, nil)
+	}
+}
+
+// leaveOpening leaves a wish for the owner, unless the partition is closed or
+// the follower has a later one. It returns the status.
+func (p *Partition) leaveOpening(next *opening) *status {
 	m := &p.mail
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s := p.status.Load(); s.closed {
-		outlet.Opened(replica.Opened{Session: o.Session, Epoch: s.epoch, Error: replica.NotLeader}, nil)
-		return
+	s := p.status.Load()
+	if s.closed {
+		return s
 	}
-	next := opening{id, brokerEpoch, o, outlet}
 	for i := range m.opens {
-		if was := &m.opens[i]; was.id == id {
-			if was.brokerEpoch < brokerEpoch || (was.brokerEpoch == brokerEpoch && was.open.Session < o.Session) {
-				*was = next
+		if was := &m.opens[i]; was.id == next.id {
+			if was.brokerEpoch < next.brokerEpoch || (was.brokerEpoch == next.brokerEpoch && was.open.Session < next.open.Session) {
+				*was = *next
 			}
-			return
+			return s
 		}
 	}
-	m.opens = append(m.opens, next)
+	m.opens = append(m.opens, *next)
 	p.rouse()
+	return s
 }
 
 // Tick looks at the clock: the broker calls it some ten times a second for

@@ -117,21 +117,6 @@ func (p *Partition) Follow(a replica.Assignment, leader replica.ID, up Upstream)
 	})
 }
 
-// Closed tells whether a session is wanted and there is none: Connect would
-// open one.
-func (p *Partition) Closed() bool {
-	closed := false
-	p.exclusively(func() { closed = p.owner.follow.Closed() })
-	return closed
-}
-
-// Streaming tells whether a session has begun in which the leader is followed.
-func (p *Partition) Streaming() bool {
-	streaming := false
-	p.exclusively(func() { _, streaming = p.owner.follow.Session() })
-	return streaming
-}
-
 // Behind is how many offsets the leader is ahead, as far as is known.
 func (p *Partition) Behind() record.Offset { return record.Offset(p.behind.Load()) }
 

@@ -235,6 +235,13 @@ func (g *trio) wantSame() {
 	}
 }
 
+// streaming tells whether a session has begun in which the leader is followed.
+func (e *env) streaming() bool {
+	streaming := false
+	e.p.exclusively(func() { _, streaming = e.p.owner.follow.Session() })
+	return streaming
+}
+
 // stored returns the batches of a log, up to its end.
 func (e *env) stored() []byte {
 	r := e.p.log.NewReader()
@@ -402,7 +409,7 @@ func TestWhateverHappensToStreamsAndLeadersWhatWasAcknowledgedStays(t *testing.T
 			synctest.Wait()
 			for range 3 {
 				for _, e := range g.all {
-					if e != g.leader && !e.p.Streaming() {
+					if e != g.leader && !e.streaming() {
 						g.tell(e)
 					}
 				}

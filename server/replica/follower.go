@@ -116,6 +116,9 @@ func (f *Follower) Stop(epoch record.LeaderEpoch) FollowerEffects {
 	}
 	e := f.end(NoError)
 	f.epoch, f.leader = epoch, None
+	// Beyond the own end it speaks of records that this replica never had, and
+	// may lead without: what it then writes there is not committed by that.
+	f.highWatermark = min(f.highWatermark, f.own.End)
 	return e
 }
 

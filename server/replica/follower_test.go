@@ -272,3 +272,16 @@ func TestSessionsEndWithEqualLogs(t *testing.T) {
 		}
 	})
 }
+
+// A replica that never got all that was committed leads after the loss was
+// accepted, and writes records of its own: what it heard of the others is not
+// to be taken for them when it follows again.
+func TestAHighWatermarkBeyondTheOwnEndDiesWithTheFollowing(t *testing.T) {
+	f, o := following(t, log([2]int{1, 3}), 2, 0)
+	f.Opened(Opened{Session: o.Session, Epoch: 2, End: 100, HighWatermark: 100})
+	f.Stop(3) // it leads in epoch 3, from 3 on
+	f.Follow(three(4, Memory, 1, 2, 3), 1, progress(50, 50), 3)
+	if hw := f.HighWatermark(); hw != 3 {
+		t.Errorf("high watermark %d: what this replica wrote itself is taken for committed", hw)
+	}
+}
