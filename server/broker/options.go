@@ -53,6 +53,9 @@ type Options struct {
 	// ScrubBytes is how many bytes of logs are read a second to find damage; 0:
 	// none.
 	ScrubBytes int64
+	// ScrubRound is how much time is between the beginnings of two rounds over all
+	// logs, at least; 1 h unless set.
+	ScrubRound time.Duration
 
 	// MaxSyncs is how many syncs run at once; 64 unless set.
 	MaxSyncs int
@@ -120,6 +123,9 @@ func (noPeers) Unreachable() []*controllerv1.UnreachableBroker { return nil }
 func (o Options) withDefaults() Options {
 	if o.FS == nil {
 		o.FS = vfs.OS()
+	}
+	if o.ScrubRound <= 0 {
+		o.ScrubRound = time.Hour
 	}
 	if o.ReplicaLag <= 0 {
 		o.ReplicaLag = 10 * time.Second

@@ -116,7 +116,7 @@ type Storage struct {
 	// ReplicaLag is how long a replica may be behind.
 	ReplicaLag time.Duration `name:"replica-lag" doc:"How long a replica may be behind the broker's leaderships and stay in sync; records are acknowledged without it after that." change:"Replicas leave and join in turn, or producers wait too long for one that is slow."`
 	// ScrubBytes is for each second.
-	ScrubBytes Bytes `name:"scrub-bytes-per-second" doc:"Logs read a second to find damage, which is then repaired from other replicas; 0: none." change:"Disks have time to spare, or none."`
+	ScrubBytes Bytes `name:"scrub-bytes-per-second" doc:"Logs read a second, at most once an hour, to find damage, which is then repaired from other replicas; 0: none." change:"Disks have time to spare, or none."`
 	// RetentionInterval is how often old segments are looked for.
 	RetentionInterval time.Duration `name:"retention-interval" doc:"How often segments that retention lets go are looked for." change:"Space is to be free sooner."`
 	// TrashKeep is how long deleted logs are kept.

@@ -64,7 +64,7 @@ func notLeading(c *servertest.Cluster, leader *servertest.Member) *servertest.Me
 func TestADamagedReplicaIsRepairedFromTheOthers(t *testing.T) {
 	for name, ofLeader := range map[string]bool{"a follower's": false, "the leader's": true} {
 		t.Run(name, func(t *testing.T) {
-			c := servertest.StartCluster(t, servertest.ClusterOptions{Broker: func(o *broker.Options) { o.ScrubBytes = 1 << 20 }})
+			c := servertest.StartCluster(t, servertest.ClusterOptions{Broker: func(o *broker.Options) { o.ScrubBytes, o.ScrubRound = 1<<20, time.Millisecond }})
 			fill(t, c, 50)
 			damaged := leaderOf(t, c)
 			if !ofLeader {
