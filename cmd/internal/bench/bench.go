@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	millstream "github.com/millstream-io/millstream/clients/go"
+	"github.com/millstream-io/millstream/cmd/internal/proc"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
@@ -147,7 +148,10 @@ func (o *Options) measure(ctx context.Context, stdout io.Writer, do workload) er
 	if err := o.prepare(ctx); err != nil {
 		return err
 	}
-	before, err := cpuSeconds(o.ServerPIDs)
+	before, err := proc.CPUSeconds(o.ServerPIDs)
+	if errors.Is(err, proc.ErrUnsupported) {
+		return &OptionError{"server-pids", "CPU time of other processes is " + err.Error()}
+	}
 	if err != nil {
 		return err
 	}
@@ -161,7 +165,7 @@ func (o *Options) measure(ctx context.Context, stdout io.Writer, do workload) er
 	var unknown error // a server that is gone has no CPU time
 	if len(o.ServerPIDs) > 0 {
 		var after float64
-		after, unknown = cpuSeconds(o.ServerPIDs)
+		after, unknown = proc.CPUSeconds(o.ServerPIDs)
 		perGB := 0.0
 		if gb := float64(result.Records) * float64(o.RecordSize) / 1e9; gb > 0 {
 			perGB = (after - before) / gb

@@ -5,13 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	millstream "github.com/millstream-io/millstream/clients/go"
 	"github.com/millstream-io/millstream/cmd/internal/cluster"
+	"github.com/millstream-io/millstream/cmd/internal/proc"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
@@ -78,11 +76,11 @@ func Many(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	cost.RecoverSeconds = time.Since(begun).Seconds()
-	for _, m := range c.Brokers() {
-		cost.BrokerMiB = max(cost.BrokerMiB, memory(m.PID()))
+	if cost.BrokerMiB, err = most(c.Brokers()); err != nil {
+		return err
 	}
-	for _, m := range c.Controllers() {
-		cost.ControllerMiB = max(cost.ControllerMiB, memory(m.PID()))
+	if cost.ControllerMiB, err = most(c.Controllers()); err != nil {
+		return err
 	}
 	_, _ = fmt.Fprintf(o.Log, "%d partitions: made in %.2f s, failed over in %.2f s, all in sync again in %.2f s; broker %.0f MiB, controller %.0f MiB, idle %.3f CPU s/s\n",
 		cost.Partitions, cost.CreateSeconds, cost.FailOverSeconds, cost.RecoverSeconds, cost.BrokerMiB, cost.ControllerMiB, cost.IdleCPU)
@@ -103,16 +101,22 @@ func ledByOthers(ctx context.Context, client *millstream.Client, broker int32) (
 	return true, nil
 }
 
+// pids are the processes of members.
+func pids(members []*cluster.Member) []int {
+	all := make([]int, len(members))
+	for i, m := range members {
+		all[i] = m.PID()
+	}
+	return all
+}
+
 // idle returns the CPU seconds that all members use in a second.
 func idle(ctx context.Context, c *cluster.Cluster, span time.Duration) (float64, error) {
-	all := append(c.Brokers(), c.Controllers()...)
-	used := func() (sum float64) {
-		for _, m := range all {
-			sum += cpu(m.PID())
-		}
-		return sum
+	all := pids(append(c.Brokers(), c.Controllers()...))
+	before, err := proc.CPUSeconds(all)
+	if err != nil {
+		return 0, err
 	}
-	before := used()
 	t := time.NewTimer(span)
 	defer t.Stop()
 	select {
@@ -120,41 +124,19 @@ func idle(ctx context.Context, c *cluster.Cluster, span time.Duration) (float64,
 		return 0, context.Cause(ctx)
 	case <-t.C:
 	}
-	return (used() - before) / span.Seconds(), nil
+	after, err := proc.CPUSeconds(all)
+	return (after - before) / span.Seconds(), err
 }
 
-// ticksPerSecond is the unit of times in /proc, the same on all of Linux.
-const ticksPerSecond = 100
-
-// cpu returns the CPU seconds of a process; 0 where there is no /proc.
-func cpu(pid int) float64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0
-	}
-	user, _ := strconv.ParseFloat(f[11], 64)
-	system, _ := strconv.ParseFloat(f[12], 64)
-	return (user + system) / ticksPerSecond
-}
-
-// memory returns RssAnon and RssShmem of a process in MiB; 0 where there is no
-// /proc.
-func memory(pid int) (mib float64) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(b)) {
-		name, value, _ := strings.Cut(line, ":")
-		if name == "RssAnon" || name == "RssShmem" {
-			kib, _ := strconv.ParseFloat(strings.Fields(value)[0], 64)
-			mib += kib / 1024
+// most returns the memory of the member that has the most.
+func most(members []*cluster.Member) (float64, error) {
+	greatest := 0.0
+	for _, pid := range pids(members) {
+		mib, err := proc.MemoryMiB(pid)
+		if err != nil {
+			return 0, err
 		}
+		greatest = max(greatest, mib)
 	}
-	return mib
+	return greatest, nil
 }

@@ -17,29 +17,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestNumber(t *testing.T) {
-	const status = "Name:\tmillstream\nRssAnon:\t   37912 kB\nRssFile:\t 100 kB\nThreads:\t9\n"
-	const metrics = "# HELP go_goroutines Number.\n# TYPE go_goroutines gauge\ngo_goroutines_more 5\ngo_goroutines 71\nx_bytes_total 1.5e+09\n"
-	for _, c := range []struct {
-		text, name string
-		want       float64
-	}{
-		{status, "RssAnon:", 37912},
-		{status, "Threads:", 9},
-		{metrics, "go_goroutines ", 71},
-		{metrics, "x_bytes_total ", 1.5e9},
-	} {
-		if got, err := number(c.text, c.name); err != nil || got != c.want {
-			t.Errorf("%q is %v, %v, want %v", c.name, got, err, c.want)
-		}
-	}
-	for text, name := range map[string]string{status: "RssShmem:", metrics: "goroutines ", "": "x", "Name:\tx\n": "Name:"} {
-		if got, err := number(text, name); err == nil {
-			t.Errorf("%q is %v in %q", name, got, text)
-		}
-	}
-}
-
 func TestFootprintOfThisProcess(t *testing.T) {
 	if _, err := os.Stat("/proc/self/status"); err != nil {
 		t.Skip("there is no /proc")

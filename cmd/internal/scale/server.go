@@ -10,6 +10,7 @@ import (
 
 	millstream "github.com/millstream-io/millstream/clients/go"
 	"github.com/millstream-io/millstream/cmd/internal/devserver"
+	"github.com/millstream-io/millstream/cmd/internal/proc"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
@@ -132,7 +133,7 @@ func (s *server) read(ctx context.Context, names ...string) (reading, error) {
 	}
 	r := reading{at: time.Now(), values: map[string]float64{}}
 	for _, name := range names {
-		if r.values[name], err = number(string(text), name+" "); err != nil {
+		if r.values[name], err = proc.Number(string(text), name+" "); err != nil {
 			return reading{}, err
 		}
 	}

@@ -1,4 +1,4 @@
-package bench
+package proc
 
 import (
 	"bytes"
@@ -12,8 +12,8 @@ import (
 // platform that Go runs on.
 const ticks = 100
 
-// cpuSeconds returns the user and system time that processes have used.
-func cpuSeconds(pids []int) (float64, error) {
+// CPUSeconds returns the user and system time that processes have used.
+func CPUSeconds(pids []int) (float64, error) {
 	var sum uint64
 	for _, pid := range pids {
 		name := fmt.Sprintf("/proc/%d/stat", pid)
