@@ -44,24 +44,27 @@ const (
 )
 
 // topics are what is produced to, one at each durability.
-var topics = []string{"disk", "memory"}
+var topics = [...]string{"disk", "memory"}
 
 // run is one run.
 type run struct {
-	o       Options
-	c       *cluster.Cluster
-	book    *chronicle.Chronicle
-	random  *rand.Rand
-	conns   []*grpc.ClientConn // to broker i+1
-	ids     map[string][]byte  // of topics
-	tally   tally
-	faults  map[string]int
-	history string
+	o        Options
+	c        *cluster.Cluster
+	book     *chronicle.Chronicle
+	random   *rand.Rand
+	conns    []*grpc.ClientConn // to broker i+1
+	ids      map[string][]byte  // of topics
+	tally    tally
+	faults   map[string]int
+	history  string
+	guard    guard
+	followed [len(topics)]following // by topic
 }
 
 // Run makes a run and returns how many rules held, and how many did not. An
-// error says that there is no verdict: the cluster did not become whole again,
-// or could not be started.
+// error says that the run failed beside the rules: a fault could not be made or
+// mended, a process ended by itself, a reader did not get on, the cluster did
+// not become whole again, or could not be started.
 func Run(ctx context.Context, o Options) (passed, failed int, err error) {
 	if o.Faults == nil {
 		o.Faults = Defaults()
@@ -97,18 +100,19 @@ func Run(ctx context.Context, o Options) (passed, failed int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	defer func() {
-		r.mendAll()
-		err = errors.Join(err, r.c.Stop(context.WithoutCancel(ctx)), r.c.Close())
-	}()
+	// What judge has stopped stays as it was judged.
+	defer func() { err = errors.Join(err, r.c.Stop(context.WithoutCancel(ctx)), r.c.Close()) }()
 	if err := r.prepare(ctx); err != nil {
 		return 0, 0, err
 	}
 	defer r.hangUp()
-	if err := r.storm(ctx); err != nil {
-		return 0, 0, err
+	r.guard.watch(r.c)
+	stormed := r.storm(ctx)
+	if ctx.Err() != nil {
+		return 0, 0, context.Cause(ctx)
 	}
-	return r.judge(ctx)
+	passed, failed, err = r.judge(ctx)
+	return passed, failed, errors.Join(stormed, r.guard.verdict(), err)
 }
 
 func (r *run) say(format string, args ...any) { _, _ = fmt.Fprintf(r.o.Out, format, args...) }
@@ -146,46 +150,51 @@ func (r *run) hangUp() {
 
 // storm breaks and mends while clients work.
 func (r *run) storm(ctx context.Context) error {
-	working, stop := context.WithCancel(ctx)
+	reading, stop := context.WithCancel(ctx)
 	defer stop()
-	var clients sync.WaitGroup
+	working, stopProducing := context.WithCancel(reading)
+	defer stopProducing()
+	var producing, clients sync.WaitGroup
 	for p := range producers {
 		random := rand.New(rand.NewPCG(r.o.Seed, uint64(p)+1))
-		clients.Go(func() { r.produce(working, p, random) })
+		producing.Go(func() { r.produce(working, p, random) })
 	}
 	for t := range topics {
 		random := rand.New(rand.NewPCG(r.o.Seed, uint64(t)+100))
-		clients.Go(func() { r.follow(working, t, random) })
+		clients.Go(func() { r.follow(reading, t, random) })
 	}
-	r.nemesis(ctx, time.Now().Add(r.o.Duration))
-	err := r.whole(ctx)
-	r.tally.settle()
+	err := errors.Join(r.nemesis(ctx, time.Now().Add(r.o.Duration)), r.whole(ctx))
 	// For a moment nothing is broken: what clients could not do before, they can.
-	<-time.After(time.Second)
+	pause(ctx, time.Second)
+	stopProducing()
+	producing.Wait()
+	r.tally.settle()
+	err = errors.Join(err, r.caughtUp(ctx))
 	stop()
 	clients.Wait()
-	r.say("%d batches acknowledged, %d refused, %d of unknown outcome; longest gap in acknowledgements %v; faults %v\n",
+	r.say("%d batches acknowledged, %d refused, %d of unknown outcome; longest gap in the acknowledgements of a partition %v; faults %v\n",
 		r.tally.acked.Load(), r.tally.refused.Load(), r.tally.unknown.Load(), r.tally.longest().Round(time.Millisecond), r.faults)
 	return err
 }
 
-// whole waits until every partition is led and in sync everywhere.
+// whole waits until every partition is led and in sync everywhere, as any of
+// the brokers says it.
 func (r *run) whole(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, mendTimeout)
 	defer cancel()
 	var last error
-	for {
-		got, err := pb.NewClusterServiceClient(r.conns[0]).DescribeCluster(ctx, &pb.DescribeClusterRequest{})
+	for i := 0; ; i++ {
+		asking, done := context.WithTimeout(ctx, 2*time.Second)
+		got, err := pb.NewClusterServiceClient(r.conns[i%len(r.conns)]).DescribeCluster(asking, &pb.DescribeClusterRequest{})
+		done()
 		if err == nil && got.GetOfflinePartitionCount() == 0 && got.GetUnderReplicatedPartitionCount() == 0 {
 			return nil
 		}
 		if last = err; err == nil {
 			last = fmt.Errorf("%d partitions are offline, %d under-replicated", got.GetOfflinePartitionCount(), got.GetUnderReplicatedPartitionCount())
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, 50*time.Millisecond) {
 			return fmt.Errorf("the cluster is not whole %v after everything was mended: %w", mendTimeout, last)
-		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
@@ -197,6 +206,11 @@ func (r *run) judge(ctx context.Context) (passed, failed int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	// The dumps are to be complete: no replica has fallen behind meanwhile.
+	if err := r.whole(ctx); err != nil {
+		return 0, 0, err
+	}
+	r.guard.expectAll()
 	if err := r.c.Stop(ctx); err != nil {
 		return 0, 0, err
 	}

@@ -2,6 +2,8 @@ package chaos
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -38,21 +40,23 @@ func Defaults() []string {
 }
 
 // nemesis makes one fault after the other until the time has come. Only one
-// thing is broken at a time, so that what clients were promised holds.
-func (r *run) nemesis(ctx context.Context, until time.Time) {
+// thing is broken at a time, so that what clients were promised holds. It ends
+// with the first fault that could not be made or mended.
+func (r *run) nemesis(ctx context.Context, until time.Time) error {
 	for time.Now().Before(until) && ctx.Err() == nil {
 		if !pause(ctx, r.between(200*time.Millisecond, 3*time.Second)) {
-			return
+			break
 		}
 		name := r.o.Faults[r.random.IntN(len(r.o.Faults))]
 		r.faults[name]++
 		begun := time.Now()
-		if err := menu[name](ctx, r); err != nil {
-			r.say("%s: %v\n", name, err)
-			r.mendAll()
-		}
+		err := menu[name](ctx, r)
 		r.say("%-16s %v\n", name, time.Since(begun).Round(time.Millisecond))
+		if err != nil {
+			return errors.Join(fmt.Errorf("fault %s: %w", name, err), r.mendAll())
+		}
 	}
+	return nil
 }
 
 func (r *run) between(least, most time.Duration) time.Duration {
@@ -80,43 +84,34 @@ func brokerOf(m *cluster.Member) int32 {
 // kill ends a process with SIGKILL and starts it again.
 func (r *run) kill(ctx context.Context, m *cluster.Member) error {
 	r.book.Fault(history.FaultKill, brokerOf(m))
+	defer r.book.Healed(history.FaultKill, brokerOf(m))
+	r.guard.expect(m)
 	m.Kill()
 	pause(ctx, r.between(0, 4*time.Second))
-	err := r.start(ctx, m)
-	r.book.Healed(history.FaultKill, brokerOf(m))
-	return err
-}
-
-func (r *run) start(ctx context.Context, m *cluster.Member) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	return m.Start(ctx)
+	return r.startAll(ctx, []*cluster.Member{m})
 }
 
 // freeze stops a process for a while: it believes that no time has passed.
 func (r *run) freeze(ctx context.Context, m *cluster.Member) error {
 	r.book.Fault("pause", brokerOf(m))
+	defer r.book.Healed("pause", brokerOf(m))
 	if err := m.Pause(); err != nil {
 		return err
 	}
 	pause(ctx, r.between(500*time.Millisecond, 8*time.Second))
-	err := m.Resume()
-	r.book.Healed("pause", brokerOf(m))
-	return err
+	return m.Resume()
 }
 
 // restart stops a process in order and starts it again.
 func (r *run) restart(ctx context.Context, m *cluster.Member) error {
 	r.book.Fault("restart", brokerOf(m))
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
+	defer r.book.Healed("restart", brokerOf(m))
+	r.guard.expect(m)
 	if err := m.Stop(ctx); err != nil {
 		return err
 	}
 	pause(ctx, r.between(0, 2*time.Second))
-	err := m.Start(ctx)
-	r.book.Healed("restart", brokerOf(m))
-	return err
+	return r.startAll(ctx, []*cluster.Member{m})
 }
 
 // rolling restarts all brokers, each when the one before is in sync again.
@@ -145,33 +140,31 @@ func killActive(ctx context.Context, r *run) error {
 
 // killQuorum ends two controllers of three: data flows on.
 func killQuorum(ctx context.Context, r *run) error {
-	two := r.c.Controllers()[:2]
-	r.book.Fault(history.FaultKill, 0)
-	for _, m := range two {
-		m.Kill()
-	}
-	pause(ctx, r.between(time.Second, 6*time.Second))
-	return r.startAll(ctx, two)
+	all := r.c.Controllers()
+	spared := r.random.IntN(len(all))
+	return r.killTogether(ctx, slices.Delete(slices.Clone(all), spared, spared+1), time.Second, 6*time.Second)
 }
 
 // killAll ends everything at once; the page caches stay.
 func killAll(ctx context.Context, r *run) error {
-	all := append(r.c.Brokers(), r.c.Controllers()...)
-	for _, m := range r.c.Brokers() {
-		r.book.Fault(history.FaultKill, brokerOf(m))
-	}
-	for _, m := range all {
-		m.Kill()
-	}
-	pause(ctx, r.between(0, 2*time.Second))
-	err := r.startAll(ctx, all)
-	for _, m := range r.c.Brokers() {
-		r.book.Healed(history.FaultKill, brokerOf(m))
-	}
-	return err
+	return r.killTogether(ctx, append(r.c.Brokers(), r.c.Controllers()...), 0, 2*time.Second)
 }
 
-// startAll starts processes that need each other.
+// killTogether ends processes at once, and starts them again after a while.
+func (r *run) killTogether(ctx context.Context, ms []*cluster.Member, least, most time.Duration) error {
+	for _, m := range ms {
+		r.book.Fault(history.FaultKill, brokerOf(m))
+		defer r.book.Healed(history.FaultKill, brokerOf(m))
+		r.guard.expect(m)
+	}
+	for _, m := range ms {
+		m.Kill()
+	}
+	pause(ctx, r.between(least, most))
+	return r.startAll(ctx, ms)
+}
+
+// startAll starts processes, which may need each other.
 func (r *run) startAll(ctx context.Context, ms []*cluster.Member) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -179,6 +172,7 @@ func (r *run) startAll(ctx context.Context, ms []*cluster.Member) error {
 		if err := m.Launch(); err != nil {
 			return err
 		}
+		r.guard.started(m)
 	}
 	for _, m := range ms {
 		if err := m.AwaitReady(ctx); err != nil {
@@ -189,9 +183,7 @@ func (r *run) startAll(ctx context.Context, ms []*cluster.Member) error {
 }
 
 // mendAll has every process run again.
-func (r *run) mendAll() {
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
+func (r *run) mendAll() error {
 	var down []*cluster.Member
 	for _, m := range append(r.c.Controllers(), r.c.Brokers()...) {
 		if m.Running() {
@@ -200,7 +192,5 @@ func (r *run) mendAll() {
 			down = append(down, m)
 		}
 	}
-	if err := r.startAll(ctx, down); err != nil {
-		r.say("mending: %v\n", err)
-	}
+	return r.startAll(context.Background(), down)
 }

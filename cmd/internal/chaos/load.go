@@ -26,28 +26,32 @@ const (
 type tally struct {
 	acked, refused, unknown atomic.Int64
 
-	mu   sync.Mutex // guards what follows
-	last time.Time
+	mu   sync.Mutex           // guards what follows
+	last map[uint64]time.Time // of an acknowledgement, by place of the request
 	gap  time.Duration
 }
 
-func (t *tally) ack() {
+// ack counts an acknowledgement of a partition, as placeOf names it.
+func (t *tally) ack(place uint64) {
 	t.acked.Add(1)
 	now := time.Now()
 	t.mu.Lock()
-	if !t.last.IsZero() {
-		t.gap = max(t.gap, now.Sub(t.last))
+	defer t.mu.Unlock()
+	if t.last == nil {
+		t.last = make(map[uint64]time.Time)
 	}
-	t.last = now
-	t.mu.Unlock()
+	if last, ok := t.last[place]; ok {
+		t.gap = max(t.gap, now.Sub(last))
+	}
+	t.last[place] = now
 }
 
-// settle counts the time since the last acknowledgement.
+// settle counts the time since the last acknowledgement of each partition.
 func (t *tally) settle() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.last.IsZero() {
-		t.gap = max(t.gap, time.Since(t.last))
+	for _, last := range t.last {
+		t.gap = max(t.gap, time.Since(last))
 	}
 }
 
@@ -102,7 +106,7 @@ func (r *run) session(ctx context.Context, id uint64, broker int) {
 			case <-enough.Done():
 				return
 			}
-			req := request(id<<24|n, int(n))
+			req := request(id<<requestBits | n)
 			r.book.Invoke(id, req)
 			if stream.Send(req) != nil || !pause(enough, pace) {
 				return
@@ -122,7 +126,7 @@ func (r *run) session(ctx context.Context, id uint64, broker int) {
 		}
 		switch r.book.Answered(answer) {
 		case history.AppendOK:
-			r.tally.ack()
+			r.tally.ack(placeOf(answer.GetCorrelationId()))
 		case history.AppendFail:
 			r.tally.refused.Add(1)
 			failed() // what is on its way is answered still
@@ -134,13 +138,23 @@ func (r *run) session(ctx context.Context, id uint64, broker int) {
 	}
 }
 
+// requestBits are those of a correlation id that number the requests of a
+// session; the others are the session's.
+const requestBits = 24
+
+// placeOf numbers the partition of a request, over all topics.
+func placeOf(correlation uint64) uint64 {
+	return correlation % (1 << requestBits) % uint64(len(topics)*partitions)
+}
+
 // request returns a batch that is unlike any other of the run.
-func request(correlation uint64, n int) *pb.ProduceRequest {
+func request(correlation uint64) *pb.ProduceRequest {
 	records := make([]*pb.Record, batchRecords)
 	for i := range records {
 		records[i] = &pb.Record{Value: fmt.Appendf(nil, "batch %d record %d %0100d", correlation, i, correlation)}
 	}
-	partition := uint32(n / len(topics) % partitions)
+	n := int(placeOf(correlation))
+	partition := uint32(n / len(topics))
 	return &pb.ProduceRequest{
 		CorrelationId: correlation, Topic: topics[n%len(topics)], Partition: &partition, Batch: &pb.RecordBatch{Records: records},
 	}

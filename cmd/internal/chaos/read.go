@@ -5,29 +5,64 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
+	"github.com/millstream-io/millstream/cmd/internal/chronicle"
 	"github.com/millstream-io/millstream/cmd/internal/history"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
-// place is how far a reader is.
-type place struct {
-	next  int64
-	epoch int32 // of the record before; -1: none
+const (
+	// catchUpFor is how long a reader may take to the end when nothing is broken.
+	catchUpFor = 30 * time.Second
+	// lookEvery is how often that is looked at.
+	lookEvery = 20 * time.Millisecond
+)
+
+// following is how far the reader of a topic is in each partition.
+type following struct {
+	next  [partitions]atomic.Int64
+	epoch [partitions]int32 // of the record before; -1: none. The reader's own
+	last  atomic.Pointer[error]
+}
+
+// why returns why the reader went to another broker last.
+func (f *following) why() error {
+	if err := f.last.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// refusedError is an error that a broker answered for a subscription.
+type refusedError struct {
+	partition uint32
+	*pb.RequestError
+}
+
+// Error says it for people.
+func (e *refusedError) Error() string {
+	return fmt.Sprintf("partition %d: %s", e.partition, e.GetMessage())
 }
 
 // follow reads all partitions of a topic until ctx ends, through one broker
 // after the other, each time from where it was.
 func (r *run) follow(ctx context.Context, topic int, random *rand.Rand) {
-	var at [partitions]place
-	for p := range at {
-		at[p].epoch = -1
+	at := &r.followed[topic]
+	for p := range at.epoch {
+		at.epoch[p] = -1
 	}
 	for ctx.Err() == nil {
-		begun, err := r.readOn(ctx, topic, random.IntN(len(r.conns)), &at)
+		begun, err := r.readOn(ctx, topic, random.IntN(len(r.conns)), at)
+		at.last.Store(&err)
+		why := fmt.Sprint(err)
+		if e, ok := errors.AsType[*refusedError](err); ok {
+			why = chronicle.Reason(e.GetReason())
+			r.judgeRefusal(topic, e)
+		}
 		for p := range begun {
-			r.book.Read(history.ReadFail, topics[topic], uint32(p), history.Read{Reader: readerOf(topic, p)}, nil, fmt.Sprint(err))
+			r.book.Read(history.ReadFail, topics[topic], uint32(p), history.Read{Reader: readerOf(topic, p)}, nil, why)
 		}
 		if !pause(ctx, time.Duration(20+random.IntN(80))*time.Millisecond) {
 			return
@@ -35,11 +70,48 @@ func (r *run) follow(ctx context.Context, topic int, random *rand.Rand) {
 	}
 }
 
+// judgeRefusal notes answers that no fault of the menu is a reason for: what a
+// reader was given was committed, and stays.
+func (r *run) judgeRefusal(topic int, e *refusedError) {
+	switch e.GetReason() {
+	case pb.ErrorReason_ERROR_REASON_DIVERGED, pb.ErrorReason_ERROR_REASON_OFFSET_OUT_OF_RANGE:
+		r.guard.note(fmt.Errorf("a reader of %s that goes on where it was is refused: %w", topics[topic], e))
+	default: // it goes on elsewhere, or later
+	}
+}
+
+// caughtUp waits until every reader has reached the end of what was produced.
+func (r *run) caughtUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUpFor)
+	defer cancel()
+	for t, name := range topics {
+		got, err := pb.NewTopicServiceClient(r.conns[0]).ListOffsets(ctx, &pb.ListOffsetsRequest{
+			Topic: name, At: &pb.ListOffsetsRequest_Latest{Latest: true},
+		})
+		if err != nil {
+			return fmt.Errorf("ends of %s: %w", name, err)
+		}
+		for _, o := range got.GetOffsets() {
+			if e := o.GetError(); e != nil {
+				return fmt.Errorf("end of %s/%d: %s", name, o.GetPartition(), e.GetMessage())
+			}
+			at := &r.followed[t]
+			for at.next[o.GetPartition()].Load() < o.GetOffset() {
+				if !pause(ctx, lookEvery) {
+					return fmt.Errorf("the reader of %s/%d stands at %d of %d, last error %v",
+						name, o.GetPartition(), at.next[o.GetPartition()].Load(), o.GetOffset(), at.why())
+				}
+			}
+		}
+	}
+	return nil
+}
+
 func readerOf(topic, partition int) uint64 { return uint64(topic*partitions + partition + 1) }
 
 // readOn reads on one stream until it breaks. It returns how many partitions it
 // began to read.
-func (r *run) readOn(ctx context.Context, topic, broker int, at *[partitions]place) (begun int, err error) {
+func (r *run) readOn(ctx context.Context, topic, broker int, at *following) (begun int, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := pb.NewBrokerServiceClient(r.conns[broker]).Fetch(ctx)
@@ -47,11 +119,12 @@ func (r *run) readOn(ctx context.Context, topic, broker int, at *[partitions]pla
 		return 0, err
 	}
 	req := &pb.FetchRequest{}
-	for p := range at {
-		r.book.Read(history.ReadBegin, topics[topic], uint32(p), history.Read{Reader: readerOf(topic, p), From: at[p].next}, nil, "")
-		position := &pb.FetchPosition{At: &pb.FetchPosition_Offset{Offset: at[p].next}}
-		if at[p].epoch >= 0 {
-			position.LeaderEpoch = &at[p].epoch
+	for p := range partitions {
+		next := at.next[p].Load()
+		r.book.Read(history.ReadBegin, topics[topic], uint32(p), history.Read{Reader: readerOf(topic, p), From: next}, nil, "")
+		position := &pb.FetchPosition{At: &pb.FetchPosition_Offset{Offset: next}}
+		if at.epoch[p] >= 0 {
+			position.LeaderEpoch = &at.epoch[p]
 		}
 		req.Subscribe = append(req.Subscribe, &pb.FetchSubscription{
 			SubscriptionId: uint64(p) + 1, Topic: topics[topic], Partition: uint32(p), Position: position, Form: pb.FetchForm_FETCH_FORM_BATCHES,
@@ -66,7 +139,7 @@ func (r *run) readOn(ctx context.Context, topic, broker int, at *[partitions]pla
 			return partitions, err
 		}
 		if e := f.GetError(); e != nil {
-			return partitions, fmt.Errorf("partition %d: %s", f.GetPartition(), e.GetMessage())
+			return partitions, &refusedError{f.GetPartition(), e}
 		}
 		if f.GetDrain() != nil {
 			return partitions, errors.New("the broker stops")
@@ -76,7 +149,8 @@ func (r *run) readOn(ctx context.Context, topic, broker int, at *[partitions]pla
 		}
 		p := int(f.GetSubscriptionId()) - 1
 		r.book.Read(history.ReadOK, topics[topic], uint32(p), seen(readerOf(topic, p), f), f.GetBatches(), "")
-		at[p] = place{f.GetNextOffset(), f.GetBatches()[len(f.GetBatches())-1].GetLeaderEpoch()}
+		at.epoch[p] = f.GetBatches()[len(f.GetBatches())-1].GetLeaderEpoch()
+		at.next[p].Store(f.GetNextOffset())
 	}
 }
 

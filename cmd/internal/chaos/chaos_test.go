@@ -1,0 +1,72 @@
+package chaos
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The seed decides all that the nemesis draws, in the order in which it draws.
+func TestTheSameSeedDrawsTheSame(t *testing.T) {
+	draw := func(seed uint64) (drawn []time.Duration) {
+		r := &run{random: rand.New(rand.NewPCG(seed, 0))}
+		for range 20 {
+			drawn = append(drawn, r.between(0, time.Second))
+		}
+		return drawn
+	}
+	if !slices.Equal(draw(7), draw(7)) || slices.Equal(draw(7), draw(8)) {
+		t.Error("the seed does not decide")
+	}
+}
+
+func TestEveryDefaultIsOnTheMenu(t *testing.T) {
+	for _, f := range Defaults() {
+		if menu[f] == nil {
+			t.Errorf("%s is not", f)
+		}
+	}
+	_, _, err := Run(t.Context(), Options{Faults: []string{"kill", "earthquake"}})
+	if err == nil || !strings.Contains(err.Error(), "earthquake") {
+		t.Errorf("a fault that is not on the menu: %v", err)
+	}
+}
+
+// Each partition of each topic has its share of the requests, and its own gap.
+func TestAGapOfOnePartitionIsNotHiddenByTheOthers(t *testing.T) {
+	places := map[uint64]int{}
+	for n := range uint64(160) {
+		req := request(3<<requestBits | n)
+		if placeOf(req.GetCorrelationId()) != n%uint64(len(topics)*partitions) {
+			t.Fatalf("request %d is of place %d", n, placeOf(req.GetCorrelationId()))
+		}
+		places[uint64(slices.Index(topics[:], req.GetTopic()))+uint64(len(topics))*uint64(req.GetPartition())]++
+	}
+	for place := range uint64(len(topics) * partitions) {
+		if places[place] != 20 {
+			t.Errorf("%d requests of place %d", places[place], place)
+		}
+	}
+	var all tally
+	all.last = map[uint64]time.Time{0: time.Now().Add(-time.Hour), 1: time.Now()}
+	all.ack(1)
+	all.settle()
+	if all.longest() < time.Hour {
+		t.Errorf("the longest gap is %v, and partition 0 was silent for an hour", all.longest())
+	}
+}
+
+func TestAGuardRemembersWhatNoRuleSees(t *testing.T) {
+	var g guard
+	if err := g.verdict(); err != nil {
+		t.Fatal(err)
+	}
+	cause := errors.New("refused")
+	g.note(cause)
+	if err := g.verdict(); !errors.Is(err, cause) {
+		t.Errorf("verdict %v", err)
+	}
+}
