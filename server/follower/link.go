@@ -121,7 +121,9 @@ func (l *Link) forget() {
 	if l.stream != nil {
 		delete(l.stream.sessions, l.session)
 	}
-	l.stream, l.live = nil, false
+	// What waits to be sent on the stream goes with it: the acks of the next
+	// session have a place in the line of theirs.
+	l.stream, l.live, l.acked = nil, false, false
 }
 
 // Leader is who is followed on the link.

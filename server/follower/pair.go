@@ -202,10 +202,9 @@ func (p *pair) down(s *stream) {
 	}
 	for session, l := range s.sessions {
 		cuts = append(cuts, cut{l.p, session})
-		l.stream, l.live = nil, false
+		l.forget()
 		l.retryAt = time.Time{} // up will do it
 	}
-	clear(s.sessions)
 	p.mu.Unlock()
 	for _, c := range cuts {
 		c.p.Disconnect(c.session)
