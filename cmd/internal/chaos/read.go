@@ -27,12 +27,15 @@ type following struct {
 	last  atomic.Pointer[error]
 }
 
+// errNoneYet says that a reader has not been on two streams yet.
+var errNoneYet = errors.New("none yet")
+
 // why returns why the reader went to another broker last.
 func (f *following) why() error {
 	if err := f.last.Load(); err != nil {
 		return *err
 	}
-	return nil
+	return errNoneYet
 }
 
 // refusedError is an error that a broker answered for a subscription.
@@ -98,7 +101,7 @@ func (r *run) caughtUp(ctx context.Context) error {
 			at := &r.followed[t]
 			for at.next[o.GetPartition()].Load() < o.GetOffset() {
 				if !pause(ctx, lookEvery) {
-					return fmt.Errorf("the reader of %s/%d stands at %d of %d, last error %v",
+					return fmt.Errorf("the reader of %s/%d stands at %d of %d, last error: %w",
 						name, o.GetPartition(), at.next[o.GetPartition()].Load(), o.GetOffset(), at.why())
 				}
 			}
