@@ -19,21 +19,21 @@ import (
 // nobody: what is left is what a record costs until its batch is sent.
 func unconnected(b *testing.B, partitions uint32) *Producer {
 	o := ProducerOptions{Topic: "t"}.withDefaults()
-	p := &Producer{opts: o, topic: &pb.Topic{}, count: partitions, maxRecord: maxBatchBytes, wake: make(chan struct{}, 1)}
+	p := &Producer{opts: o, topic: &pb.Topic{}, count: partitions, maxRecord: maxBatchBytes}
 	p.ctx, p.cancel = context.WithCancel(b.Context())
-	p.init(new(transport.Pool), &p.opts, partitions, p.wake, 0)
+	p.init(new(transport.Pool), &p.opts, partitions, newRoute(""), 0)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for {
-			batch, _, wait := p.take()
+			batch, _, wait := p.take(p.own)
 			if batch == nil {
-				if !p.sleep(wait, nil) {
+				if !p.sleep(p.own, wait, nil) {
 					return
 				}
 				continue
 			}
-			if err := p.acknowledge(&wire.ProduceAnswer{CorrelationID: batch.id, BaseOffset: 0}); err != nil {
+			if err := p.acknowledge(&wire.ProduceAnswer{CorrelationID: batch.id, BaseOffset: 0}, ""); err != nil {
 				b.Error(err)
 			}
 		}

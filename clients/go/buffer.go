@@ -79,16 +79,21 @@ type lane struct {
 	// resting: waits until notBefore before it sends again.
 	resting   bool
 	notBefore time.Time
-	attempts  int // failed in a row
-	listed    bool
-	capacity  int // to begin the next batch with
+	attempts  int    // failed in a row
+	listed    *route // in whose line of ready lanes it stands
+	// route is where its batches are sent, next where they will be once none is
+	// in flight, nil: there too; leader is the address of who leads, as last
+	// heard, empty: nothing else than the client's own connection is known.
+	route, next *route
+	leader      string
+	capacity    int // to begin the next batch with
 }
 
 // idle reports whether nothing is on its way, so that an open batch need not
 // wait.
 func (l *lane) idle() bool { return l.inflight.len() == 0 && l.queue.len() == 0 }
 
-func (l *lane) blocked() bool { return l.broken || l.resting }
+func (l *lane) blocked() bool { return l.broken || l.resting || l.next != nil }
 
 // lingering is an open batch that may wait until a time.
 type lingering struct {
@@ -106,14 +111,16 @@ type buffer struct {
 	mu   sync.Mutex
 	pool *transport.Pool
 	opts *ProducerOptions
-	wake chan struct{}
+
+	own     *route               // of the client's connection
+	routes  map[string]*route    // to leaders, by address
+	shunned map[string]time.Time // addresses whose routes have ended, and until when
+	direct  func(*route)         // starts the sender of a route to a leader; nil: there are none
 
 	lanes  []lane
-	sticky uint32      // partition of records without a key, until its batch is sealed
-	ready  fifo[*lane] // lanes that may have something to send
+	sticky uint32 // partition of records without a key, until its batch is sealed
 	linger fifo[lingering]
 	rest   []*lane // resting lanes
-	asleep bool    // the sender waits for wake
 	budget int     // bytes left for batches; below 0 when one larger than all is let in
 	room   chan struct{}
 	starve int // goroutines that wait for room
@@ -126,12 +133,12 @@ type buffer struct {
 	lostFirst error
 }
 
-func (q *buffer) init(pool *transport.Pool, o *ProducerOptions, count uint32, wake chan struct{}, sticky uint32) {
-	q.pool, q.opts, q.wake, q.sticky = pool, o, wake, sticky
+func (q *buffer) init(pool *transport.Pool, o *ProducerOptions, count uint32, own *route, sticky uint32) {
+	q.pool, q.opts, q.own, q.sticky = pool, o, own, sticky
 	q.budget, q.room = o.BufferBytes, make(chan struct{})
 	q.lanes = make([]lane, count)
 	for i := range q.lanes {
-		q.lanes[i].partition = uint32(i)
+		q.lanes[i].partition, q.lanes[i].route = uint32(i), own
 	}
 }
 
@@ -173,7 +180,7 @@ func (q *buffer) begin(l *lane, capacity, size int) {
 	if q.opts.Linger > 0 {
 		q.linger.push(lingering{b, b.created.Add(q.opts.Linger)})
 		if q.linger.len() == 1 {
-			q.wakeSender()
+			q.rouseAll()
 		}
 		return
 	}
@@ -253,38 +260,29 @@ func (q *buffer) sealAll() {
 
 // list notes that l may have something to send.
 func (q *buffer) list(l *lane) {
-	if !l.listed && !l.blocked() {
-		l.listed = true
-		q.ready.push(l)
-		q.wakeSender()
+	if l.listed != l.route && !l.blocked() {
+		l.listed = l.route
+		l.route.ready.push(l)
+		l.route.rouse()
 	}
 }
 
-// wakeSender wakes the sender if it waits.
-func (q *buffer) wakeSender() {
-	if q.asleep {
-		q.asleep = false
-		select {
-		case q.wake <- struct{}{}:
-		default:
-		}
-	}
-}
-
-// take returns the next batch to send, in flight from now on, and whether its
+// take returns the next batch to send on a route, in flight from now on, and whether its
 // request must restart the partition. Without one it returns how long to wait
 // for the time to come; 0: until woken.
-func (q *buffer) take() (b *batch, restart bool, wait time.Duration) {
+func (q *buffer) take(r *route) (b *batch, restart bool, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	wait, held := q.tick()
 	for !held {
-		l, ok := q.ready.pop()
+		l, ok := r.ready.pop()
 		if !ok {
 			break
 		}
-		l.listed = false
-		if l.blocked() {
+		if l.listed == r {
+			l.listed = nil
+		}
+		if l.route != r || l.blocked() {
 			continue
 		}
 		if q.opts.Linger == 0 && l.idle() {
@@ -303,20 +301,20 @@ func (q *buffer) take() (b *batch, restart bool, wait time.Duration) {
 		}
 		return b, restart, 0
 	}
-	q.asleep = true
+	r.asleep = true
 	return nil, false, wait
 }
 
-// hasWork reports whether take may return a batch, and else how long to wait,
+// hasWork reports whether take may return a batch of a route, and else how long to wait,
 // as take does.
-func (q *buffer) hasWork() (ok bool, wait time.Duration) {
+func (q *buffer) hasWork(r *route) (ok bool, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	wait, held := q.tick()
-	if !held && q.ready.len() > 0 {
+	if !held && r.ready.len() > 0 {
 		return true, 0
 	}
-	q.asleep = true
+	r.asleep = true
 	return false, wait
 }
 

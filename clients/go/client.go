@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,10 @@ type Options struct {
 	// or a gRPC target, as for [Dial]. Each of them serves everything: with
 	// several the client goes on when one is lost. DefaultAddr if empty.
 	Addr string
+	// OnlyAddr has everything sent to Addr. Otherwise a producer sends what
+	// belongs to another broker to that broker, at the address that it is
+	// advertised with, if it can be reached there: the way is shorter.
+	OnlyAddr bool
 	// TLSCA is a PEM file of the authorities whose certificates of brokers are
 	// accepted; it is read by New. Empty: those of TLS.
 	TLSCA string
@@ -58,7 +63,12 @@ type Options struct {
 // Client is a connection to a cluster. It may be used by any number of
 // goroutines.
 type Client struct {
-	conn   *grpc.ClientConn
+	conn *grpc.ClientConn
+	// addr is the only one that conn may have gone to; empty: there are several.
+	addr     string
+	onlyAddr bool
+	leaders  leaders
+
 	logger *slog.Logger
 	pool   *transport.Pool
 	// ctx ends when the client is closed; every producer and reader derives
@@ -101,12 +111,19 @@ func New(o Options) (*Client, error) {
 		}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}
-	conn, err := Dial(o.Addr, append(opts, o.DialOptions...)...)
+	opts = append(opts, o.DialOptions...)
+	conn, err := Dial(o.Addr, opts...)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	return &Client{conn: conn, logger: o.Logger, pool: pool, ctx: ctx, cancel: cancel}, nil
+	c := &Client{conn: conn, onlyAddr: o.OnlyAddr, logger: o.Logger, pool: pool}
+	if !strings.Contains(o.Addr, ",") {
+		c.addr = o.Addr
+	}
+	// The address is of one broker: whatever its name resolves to is the same.
+	c.leaders.dial = func(addr string) (*grpc.ClientConn, error) { return Dial("passthrough:///"+addr, opts...) }
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c, nil
 }
 
 // Close closes the connection and ends every producer and reader that is
@@ -149,7 +166,7 @@ func (c *Client) topic(ctx context.Context, op, name string) (*pb.Topic, error) 
 
 // openStream opens one of the two bidirectional streams, whose hot messages
 // are *transport.Outgoing and *transport.Incoming.
-func (c *Client) openStream(ctx context.Context, method string) (grpc.ClientStream, error) {
+func openStream(ctx context.Context, conn *grpc.ClientConn, method string) (grpc.ClientStream, error) {
 	desc := grpc.StreamDesc{StreamName: method, ClientStreams: true, ServerStreams: true}
-	return c.conn.NewStream(ctx, &desc, method, grpc.ForceCodecV2(transport.Codec{}))
+	return conn.NewStream(ctx, &desc, method, grpc.ForceCodecV2(transport.Codec{}))
 }

@@ -3,7 +3,8 @@
 // and reads them back without reflection.
 //
 // A [Client] is one connection. A [Producer] appends the records of one topic
-// over one Produce stream; a [Reader] reads partitions of one topic over one
+// over one Produce stream to the broker that is asked, and one to each broker
+// that turns out to lead some of it; a [Reader] reads partitions of one topic over one
 // Fetch stream. Everything else (topics, offsets, the cluster) is one call on
 // a generated stub: [Client.Topics], [Client.Cluster], [Client.Broker].
 //
@@ -17,8 +18,8 @@
 // the batch that is sent; a record from [Reader.Next] points into the bytes
 // that were received. Neither allocates, reads a clock or passes a channel.
 //
-// Goroutines. A Producer and a Reader start a sender and, while a stream is
-// open, a receiver; Close ends them and waits. [Client.Close] closes what is
+// Goroutines. A Producer (for each broker that it sends to) and a Reader start a
+// sender and, while a stream is open, a receiver; Close ends them and waits. [Client.Close] closes what is
 // still open. The package imports the generated API and nothing else of
 // Millstream.
 package millstream

@@ -134,10 +134,14 @@ type Producer struct {
 
 	ctx    context.Context //nolint:containedctx // ends the goroutines.
 	cancel context.CancelFunc
-	wake   chan struct{} // capacity 1; to the sender, which alone receives
 	quit   chan struct{} // closed by Close when all is settled
-	done   chan struct{} // closed when the sender has returned
+	done   chan struct{} // closed when all senders have returned
 	once   sync.Once     // guards closing quit
+
+	// connecting ends when no connection to a leader is waited for any more.
+	connecting     context.Context //nolint:containedctx // as ctx.
+	stopConnecting context.CancelFunc
+	directs        sync.WaitGroup // the senders of routes to leaders
 
 	buffer // guarded by its mutex
 }
@@ -164,10 +168,14 @@ func (c *Client) NewProducer(ctx context.Context, o ProducerOptions) (*Producer,
 	p := &Producer{
 		client: c, opts: o, topic: topic, count: topic.GetPartitionCount(), encoder: encoder,
 		maxRecord: min(limit-maxFraming, setting(topic, "max.record.bytes", limit)),
-		wake:      make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
+		quit:      make(chan struct{}), done: make(chan struct{}),
 	}
 	p.ctx, p.cancel = context.WithCancel(c.ctx)
-	p.init(c.pool, &p.opts, p.count, p.wake, rand.N(p.count))
+	p.connecting, p.stopConnecting = context.WithCancel(p.ctx)
+	p.init(c.pool, &p.opts, p.count, newRoute(c.addr), rand.N(p.count))
+	if !c.onlyAddr {
+		p.direct = p.sendDirect
+	}
 	c.open.Go(p.run)
 	return p, nil
 }
@@ -284,7 +292,10 @@ func (p *Producer) Flush(ctx context.Context) error {
 func (p *Producer) Close(ctx context.Context) error {
 	p.close()
 	err := p.Flush(ctx)
-	p.once.Do(func() { close(p.quit) })
+	p.once.Do(func() {
+		close(p.quit)
+		p.stopConnecting()
+	})
 	if ctx.Err() != nil {
 		p.cancel()
 	}

@@ -30,6 +30,7 @@ func backoffFor(failures int) time.Duration {
 // on it and waits for the receiver; the receiver's goroutine alone receives.
 type produceStream struct {
 	grpc.ClientStream
+	route  *route
 	cancel context.CancelFunc
 	// stop is closed by the receiver when no more requests are to be sent.
 	stop chan struct{}
@@ -48,10 +49,11 @@ type produceStream struct {
 func (p *Producer) run() {
 	defer close(p.done)
 	defer p.abandon()
+	defer p.directs.Wait() // what they leave is on the own route then
 	failures := 0
-	for p.awaitWork() {
+	for p.awaitWork(p.own) {
 		answered := false
-		s, err := p.openStream()
+		s, err := p.openStream(p.client.conn, p.own)
 		if err == nil {
 			answered, err = p.serve(s)
 		}
@@ -73,29 +75,29 @@ func (p *Producer) run() {
 	}
 }
 
-// awaitWork waits until there is something to send. It returns false when
+// awaitWork waits until there is something to send on a route. It returns false when
 // there will be nothing any more.
-func (p *Producer) awaitWork() bool {
+func (p *Producer) awaitWork(r *route) bool {
 	for {
-		ok, wait := p.hasWork()
+		ok, wait := p.hasWork(r)
 		if ok {
 			return true
 		}
-		if !p.sleep(wait, nil) {
+		if !p.sleep(r, wait, nil) {
 			return false
 		}
 	}
 }
 
-// sleep waits to be woken: by work, by the time (0: never), by stop. It
+// sleep waits for the sender of a route to be woken: by work, by the time (0: never), by stop. It
 // returns false when the producer is closed.
-func (p *Producer) sleep(wait time.Duration, stop <-chan struct{}) bool {
+func (p *Producer) sleep(r *route, wait time.Duration, stop <-chan struct{}) bool {
 	var timeout <-chan time.Time
 	if wait > 0 {
 		timeout = time.After(wait)
 	}
 	select {
-	case <-p.wake:
+	case <-r.wake:
 	case <-timeout:
 	case <-stop:
 	case <-p.quit:
@@ -118,14 +120,14 @@ func (p *Producer) pause(d time.Duration) bool {
 	}
 }
 
-func (p *Producer) openStream() (*produceStream, error) {
+func (p *Producer) openStream(conn *grpc.ClientConn, r *route) (*produceStream, error) {
 	ctx, cancel := context.WithCancel(p.ctx)
-	stream, err := p.client.openStream(ctx, pb.BrokerService_Produce_FullMethodName)
+	stream, err := openStream(ctx, conn, pb.BrokerService_Produce_FullMethodName)
 	if err != nil {
 		cancel()
 		return nil, ErrorOf("produce", p.opts.Topic, err)
 	}
-	s := &produceStream{ClientStream: stream, cancel: cancel, stop: make(chan struct{}), ended: make(chan struct{})}
+	s := &produceStream{ClientStream: stream, route: r, cancel: cancel, stop: make(chan struct{}), ended: make(chan struct{})}
 	go p.receive(s)
 	return s, nil
 }
@@ -139,8 +141,8 @@ func (p *Producer) serve(s *produceStream) (answered bool, err error) {
 		p.client.logger.Debug("half-closing a produce stream", "err", err)
 	}
 	<-s.ended
-	p.lose(unsent, s.err)
-	if s.err == nil && s.drain != nil {
+	p.lose(s.route, unsent, s.err)
+	if s.err == nil && s.drain != nil && s.route == p.own {
 		p.client.awaitDrained(p.ctx, s.drain)
 	}
 	return s.answered, s.err
@@ -155,9 +157,9 @@ func (p *Producer) sendAll(s *produceStream) *batch {
 			return nil
 		default:
 		}
-		b, restart, wait := p.take()
+		b, restart, wait := p.take(s.route)
 		if b == nil {
-			if !p.sleep(wait, s.stop) {
+			if !p.sleep(s.route, wait, s.stop) {
 				return nil
 			}
 			continue
@@ -233,7 +235,7 @@ func (p *Producer) receive(s *produceStream) {
 			err = p.unusual(s, scratch, stop)
 		case err == nil:
 			s.answered = true
-			err = p.acknowledge(&answer)
+			err = p.acknowledge(&answer, "")
 		}
 		if err != nil {
 			s.err = fmt.Errorf("produce %s: %w", p.opts.Topic, err)
@@ -268,7 +270,7 @@ func (p *Producer) unusual(s *produceStream, message []byte, stop func()) error 
 	if m.BaseOffset != nil {
 		a.BaseOffset = m.GetBaseOffset()
 	}
-	return p.acknowledge(&a)
+	return p.acknowledge(&a, m.GetLeader().GetAddress())
 }
 
 // maxDrainWait bounds how long a stream is not opened again after the server

@@ -82,7 +82,7 @@ func (r *Reader) run() {
 
 func (r *Reader) open() (*fetchStream, error) {
 	ctx, cancel := context.WithCancel(r.ctx)
-	stream, err := r.client.openStream(ctx, pb.BrokerService_Fetch_FullMethodName)
+	stream, err := openStream(ctx, r.client.conn, pb.BrokerService_Fetch_FullMethodName)
 	if err != nil {
 		cancel()
 		return nil, ErrorOf("fetch", r.opts.Topic, err)

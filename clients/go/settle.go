@@ -62,8 +62,8 @@ func (q *buffer) answered(id uint64) (*batch, error) {
 	return b, nil
 }
 
-// acknowledge settles the batch of a good answer.
-func (q *buffer) acknowledge(a *wire.ProduceAnswer) error {
+// acknowledge settles the batch of a good answer, which may name the leader.
+func (q *buffer) acknowledge(a *wire.ProduceAnswer, leader string) error {
 	q.mu.Lock()
 	b, err := q.answered(a.CorrelationID)
 	if err != nil {
@@ -72,6 +72,10 @@ func (q *buffer) acknowledge(a *wire.ProduceAnswer) error {
 	}
 	l := b.lane
 	l.attempts = 0
+	if leader != "" {
+		l.leader = leader
+	}
+	q.steer(l)
 	q.throttle(a.ThrottleMs)
 	s := q.settle(b, Place{
 		Offset: a.BaseOffset, LeaderEpoch: a.LeaderEpoch,
@@ -131,6 +135,9 @@ func (q *buffer) proceed(l *lane) {
 	if l.inflight.len() > 0 {
 		return
 	}
+	if l.next != nil {
+		l.route, l.next = l.next, nil
+	}
 	if l.broken {
 		l.broken, l.restart = false, true
 		l.queue.pushFront(l.failed)
@@ -138,7 +145,7 @@ func (q *buffer) proceed(l *lane) {
 		if l.attempts > 0 && !l.resting {
 			l.resting, l.notBefore = true, time.Now().Add(backoffFor(l.attempts))
 			q.rest = append(q.rest, l)
-			q.wakeSender()
+			l.route.rouse()
 		}
 	}
 	if l.queue.len() > 0 || l.open != nil && q.opts.Linger == 0 {
@@ -146,16 +153,16 @@ func (q *buffer) proceed(l *lane) {
 	}
 }
 
-// lose takes the end of a stream. What was sent and not answered has an
+// lose takes the end of the stream of a route. What was sent and not answered has an
 // unknown outcome, unless the server ended the stream well, having answered
 // all that it took (cause io.EOF given as nil), and unless it is unsent: the
 // batch whose sending failed. The rest is to be sent again.
-func (q *buffer) lose(unsent *batch, cause error) {
+func (q *buffer) lose(r *route, unsent *batch, cause error) {
 	q.mu.Lock()
 	var told []settled
 	for i := range q.lanes {
 		l := &q.lanes[i]
-		if l.inflight.len() == 0 && !l.broken && !l.restart {
+		if l.route != r || l.inflight.len() == 0 && !l.broken && !l.restart {
 			continue
 		}
 		again := l.failed
@@ -174,9 +181,10 @@ func (q *buffer) lose(unsent *batch, cause error) {
 	q.tell(told...)
 }
 
-// expire fails what has waited for longer than RetryFor, or everything if the
-// cause is not transient, because there is no stream to send it on. cause is
-// nil if the stream ended as planned and did nothing.
+// expire fails what has waited on the client's own route for longer than
+// RetryFor, or everything if the cause is not transient, because there is no
+// stream to send it on. cause is nil if the stream ended as planned and did
+// nothing.
 func (q *buffer) expire(cause error) {
 	q.mu.Lock()
 	var told []settled
@@ -187,6 +195,9 @@ func (q *buffer) expire(cause error) {
 	now := time.Now()
 	for i := range q.lanes {
 		l := &q.lanes[i]
+		if l.route != q.own {
+			continue
+		}
 		if b := l.open; b != nil && (all || now.Sub(b.created) >= q.opts.RetryFor) {
 			q.end(l)
 		}
