@@ -18,6 +18,13 @@ const (
 	// that the other side is silent pings in its stream.
 	memberPingAfter   = 10 * time.Second
 	memberPingTimeout = 2 * time.Second
+
+	// What a broker follows comes on one stream for all partitions of a leader,
+	// and what it forwards on few: the windows that gRPC finds by itself begin
+	// at 64 KiB and are found anew on each connection, while a push alone may
+	// have a MiB.
+	memberStreamWindowBytes = 4 << 20
+	memberConnWindowBytes   = 16 << 20
 )
 
 // MemberOptions returns what connections between brokers and controllers are
@@ -29,6 +36,9 @@ func MemberOptions() []grpc.DialOption {
 	return append(ClientOptions(),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: connectTimeout}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: memberPingAfter, Timeout: memberPingTimeout, PermitWithoutStream: true}),
+		grpc.WithStaticStreamWindowSize(memberStreamWindowBytes),
+		grpc.WithStaticConnWindowSize(memberConnWindowBytes),
+		grpc.WithWriteBufferSize(socketBufferBytes),
 		// An idle connection would notice nothing.
 		grpc.WithIdleTimeout(0),
 	)
