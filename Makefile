@@ -117,6 +117,11 @@ chaos: build ## Break a cluster of real processes and judge what clients were to
 growth: build ## Measure what clients notice when a cluster grows, shrinks and is restarted (about 3 min).
 	$(GO) run ./cmd/growth -millstream bin/millstream
 
+KILLS ?= 50
+.PHONY: failover
+failover: build ## Measure how long clients wait when leaders and active controllers are killed: KILLS=50 of each.
+	$(GO) run ./cmd/growth -millstream bin/millstream -kills $(KILLS)
+
 PARTITIONS ?= 5000
 .PHONY: many
 many: build ## Measure three brokers with many partitions: PARTITIONS=5000.

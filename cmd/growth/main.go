@@ -1,5 +1,6 @@
 // Command growth measures what clients notice when a cluster grows, shrinks
-// and is restarted, and what thousands of partitions cost: see package growth.
+// and is restarted, when leaders are killed, and what thousands of partitions
+// cost: see package growth.
 // It prints one JSON object a measurement on standard output and a table on
 // standard error, and exits 1 if a client met an error or a record is not where
 // it should be.
@@ -27,6 +28,7 @@ func run() int {
 	flag.IntVar(&o.Rate, "rate", 2000, "records of 1 KiB a second")
 	flag.DurationVar(&o.Calm, "calm", 15*time.Second, "how long each state is looked at")
 	flag.IntVar(&o.Partitions, "partitions", 0, "measure a cluster with so many partitions instead")
+	flag.IntVar(&o.Kills, "kills", 0, "measure how long clients wait when so many leaders, and so many active controllers, are killed, instead")
 	timeout := flag.Duration("timeout", 30*time.Minute, "the longest that all may take")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -34,7 +36,10 @@ func run() int {
 	ctx, cancel := context.WithTimeout(ctx, *timeout)
 	defer cancel()
 	measure := growth.Grow
-	if o.Partitions > 0 {
+	switch {
+	case o.Kills > 0:
+		measure = growth.FailOver
+	case o.Partitions > 0:
 		measure = growth.Many
 	}
 	if err := measure(ctx, o); err != nil {

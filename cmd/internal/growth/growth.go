@@ -27,6 +27,8 @@ type Options struct {
 	Calm time.Duration
 	// Partitions is how many the cluster of Many has.
 	Partitions int
+	// Kills is how many leaders FailOver kills, and how many active controllers.
+	Kills int
 	// Out takes one JSON object a measurement, Log says what goes on.
 	Out, Log io.Writer
 }
@@ -51,7 +53,7 @@ func Grow(ctx context.Context, o Options) (err error) {
 	if err := c.Start(ctx); err != nil {
 		return err
 	}
-	r := &run{o: o, c: c, l: newLoad(o.Rate)}
+	r := &run{o: o, c: c, l: newLoad(o.Rate, partitions)}
 	if r.client, err = millstream.New(millstream.Options{Addr: c.Broker(1).GRPCAddr}); err != nil {
 		return err
 	}
@@ -59,11 +61,11 @@ func Grow(ctx context.Context, o Options) (err error) {
 	if _, err := r.client.Topics().CreateTopic(ctx, &pb.CreateTopicRequest{Topic: topic, PartitionCount: partitions}); err != nil {
 		return err
 	}
-	return r.underLoad(ctx)
+	return r.underLoad(ctx, r.phases)
 }
 
-// underLoad goes through the phases while the load runs, and verifies it.
-func (r *run) underLoad(ctx context.Context) error {
+// underLoad does something while the load runs, and verifies the load.
+func (r *run) underLoad(ctx context.Context, do func(context.Context) error) error {
 	reading, stopReading := context.WithCancel(ctx)
 	producing, stopProducing := context.WithCancel(ctx)
 	defer stopReading()
@@ -80,7 +82,7 @@ func (r *run) underLoad(ctx context.Context) error {
 		<-ready
 		return r.l.produce(producing, r.client)
 	})
-	err := r.phases(ctx)
+	err := do(ctx)
 	stopProducing()
 	err = errors.Join(err, produced.Wait())
 	for begun := time.Now(); !r.l.complete() && time.Since(begun) < 30*time.Second; {
@@ -122,16 +124,7 @@ func (r *run) say(p Phase) error {
 	return json.NewEncoder(r.o.Out).Encode(p)
 }
 
-func (r *run) wait(ctx context.Context) error {
-	t := time.NewTimer(r.o.Calm)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
-}
+func (r *run) wait(ctx context.Context) error { return sleep(ctx, r.o.Calm) }
 
 // grow adds a broker and has it take its share.
 func (r *run) grow(ctx context.Context) error {
@@ -195,13 +188,7 @@ func (r *run) roll(ctx context.Context) error {
 		if err := r.c.Broker(id).Restart(ctx); err != nil {
 			return err
 		}
-		if err := poll(ctx, func() (bool, error) {
-			got, err := r.client.Cluster().DescribeCluster(ctx, &pb.DescribeClusterRequest{})
-			if err != nil {
-				return false, nil //nolint:nilerror // the broker that is asked may be the one that starts
-			}
-			return got.GetUnderReplicatedPartitionCount() == 0 && got.GetOfflinePartitionCount() == 0, nil
-		}); err != nil {
+		if err := r.whole(ctx); err != nil {
 			return err
 		}
 	}

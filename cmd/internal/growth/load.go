@@ -22,22 +22,27 @@ const (
 
 // load is a producer at a steady rate, and a reader of all that it appends.
 type load struct {
-	rate int
+	rate       int
+	partitions int
+	// killed: brokers are killed, so that what was on its way to one may have an
+	// unknown outcome.
+	killed bool
 
 	mu        sync.Mutex // guards what follows
 	phase     string
 	latencies map[string][]time.Duration // from due to acknowledged, by phase
 	acked     map[uint32][]uint64        // numbers by partition, in order of offsets
 	failed    []error
+	unknown   int // records of unknown outcome
 	lastAck   time.Time
 	gaps      map[string]time.Duration // longest time without an acknowledgement
 
 	got map[uint32][]uint64 // the reader's
 }
 
-func newLoad(rate int) *load {
+func newLoad(rate, partitions int) *load {
 	return &load{
-		rate: rate, latencies: map[string][]time.Duration{}, acked: map[uint32][]uint64{}, gaps: map[string]time.Duration{},
+		rate: rate, partitions: partitions, latencies: map[string][]time.Duration{}, acked: map[uint32][]uint64{}, gaps: map[string]time.Duration{},
 		got: map[uint32][]uint64{},
 	}
 }
@@ -74,7 +79,7 @@ func (l *load) produce(ctx context.Context, c *millstream.Client) error {
 		}
 		binary.LittleEndian.PutUint64(value, n)
 		binary.LittleEndian.PutUint64(value[8:], uint64(due.UnixNano()))
-		pending, err := p.AppendTo(life, uint32(n%partitions), millstream.Record{Value: value})
+		pending, err := p.AppendTo(life, uint32(n%uint64(l.partitions)), millstream.Record{Value: value})
 		if err != nil {
 			return fmt.Errorf("append record %d: %w", n, err)
 		}
@@ -82,7 +87,11 @@ func (l *load) produce(ctx context.Context, c *millstream.Client) error {
 	}
 	close(waiting)
 	settling.Wait()
-	return p.Close(life)
+	err = p.Close(life)
+	if _, told := errors.AsType[*millstream.UnacknowledgedError](err); told && l.killed {
+		return nil // settle has each of them
+	}
+	return err
 }
 
 // settle waits for acknowledgements, in the order of the records.
@@ -91,7 +100,9 @@ func (l *load) settle(ctx context.Context, waiting <-chan sent) {
 		place, err := s.pending.Wait(ctx)
 		now := time.Now()
 		l.mu.Lock()
-		if err != nil {
+		if _, lost := errors.AsType[*millstream.UnknownOutcomeError](err); lost && l.killed {
+			l.unknown++
+		} else if err != nil {
 			if len(l.failed) < 10 {
 				l.failed = append(l.failed, fmt.Errorf("record %d in phase %s: %w", s.number, l.phase, err))
 			}
@@ -148,17 +159,38 @@ func (l *load) complete() bool {
 }
 
 // verify compares what was acknowledged with what was read: each once, in
-// order.
+// order. Where brokers were killed, what had an unknown outcome may be there
+// too, once and in its place.
 func (l *load) verify() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	errs := slices.Clone(l.failed)
 	for p, acked := range l.acked {
-		if !slices.Equal(acked, l.got[p]) {
+		if !slices.Equal(acked, l.got[p]) && !(l.killed && increasing(l.got[p]) && within(acked, l.got[p])) {
 			errs = append(errs, fmt.Errorf("partition %d: %d records were acknowledged, and %d read; %s", p, len(acked), len(l.got[p]), difference(acked, l.got[p])))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// increasing tells whether each number is greater than the one before.
+func increasing(all []uint64) bool {
+	for i := 1; i < len(all); i++ {
+		if all[i] <= all[i-1] {
+			return false
+		}
+	}
+	return true
+}
+
+// within tells whether all of some is in more, in the same order.
+func within(some, more []uint64) bool {
+	for _, n := range more {
+		if len(some) > 0 && some[0] == n {
+			some = some[1:]
+		}
+	}
+	return len(some) == 0
 }
 
 // difference says where two lists part.
@@ -194,6 +226,27 @@ func (l *load) report(name string, took time.Duration) Phase {
 		return ms(all[min(len(all)-1, int(q*float64(len(all))))])
 	}
 	return Phase{Name: name, Records: len(all), P50: at(0.5), P99: at(0.99), Max: at(1), Gap: ms(l.gaps[name]), Duration: took.Seconds()}
+}
+
+// gap is the longest time without an acknowledgement in a phase, up to now.
+func (l *load) gap(phase string) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(l.gaps[phase], time.Since(l.lastAck))
+}
+
+// acknowledged is how many records were acknowledged in a phase.
+func (l *load) acknowledged(phase string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.latencies[phase])
+}
+
+// lost is how many records had an unknown outcome.
+func (l *load) lost() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unknown
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
