@@ -26,9 +26,9 @@ func unconnected(b *testing.B, partitions uint32) *Producer {
 	go func() {
 		defer close(done)
 		for {
-			batch, _, wait := p.take(p.own)
+			batch, _, wait := p.take(p.routes.own)
 			if batch == nil {
-				if !p.sleep(p.own, wait, nil) {
+				if !p.sleep(p.routes.own, wait, nil) {
 					return
 				}
 				continue

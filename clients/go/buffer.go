@@ -112,11 +112,7 @@ type buffer struct {
 	pool *transport.Pool
 	opts *ProducerOptions
 
-	own     *route               // of the client's connection
-	routes  map[string]*route    // to leaders, by address
-	shunned map[string]time.Time // addresses whose routes have ended, and until when
-	direct  func(*route)         // starts the sender of a route to a leader; nil: there are none
-
+	routes routes
 	lanes  []lane
 	sticky uint32 // partition of records without a key, until its batch is sealed
 	linger fifo[lingering]
@@ -134,7 +130,7 @@ type buffer struct {
 }
 
 func (q *buffer) init(pool *transport.Pool, o *ProducerOptions, count uint32, own *route, sticky uint32) {
-	q.pool, q.opts, q.own, q.sticky = pool, o, own, sticky
+	q.pool, q.opts, q.routes.own, q.sticky = pool, o, own, sticky
 	q.budget, q.room = o.BufferBytes, make(chan struct{})
 	q.lanes = make([]lane, count)
 	for i := range q.lanes {

@@ -44,8 +44,8 @@ type Options struct {
 	// or a gRPC target, as for [Dial]. Each of them serves everything: with
 	// several the client goes on when one is lost. DefaultAddr if empty.
 	Addr string
-	// OnlyAddr has everything sent to Addr. Otherwise a producer sends what
-	// belongs to another broker to that broker, at the address that it is
+	// OnlyAddr has everything asked of the brokers at Addr. Otherwise producers
+	// and readers ask the leader of a partition itself, at the address that it is
 	// advertised with, if it can be reached there: the way is shorter.
 	OnlyAddr bool
 	// TLSCA is a PEM file of the authorities whose certificates of brokers are

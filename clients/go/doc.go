@@ -2,11 +2,12 @@
 // generated stubs that batches records, keeps their order through failures
 // and reads them back without reflection.
 //
-// A [Client] is one connection. A [Producer] appends the records of one topic
-// over one Produce stream to the broker that is asked, and one to each broker
-// that turns out to lead some of it; a [Reader] reads partitions of one topic over one
-// Fetch stream. Everything else (topics, offsets, the cluster) is one call on
-// a generated stub: [Client.Topics], [Client.Cluster], [Client.Broker].
+// A [Client] is one connection, and more to brokers that turn out to lead what
+// is written and read. A [Producer] appends the records of one topic over one
+// Produce stream to each of these; a [Reader] reads partitions of one topic
+// over one Fetch stream to each. Everything else (topics, offsets, the cluster)
+// is one call on a generated stub: [Client.Topics], [Client.Cluster],
+// [Client.Broker].
 //
 // What it promises. Records of one partition are kept in the order in which
 // they were handed over, whatever is retried. What surely was not written is

@@ -174,7 +174,7 @@ func (c *Client) NewProducer(ctx context.Context, o ProducerOptions) (*Producer,
 	p.connecting, p.stopConnecting = context.WithCancel(p.ctx)
 	p.init(c.pool, &p.opts, p.count, newRoute(c.addr), rand.N(p.count))
 	if !c.onlyAddr {
-		p.direct = p.sendDirect
+		p.routes.begin = p.sendDirect
 	}
 	c.open.Go(p.run)
 	return p, nil

@@ -51,9 +51,9 @@ func (p *Producer) run() {
 	defer p.abandon()
 	defer p.directs.Wait() // what they leave is on the own route then
 	failures := 0
-	for p.awaitWork(p.own) {
+	for p.awaitWork(p.routes.own) {
 		answered := false
-		s, err := p.openStream(p.client.conn, p.own)
+		s, err := p.openStream(p.client.conn, p.routes.own)
 		if err == nil {
 			answered, err = p.serve(s)
 		}
@@ -142,7 +142,7 @@ func (p *Producer) serve(s *produceStream) (answered bool, err error) {
 	}
 	<-s.ended
 	p.lose(s.route, unsent, s.err)
-	if s.err == nil && s.drain != nil && s.route == p.own {
+	if s.err == nil && s.drain != nil && s.route == p.routes.own {
 		p.client.awaitDrained(p.ctx, s.drain)
 	}
 	return s.answered, s.err

@@ -46,7 +46,9 @@ type ReaderOptions struct {
 	// begins. Otherwise it follows.
 	UntilEnd bool
 	// BufferBytes is the credit given to the server: what may be on its way or
-	// wait for Next, in bytes as stored. At least 8 MiB. 0: DefaultFetchBytes.
+	// wait for Next, in bytes as stored; for a moment more while streams to more
+	// brokers begin. They share it, 8 MiB each at least. At least 8 MiB. 0:
+	// DefaultFetchBytes.
 	BufferBytes int
 	// FrameBytes is the most that the server sends at once, unless a batch is
 	// larger: 4 KiB to 3 MiB. 0: DefaultFrameBytes.
@@ -109,15 +111,11 @@ type Reader struct {
 	frames chan *frame
 	final  error
 
-	// Credit, in bytes since the reader began. The receiver adds to taken,
-	// Next to freed; wake (capacity 1) tells the sender to grant more.
-	taken  atomic.Int64
-	freed  atomic.Int64
-	asked  atomic.Int64 // freed when the sender last granted
-	wake   chan struct{}
 	pooled sync.Pool // of *frame
 
-	subs subscriptions
+	subs    subscriptions
+	share   atomic.Int64   // of BufferBytes for a route, in bytes
+	directs sync.WaitGroup // the senders of routes to leaders
 
 	// What follows belongs to the goroutine that calls Next.
 	cursor  cursor
@@ -145,9 +143,10 @@ type progress struct {
 type frame struct {
 	wire.Frame
 
-	buf *[]byte
-	to  int64 // records from it on are not wanted
-	err error // to return once the records are
+	route *route // that it came on
+	buf   *[]byte
+	to    int64 // records from it on are not wanted
+	err   error // to return once the records are
 }
 
 // NewReader returns a reader of a topic that exists. Close it.
@@ -162,8 +161,12 @@ func (c *Client) NewReader(ctx context.Context, o ReaderOptions) (*Reader, error
 	}
 	r := &Reader{
 		client: c, opts: o, topic: topic, done: make(chan struct{}),
-		frames: make(chan *frame, maxFrames), wake: make(chan struct{}, 1),
+		frames:  make(chan *frame, maxFrames),
 		reached: make(map[uint32]*progress),
+	}
+	r.subs.routes.own = newRoute(c.addr)
+	if !c.onlyAddr {
+		r.subs.routes.begin = r.readDirect
 	}
 	r.cursor.names = &r.names
 	r.pooled.New = func() any { return new(frame) }
@@ -187,6 +190,7 @@ func (c *Client) NewReader(ctx context.Context, o ReaderOptions) (*Reader, error
 		r.reached[p] = &progress{start: start, offset: -1, epoch: NoEpoch}
 		r.subs.add(p, start)
 	}
+	r.share.Store(int64(o.BufferBytes))
 	r.ctx, r.cancel = context.WithCancel(c.ctx)
 	c.open.Go(r.run)
 	return r, nil
@@ -332,7 +336,7 @@ func (r *Reader) damaged(cause error) error {
 	r.subs.end(f.Partition)
 	r.at.over = true
 	r.leave()
-	r.wakeSender()
+	r.subs.notifyAll()
 	return err
 }
 
@@ -344,18 +348,12 @@ func (r *Reader) leave() {
 }
 
 func (r *Reader) release(f *frame) {
-	freed := r.freed.Add(int64(f.CreditUsed))
+	rt := f.route
+	freed := rt.freed.Add(int64(f.CreditUsed))
 	r.client.pool.Put(f.buf)
 	*f = frame{Frame: wire.Frame{Batches: f.Batches[:0]}}
 	r.pooled.Put(f)
-	if freed-r.asked.Load() >= int64(r.opts.BufferBytes)/4 {
-		r.wakeSender()
-	}
-}
-
-func (r *Reader) wakeSender() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
+	if freed-rt.asked.Load() >= r.share.Load()/4 {
+		rt.notify()
 	}
 }

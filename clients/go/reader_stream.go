@@ -21,10 +21,13 @@ import (
 // receives.
 type fetchStream struct {
 	grpc.ClientStream
+	route  *route
 	cancel context.CancelFunc
-	// base is the credit granted when nothing is freed: BufferBytes less what
-	// had been taken when the stream began.
-	base int64
+	// taken is what had been taken on the route when the stream began: that much
+	// less is granted until it is freed.
+	taken int64
+	// left: the route has no partition any more.
+	left bool
 	// ended is closed by the receiver when it returns; err, drain and received
 	// are set before. err is nil if the server ended the stream well.
 	ended    chan struct{}
@@ -33,29 +36,44 @@ type fetchStream struct {
 	received bool
 }
 
-// run is the sender: it keeps a stream open until every partition is over.
+// run is the sender of the client's own route: it keeps a stream open while
+// the route has partitions, until every partition is over.
 func (r *Reader) run() {
 	defer close(r.done)
 	defer close(r.frames)
+	defer r.directs.Wait()
 	failures, since := 0, time.Time{}
+	own := r.subs.routes.own
 	for {
 		if r.subs.remaining() == 0 {
 			r.final = io.EOF
 			return
 		}
-		s, err := r.open()
+		if used, _ := r.subs.on(own); !used {
+			select {
+			case <-own.wake:
+			case <-r.ctx.Done():
+				r.final = ErrClosed
+				return
+			}
+			continue
+		}
+		s, err := r.open(r.client.conn, own)
 		received := false
 		if err == nil {
 			received, err = r.serve(s)
 		}
+		left := s != nil && s.left
 		switch {
 		case r.ctx.Err() != nil:
 			r.final = ErrClosed
 			return
-		case r.subs.remaining() == 0:
+		case r.subs.remaining() == 0 || left:
+			failures, since = 0, time.Time{}
 			continue
 		case err != nil && !isTransient(err):
 			r.final = err
+			r.cancel() // ends the others
 			return
 		case received:
 			failures, since = 0, time.Time{}
@@ -66,6 +84,7 @@ func (r *Reader) run() {
 		}
 		if time.Since(since) >= r.opts.RetryFor {
 			r.final = &GaveUpError{Topic: r.opts.Topic, Partition: -1, Cause: err}
+			r.cancel()
 			return
 		}
 		level := slog.LevelWarn
@@ -80,46 +99,50 @@ func (r *Reader) run() {
 	}
 }
 
-func (r *Reader) open() (*fetchStream, error) {
+func (r *Reader) open(conn *grpc.ClientConn, rt *route) (*fetchStream, error) {
 	ctx, cancel := context.WithCancel(r.ctx)
-	stream, err := openStream(ctx, r.client.conn, pb.BrokerService_Fetch_FullMethodName)
+	stream, err := openStream(ctx, conn, pb.BrokerService_Fetch_FullMethodName)
 	if err != nil {
 		cancel()
 		return nil, ErrorOf("fetch", r.opts.Topic, err)
 	}
-	s := &fetchStream{
-		ClientStream: stream, cancel: cancel, ended: make(chan struct{}),
-		base: int64(r.opts.BufferBytes) - r.taken.Load(),
-	}
-	r.subs.reset()
+	s := &fetchStream{ClientStream: stream, route: rt, cancel: cancel, ended: make(chan struct{}), taken: rt.taken.Load()}
+	r.subs.reset(rt)
 	go r.receive(s)
 	return s, nil
 }
 
-// serve asks for what is due and grants credit until the stream ends or every
-// partition is over. It returns whether anything was received, and why the
+// serve asks for what is due and grants credit until the stream ends, or its
+// route has no partition any more. It returns whether anything was received, and why the
 // stream ended, nil if as planned.
 func (r *Reader) serve(s *fetchStream) (received bool, err error) {
 	defer s.cancel()
 	r.ask(s)
 	<-s.ended
-	r.subs.reset()
-	if s.err == nil && s.drain != nil {
+	r.subs.reset(s.route)
+	if s.err == nil && s.drain != nil && s.route == r.subs.routes.own {
 		r.client.awaitDrained(r.ctx, s.drain)
 	}
 	return s.received, s.err
 }
 
-// ask sends requests until there is nothing more to ask for.
+// ask sends requests until there is nothing more to ask for on the route.
 func (r *Reader) ask(s *fetchStream) {
 	granted := int64(-1)
-	for r.subs.remaining() > 0 {
-		m, wait := r.subs.due(&r.opts, r.topic)
-		freed := r.freed.Load()
-		if total := max(s.base+freed, 0); len(m.Subscribe)+len(m.Unsubscribe) > 0 || total > granted {
-			r.asked.Store(freed)
-			granted = total
-			m.Credit = proto.Uint64(uint64(total))
+	for {
+		used, routes := r.subs.on(s.route)
+		if !used {
+			s.left = true
+			break
+		}
+		share := int64(max(r.opts.BufferBytes/routes, minFetchBytes))
+		r.share.Store(share)
+		m, wait := r.subs.due(s.route, &r.opts, r.topic)
+		freed := s.route.freed.Load()
+		if total := max(share-s.taken+freed, 0); len(m.Subscribe)+len(m.Unsubscribe) > 0 || total > granted {
+			s.route.asked.Store(freed)
+			granted = max(granted, total) // it never shrinks
+			m.Credit = proto.Uint64(uint64(granted))
 			if err := s.SendMsg(m); err != nil {
 				return // why is told by the receiver.
 			}
@@ -129,7 +152,7 @@ func (r *Reader) ask(s *fetchStream) {
 			timeout = time.After(wait)
 		}
 		select {
-		case <-r.wake:
+		case <-s.route.wake:
 		case <-timeout:
 		case <-s.ended:
 			return
@@ -166,7 +189,8 @@ func (r *Reader) accept(s *fetchStream, in *transport.Incoming) error {
 		return fmt.Errorf("fetch %s: %w", r.opts.Topic, err)
 	}
 	s.received = true
-	r.taken.Add(int64(f.CreditUsed))
+	f.route = s.route
+	s.route.taken.Add(int64(f.CreditUsed))
 	if f.SubscriptionID == 0 {
 		defer r.release(f)
 		return r.control(s, f)
@@ -177,7 +201,7 @@ func (r *Reader) accept(s *fetchStream, in *transport.Incoming) error {
 		return nil
 	case frameRetry:
 		r.release(f)
-		r.wakeSender()
+		s.route.notify()
 		return nil
 	case frameWanted:
 	}
@@ -187,7 +211,7 @@ func (r *Reader) accept(s *fetchStream, in *transport.Incoming) error {
 		return ErrClosed
 	}
 	if r.subs.remaining() == 0 {
-		r.wakeSender()
+		r.subs.notifyAll()
 	}
 	return nil
 }

@@ -3,170 +3,110 @@ package millstream
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 )
 
-// A route is a way to a broker on which batches are sent. Every producer has
-// the one of the client's own connection, on which any broker takes batches of
-// any partition, and one for each broker that answers have named as a leader:
-// what a leader is sent itself is not carried through another broker.
-//
-// INVARIANT: the batches of a lane that are in flight are on one route: a lane
-// changes its route only when none is. So they reach the partition in order.
-// INVARIANT: a lane whose leader cannot be reached is on the client's own
-// route, where it would be without routes.
+// A route is a way to a broker, for a producer or a reader. Each has the one of
+// the client's own connection, on which any broker serves every partition, and
+// one for each broker that answers have named as a leader: what a leader is
+// asked itself is not carried through another broker.
 type route struct {
 	// addr is what is dialled; of the client's own connection if there is only
 	// one address, else empty.
 	addr string
 	// wake has capacity 1; the route's sender alone receives.
 	wake chan struct{}
-	// The rest is guarded by the buffer's mutex.
+	// up: the connection is there, so that partitions may come. Guarded as
+	// routes are.
+	up bool
 
-	up     bool        // lanes may be sent here: the connection is there
+	// Of a producer, guarded by the buffer's mutex.
 	ready  fifo[*lane] // lanes that may have something to send here
 	asleep bool        // the sender waits for wake
+
+	// Of a reader. drop are the subscriptions to end, guarded by the mutex of
+	// subscriptions. taken and freed are bytes of credit since the route began,
+	// added to by its receiver and by Next; asked is freed when the sender last
+	// granted.
+	drop                []uint64
+	taken, freed, asked atomic.Int64
 }
 
 func newRoute(addr string) *route { return &route{addr: addr, wake: make(chan struct{}, 1)} }
 
+// notify wakes the sender of a route, or has it look once more.
+func (r *route) notify() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
 const (
-	// maxRoutes bounds the leaders that one producer sends to itself; what
-	// belongs to more is sent to any broker.
+	// maxRoutes bounds the leaders that one producer or reader talks to itself;
+	// what belongs to more it asks of any broker.
 	maxRoutes = 64
-	// shunFor is how long a leader is not tried again whose route has ended:
-	// it stops, or it cannot be reached from here.
+	// shunFor is how long a leader is not tried again whose route has failed: it
+	// stops, or it cannot be reached from here.
 	shunFor = 5 * time.Second
 	// connectFor bounds how long a connection to a leader is waited for.
 	connectFor = 5 * time.Second
 )
 
-// rouse wakes the sender of a route if it waits. REQUIRES: mu is held.
-func (r *route) rouse() {
-	if r.asleep {
-		r.asleep = false
-		select {
-		case r.wake <- struct{}{}:
-		default:
+// routes are those of a producer or a reader, guarded by its mutex.
+type routes struct {
+	own     *route
+	direct  map[string]*route    // to leaders, by address
+	shunned map[string]time.Time // addresses whose routes have failed, and until when
+	// begin starts what connects a new route, serves it and ends it; nil: there
+	// is no route but the own.
+	begin func(*route)
+}
+
+// to returns the route to a leader if it can be used now. If there is none it
+// is begun, unless there are too many or it has just failed.
+func (q *routes) to(leader string) *route {
+	if leader == q.own.addr {
+		return q.own
+	}
+	if r := q.direct[leader]; r != nil {
+		if r.up {
+			return r
 		}
+		return nil
 	}
-}
-
-// rouseAll wakes all senders: what is due is nobody's in particular. REQUIRES:
-// mu is held.
-func (q *buffer) rouseAll() {
-	q.own.rouse()
-	for _, r := range q.routes {
-		r.rouse()
+	if q.begin == nil || len(q.direct) >= maxRoutes {
+		return nil
 	}
-}
-
-// steer has a lane sent to its leader, if that is known and can be reached,
-// once nothing of it is in flight. REQUIRES: mu is held.
-func (q *buffer) steer(l *lane) {
-	switch {
-	case l.leader == "" || l.leader == l.route.addr || l.next != nil:
-		return
-	case l.leader == q.own.addr:
-		l.next = q.own
-		return
-	}
-	r := q.routes[l.leader]
-	if r == nil {
-		q.openRoute(l.leader)
-		return
-	}
-	if r.up {
-		l.next = r
-	}
-}
-
-// openRoute begins the route to a leader, unless there are too many or it has
-// just ended. REQUIRES: mu is held.
-func (q *buffer) openRoute(addr string) {
-	if q.direct == nil || q.closed || len(q.routes) >= maxRoutes {
-		return
-	}
-	if until, shunned := q.shunned[addr]; shunned {
+	if until, shunned := q.shunned[leader]; shunned {
 		if time.Now().Before(until) {
-			return
+			return nil
 		}
-		delete(q.shunned, addr)
+		delete(q.shunned, leader)
 	}
-	r := newRoute(addr)
-	if q.routes == nil {
-		q.routes = make(map[string]*route)
+	r := newRoute(leader)
+	if q.direct == nil {
+		q.direct = make(map[string]*route)
 	}
-	q.routes[addr] = r
-	q.direct(r)
+	q.direct[leader] = r
+	q.begin(r)
+	return nil
 }
 
-// arrive has lanes use a route from now on.
-func (q *buffer) arrive(r *route) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	r.up = true
-	for i := range q.lanes {
-		if l := &q.lanes[i]; l.leader == r.addr {
-			q.steer(l)
-			q.proceed(l)
-		}
+// remove takes a route out that has ended.
+func (q *routes) remove(r *route, failed bool) {
+	delete(q.direct, r.addr)
+	if !failed {
+		return
 	}
-}
-
-// leave puts the lanes of a route that has ended back on the client's own.
-// Nothing is in flight on the route.
-func (q *buffer) leave(r *route) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	delete(q.routes, r.addr)
 	if q.shunned == nil || len(q.shunned) >= maxRoutes {
 		q.shunned = make(map[string]time.Time)
 	}
 	q.shunned[r.addr] = time.Now().Add(shunFor)
-	for i := range q.lanes {
-		l := &q.lanes[i]
-		if l.next != r && l.route != r {
-			continue
-		}
-		if l.next == r {
-			l.next = nil
-		}
-		if l.route == r {
-			l.route = q.own
-		}
-		q.proceed(l)
-	}
-}
-
-// sendDirect starts the sender of a route to a leader. It ends with its first
-// stream, and whenever the producer does. REQUIRES: mu is held.
-func (p *Producer) sendDirect(r *route) {
-	p.directs.Go(func() {
-		defer p.leave(r)
-		conn, err := p.client.leaders.acquire(r.addr)
-		if err != nil {
-			return // an address that cannot be dialled: any broker will do
-		}
-		defer p.client.leaders.release(r.addr)
-		if !connected(p.connecting, conn) {
-			return
-		}
-		p.arrive(r)
-		if !p.awaitWork(r) {
-			return
-		}
-		s, err := p.openStream(conn, r)
-		if err == nil {
-			_, err = p.serve(s)
-		}
-		if err != nil && p.ctx.Err() == nil {
-			p.client.logger.Warn("produce stream to a leader lost", "topic", p.opts.Topic, "leader", r.addr, "err", err)
-		}
-	})
 }
 
 // connected waits until a connection is there. It returns false if it failed,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -33,9 +34,8 @@ func ledElsewhere(t *testing.T) (c *servertest.Cluster, leads, asked *servertest
 	return c, leads, asked
 }
 
-// startProducer returns a producer that is told of one broker and connects by
-// dial.
-func startProducer(t *testing.T, asked *servertest.Member, onlyAddr bool, dial func(context.Context, string) (net.Conn, error)) *millstream.Producer {
+// startClient returns a client that is told of one broker and connects by dial.
+func startClient(t *testing.T, asked *servertest.Member, onlyAddr bool, dial func(context.Context, string) (net.Conn, error)) *millstream.Client {
 	t.Helper()
 	client, err := millstream.New(millstream.Options{
 		Addr: "passthrough:///" + asked.Address(), OnlyAddr: onlyAddr, DialOptions: []grpc.DialOption{grpc.WithContextDialer(dial)},
@@ -44,7 +44,13 @@ func startProducer(t *testing.T, asked *servertest.Member, onlyAddr bool, dial f
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	p, err := client.NewProducer(inTime(t), millstream.ProducerOptions{Topic: "t"})
+	return client
+}
+
+// startProducer returns a producer of such a client.
+func startProducer(t *testing.T, asked *servertest.Member, onlyAddr bool, dial func(context.Context, string) (net.Conn, error)) *millstream.Producer {
+	t.Helper()
+	p, err := startClient(t, asked, onlyAddr, dial).NewProducer(inTime(t), millstream.ProducerOptions{Topic: "t"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,5 +134,133 @@ func TestOnlyTheAddressThatIsGivenIsUsed(t *testing.T) {
 	}
 	if err := p.Close(inTime(t)); err != nil {
 		t.Error(err)
+	}
+}
+
+// readTo reads up to an offset: every record once, in order.
+func readTo(t *testing.T, r *millstream.Reader, next *int64, to int64) {
+	t.Helper()
+	for ctx := inTime(t); *next < to; *next++ {
+		record, err := r.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if record.Offset != *next || string(record.Value) != string(value(int(*next))) {
+			t.Fatalf("offset %d is %s, and %d is the next", record.Offset, record.Value, *next)
+		}
+	}
+}
+
+// As a producer does; and one that cannot reach the leader goes on reading
+// through the broker that was asked.
+func TestAReaderGoesToTheLeader(t *testing.T) {
+	c, leads, asked := ledElsewhere(t)
+	var direct, refused atomic.Bool
+	far := func(ctx context.Context, addr string) (net.Conn, error) {
+		if addr == leads.Address() {
+			refused.Store(true)
+			return nil, errors.New("not from here")
+		}
+		return c.DialPublic(ctx, addr)
+	}
+	near := func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := c.DialPublic(ctx, addr)
+		if err == nil && addr == leads.Address() {
+			direct.Store(true)
+		}
+		return conn, err
+	}
+	p := startProducer(t, leads, true, c.DialPublic)
+	written := int64(0)
+	write := func(n int64) {
+		upTo := written + n
+		appendUntil(t, p, &written, func() bool { return written >= upTo })
+	}
+	start := func(dial func(context.Context, string) (net.Conn, error)) *millstream.Reader {
+		r, err := startClient(t, asked, false, dial).NewReader(inTime(t), millstream.ReaderOptions{Topic: "t"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(r.Close)
+		return r
+	}
+	one, two := start(near), start(far)
+	var readOne, readTwo int64
+	for !direct.Load() || !refused.Load() {
+		write(10)
+		readTo(t, one, &readOne, written)
+		readTo(t, two, &readTwo, written)
+	}
+	write(200)
+	readTo(t, one, &readOne, written)
+	readTo(t, two, &readTwo, written)
+	asked.Kill()
+	write(200)
+	readTo(t, one, &readOne, written)
+	if err := p.Close(inTime(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+// With many partitions a reader has a stream to each broker, and ends when it
+// has the end of each partition.
+func TestAReaderOfAllPartitionsEnds(t *testing.T) {
+	c := servertest.StartCluster(t, servertest.ClusterOptions{})
+	const partitions, each = 12, 300
+	if _, err := c.Members[0].Topic.CreateTopic(t.Context(), &pb.CreateTopicRequest{Topic: "t", PartitionCount: partitions, ReplicationFactor: 3}); err != nil {
+		t.Fatal(err)
+	}
+	var dialed sync.Map
+	dial := func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := c.DialPublic(ctx, addr)
+		if err == nil {
+			dialed.Store(addr, true)
+		}
+		return conn, err
+	}
+	client := startClient(t, c.Members[0], false, dial)
+	p, err := client.NewProducer(inTime(t), millstream.ProducerOptions{Topic: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range each {
+		for i := range uint32(partitions) {
+			if _, err := p.AppendTo(inTime(t), i, millstream.Record{Value: value(n)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n%10 == 0 { // batches of a size that makes many frames
+			if err := p.Flush(inTime(t)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := p.Close(inTime(t)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := client.NewReader(inTime(t), millstream.ReaderOptions{Topic: "t", UntilEnd: true, FrameBytes: 4 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	next := make([]int64, partitions)
+	for record, err := range r.Records(inTime(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if record.Offset != next[record.Partition] || string(record.Value) != string(value(int(record.Offset))) {
+			t.Fatalf("offset %d of partition %d is %s, and %d is the next", record.Offset, record.Partition, record.Value, next[record.Partition])
+		}
+		next[record.Partition]++
+	}
+	for i, n := range next {
+		if n != each {
+			t.Errorf("partition %d ends after %d records", i, n)
+		}
+	}
+	for _, m := range c.Members {
+		if _, ok := dialed.Load(m.Address()); !ok {
+			t.Errorf("nobody went to %s", m.Address())
+		}
 	}
 }

@@ -195,7 +195,7 @@ func (q *buffer) expire(cause error) {
 	now := time.Now()
 	for i := range q.lanes {
 		l := &q.lanes[i]
-		if l.route != q.own {
+		if l.route != q.routes.own {
 			continue
 		}
 		if b := l.open; b != nil && (all || now.Sub(b.created) >= q.opts.RetryFor) {

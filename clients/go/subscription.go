@@ -24,7 +24,10 @@ type subscription struct {
 	// stop is the end that UntilEnd means, known since the first frame.
 	stop int64
 
-	id        uint64 // on the open stream; 0: not subscribed
+	route  *route
+	leader string // address of who leads, as last heard; empty: the own route is as good
+	id     uint64 // on the open stream of the route; 0: not subscribed
+
 	over      bool
 	failures  int
 	failing   time.Time // since when nothing could be read
@@ -42,16 +45,16 @@ func (s *subscription) position() Position {
 // subscriptions are the partitions of a reader. The receiver, the sender and
 // Next use them, each briefly, under mu.
 type subscriptions struct {
-	mu   sync.Mutex
-	all  []*subscription
-	byID map[uint64]*subscription
-	drop []uint64 // ids to unsubscribe
-	last uint64   // id given out last
-	left int      // that are not over
+	mu     sync.Mutex
+	routes routes
+	all    []*subscription
+	byID   map[uint64]*subscription // of all routes
+	last   uint64                   // id given out last
+	left   int                      // that are not over
 }
 
 func (q *subscriptions) add(partition uint32, start Position) {
-	q.all = append(q.all, &subscription{partition: partition, start: start, epoch: NoEpoch, stop: math.MaxInt64})
+	q.all = append(q.all, &subscription{partition: partition, start: start, route: q.routes.own, epoch: NoEpoch, stop: math.MaxInt64})
 	q.left++
 }
 
@@ -62,13 +65,16 @@ func (q *subscriptions) remaining() int {
 	return q.left
 }
 
-// reset forgets the ids of a stream that ended.
-func (q *subscriptions) reset() {
+// reset forgets the ids of a stream of a route that ended.
+func (q *subscriptions) reset(r *route) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	clear(q.byID)
-	q.drop = nil
+	r.drop = nil
 	for _, s := range q.all {
+		if s.route != r {
+			continue
+		}
+		delete(q.byID, s.id)
 		s.id = 0
 		if s.begun && s.next >= s.stop {
 			q.finish(s)
@@ -92,23 +98,23 @@ func (q *subscriptions) end(partition uint32) {
 	for _, s := range q.all {
 		if s.partition == partition && !s.over {
 			if s.id != 0 {
-				q.drop = append(q.drop, s.id)
+				s.route.drop = append(s.route.drop, s.id)
 			}
 			q.finish(s)
 		}
 	}
 }
 
-// due returns what is to be asked for now, without credit, and how long it is
+// due returns what is to be asked for now on a route, without credit, and how long it is
 // until more is; 0: there is none.
-func (q *subscriptions) due(o *ReaderOptions, topic *pb.Topic) (m *pb.FetchRequest, wait time.Duration) {
+func (q *subscriptions) due(r *route, o *ReaderOptions, topic *pb.Topic) (m *pb.FetchRequest, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var now time.Time
-	m = &pb.FetchRequest{Unsubscribe: q.drop}
-	q.drop = nil
+	m = &pb.FetchRequest{Unsubscribe: r.drop}
+	r.drop = nil
 	for _, s := range q.all {
-		if s.over || s.id != 0 {
+		if s.route != r || s.over || s.id != 0 {
 			continue
 		}
 		if !s.notBefore.IsZero() {
@@ -172,12 +178,16 @@ func (q *subscriptions) receive(f *frame, o *ReaderOptions) verdict {
 	}
 	s.begun, s.failures, s.failing = true, 0, time.Time{}
 	s.next = f.NextOffset
+	if len(f.Leader) > 0 {
+		s.leader = string(f.Leader)
+	}
 	if n := len(f.Batches); n > 0 {
 		s.epoch = f.Batches[n-1].LeaderEpoch
 	}
 	if f.Control == wire.ControlCaughtUp && wire.Finished(f.ControlBytes) || s.next >= s.stop && o.UntilEnd {
 		q.finish(s)
 	}
+	q.steer(s)
 	return frameWanted
 }
 

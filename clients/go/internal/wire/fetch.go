@@ -19,6 +19,9 @@ const (
 	frameCaughtUp       = 13
 	frameDrain          = 11
 	frameTopicID        = 15
+	frameLeader         = 16
+
+	hintAddress = 2
 )
 
 // Control says which control message a frame carries.
@@ -44,6 +47,9 @@ type Frame struct {
 	CreditUsed     uint32
 	// TopicID is BORROWED from the message; nil if it is not in this frame.
 	TopicID []byte
+	// Leader is the address of who leads a subscription that is forwarded,
+	// BORROWED from the message; empty if it is not in this frame.
+	Leader []byte
 	// Control says what ControlBytes, the bytes of a message, are.
 	Control      Control
 	ControlBytes []byte
@@ -103,6 +109,8 @@ func (f *Frame) parseMessage(g *field) {
 		}
 	case frameTopicID:
 		f.TopicID = g.bytes
+	case frameLeader:
+		f.Leader = addressOf(g.bytes)
 	case frameError:
 		f.Control, f.ControlBytes = ControlError, g.bytes
 	case frameDrain:
@@ -112,6 +120,21 @@ func (f *Frame) parseMessage(g *field) {
 	case frameCaughtUp:
 		f.Control, f.ControlBytes = ControlCaughtUp, g.bytes
 	}
+}
+
+// addressOf returns the address of a LeaderHint; empty: it has none.
+func addressOf(hint []byte) []byte {
+	for len(hint) > 0 {
+		f, ok := next(hint)
+		if !ok {
+			return nil
+		}
+		hint = hint[f.size:]
+		if f.number == hintAddress && f.kind == protowire.BytesType {
+			return f.bytes
+		}
+	}
+	return nil
 }
 
 // Finished reads a CaughtUp: whether the subscription is finished.
