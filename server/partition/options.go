@@ -110,8 +110,9 @@ const (
 )
 
 // followWindow is how many bytes may be on their way to a follower in one
-// session: a few pushes, so that one is sent while others are written.
-const followWindow = 2 << 20
+// session: as many pushes as keep it writing while acknowledgements and the
+// next pushes travel.
+const followWindow = 4 << 20
 
 func (o Options) withDefaults() Options {
 	if o.IdleAfter <= 0 {

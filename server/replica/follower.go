@@ -55,6 +55,17 @@ const (
 	streaming
 )
 
+// accepted says how many bytes had been accepted in a session when the log was
+// to reach an end.
+type accepted struct {
+	end      record.Offset
+	received int64
+}
+
+// writingMarks bounds what is told apart of what is being written: beyond it
+// the last stands for all that came after the one before.
+const writingMarks = 16
+
 // Follower is the state of a follower.
 //
 // INVARIANT: while streaming, the log up to next is a beginning of the log of
@@ -73,6 +84,8 @@ type Follower struct {
 	received   int64    // bytes accepted in this session
 	granted    int64    // bytes that the leader may send in it
 	window     int64
+	writing    [writingMarks]accepted // what of them is being written, in order
+	marks      int                    // of writing
 	// highWatermark is the highest known to hold for this log. It may be beyond
 	// the own end while streaming.
 	highWatermark record.Offset
@@ -211,6 +224,10 @@ func (f *Follower) Push(p Push, end record.Offset, bytes int64) FollowerEffects 
 	if end > p.From {
 		f.next = end
 		f.received += bytes
+		if f.marks < writingMarks {
+			f.marks++
+		}
+		f.writing[f.marks-1] = accepted{end, f.received}
 		e.Append = true
 	}
 	return e
@@ -228,9 +245,14 @@ func (f *Follower) advance(own Progress) FollowerEffects {
 	if f.state != streaming {
 		return e
 	}
-	if f.next == own.End {
-		f.granted = f.received + f.window // nothing is being written: all the room is free
+	// What is written makes room, while the rest still is: a leader that had to
+	// wait for all of it would stand still for a round trip each time.
+	written := 0
+	for written < f.marks && f.writing[written].end <= own.End {
+		f.granted = max(f.granted, f.writing[written].received+f.window)
+		written++
 	}
+	f.marks = copy(f.writing[:], f.writing[written:f.marks])
 	f.ack(&e)
 	return e
 }
@@ -288,7 +310,7 @@ func (f *Follower) learn(e *FollowerEffects, highWatermark, logStart, end record
 // open asks for a session with a number of its own.
 func (f *Follower) open(e FollowerEffects) FollowerEffects {
 	f.state, f.session = opening, f.sessions.next()
-	f.received, f.granted, f.opened = 0, f.window, f.own
+	f.received, f.granted, f.marks, f.opened = 0, f.window, 0, f.own
 	e.Opens = true
 	e.Open = Open{
 		Session: f.session, Epoch: f.epoch, LastEpoch: f.log.LastEpoch(),

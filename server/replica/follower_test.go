@@ -97,6 +97,29 @@ func TestAPushThatDoesNotContinueTheLogEndsTheSession(t *testing.T) {
 	}
 }
 
+// A leader that has more to send does not wait until all is written.
+func TestWhatIsWrittenMakesRoomWhileTheRestIsBeingWritten(t *testing.T) {
+	f, _ := following(t, log([2]int{1, 10}), 2, 0)
+	f.Opened(Opened{Session: 1, Epoch: 2})
+	for end := record.Offset(11); end <= 10+3*writingMarks; end++ {
+		if e := f.Push(Push{Session: 1, Epoch: 2, From: end - 1}, end, 10); !e.Append {
+			t.Fatalf("the push to %d is not taken", end)
+		}
+	}
+	for end, credit := range map[record.Offset]int64{11: 1010, 13: 1030} {
+		g := *f
+		if e := g.Appended(progress(end, 10)); e.Ack.Credit != credit {
+			t.Errorf("written to %d: credit %d", end, e.Ack.Credit)
+		}
+	}
+	if e := f.Appended(progress(9+3*writingMarks, 10)); e.Ack.Credit >= 1000+30*writingMarks {
+		t.Errorf("credit %d for more than is written", e.Ack.Credit)
+	}
+	if e := f.Appended(progress(10+3*writingMarks, 10)); e.Ack.Credit != 1000+30*writingMarks {
+		t.Errorf("all is written: credit %d", e.Ack.Credit)
+	}
+}
+
 func TestAPushBeyondTheCreditEndsTheSession(t *testing.T) {
 	f, _ := following(t, log(), 2, 0)
 	f.Opened(Opened{Session: 1, Epoch: 2})
