@@ -51,14 +51,16 @@ type serverCredentials struct {
 
 // ServerHandshake is part of credentials.TransportCredentials.
 func (c *serverCredentials) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := c.TransportCredentials.ServerHandshake(raw)
+	// Only members of the cluster are few enough to be read ahead.
+	under := gather(raw, c.source.o.Role != "")
+	conn, info, err := c.TransportCredentials.ServerHandshake(under)
 	if err != nil {
 		addr := raw.RemoteAddr().String()
 		err = Explain(err, "", c.source.o.Now())
 		c.source.refused(err, c.level, addr)
 		return nil, nil, err
 	}
-	return conn, info, nil
+	return &batched{conn, under}, info, nil
 }
 
 // Clone is part of credentials.TransportCredentials.
@@ -104,7 +106,8 @@ func (c *clientCredentials) ClientHandshake(ctx context.Context, authority strin
 		// authority; then a wrong authority would look like no certificate.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &m.pair, nil },
 	})
-	conn, info, err := once.ClientHandshake(ctx, authority, raw)
+	under := gather(raw, true)
+	conn, info, err := once.ClientHandshake(ctx, authority, under)
 	if err == nil {
 		if err = c.check(info, m); err != nil {
 			_ = conn.Close() // nothing was sent
@@ -115,7 +118,7 @@ func (c *clientCredentials) ClientHandshake(ctx context.Context, authority strin
 		c.source.refused(err, slog.LevelWarn, authority)
 		return nil, nil, err
 	}
-	return conn, info, nil
+	return &batched{conn, under}, info, nil
 }
 
 // check refuses a server that is not what was dialled.
