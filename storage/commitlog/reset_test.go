@@ -90,7 +90,7 @@ func TestALogDoesNotBeginBeforeAllOffsets(t *testing.T) {
 // TestAnInterruptedResetLeavesOneLog kills the machine after every operation of
 // a reset and of what follows, in many ways.
 func TestAnInterruptedResetLeavesOneLog(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range crashSeeds(4) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			u := newUser(t, seed, seed%2 == 0)

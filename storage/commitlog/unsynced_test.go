@@ -223,7 +223,7 @@ func (u *user) kill() {
 // TestNothingSyncedIsLostAfterFailedSyncs is TestNothingAcknowledgedIsLost in a
 // world in which syncs fail and processes die.
 func TestNothingSyncedIsLostAfterFailedSyncs(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range crashSeeds(4) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			t.Parallel()
 			u := newUser(t, seed, seed%2 == 0)
