@@ -16,6 +16,7 @@ import (
 
 	"github.com/millstream-io/millstream/cmd/internal/chronicle"
 	"github.com/millstream-io/millstream/cmd/internal/cluster"
+	"github.com/millstream-io/millstream/cmd/internal/netns"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
@@ -30,7 +31,7 @@ type Options struct {
 	Seed uint64
 	// Duration is how long faults are made.
 	Duration time.Duration
-	// Faults are the kinds that are made; nil: Defaults.
+	// Faults are the kinds that are made; nil: Defaults of what the machine can.
 	Faults []string
 	// Out takes what goes on.
 	Out io.Writer
@@ -49,6 +50,7 @@ var topics = [...]string{"disk", "memory"}
 // run is one run.
 type run struct {
 	o        Options
+	network  *netns.Network // nil: all are on loopback
 	c        *cluster.Cluster
 	book     *chronicle.Chronicle
 	random   *rand.Rand
@@ -66,13 +68,17 @@ type run struct {
 // mended, a process ended by itself, a reader did not get on, the cluster did
 // not become whole again, or could not be started.
 func Run(ctx context.Context, o Options) (passed, failed int, err error) {
-	if o.Faults == nil {
-		o.Faults = Defaults()
-	}
 	for _, f := range o.Faults {
 		if _, ok := menu[f]; !ok {
 			return 0, 0, fmt.Errorf("fault %q: they are %v", f, Names())
 		}
+	}
+	network, err := openNetwork(&o)
+	if err != nil {
+		return 0, 0, err
+	}
+	if network != nil {
+		defer func() { err = errors.Join(err, network.Close()) }() // the cluster is closed by then
 	}
 	dir := o.Dir
 	if dir == "" {
@@ -81,7 +87,7 @@ func Run(ctx context.Context, o Options) (passed, failed int, err error) {
 		}
 	}
 	r := &run{
-		o: o, random: rand.New(rand.NewPCG(o.Seed, 0)), ids: map[string][]byte{}, faults: map[string]int{},
+		o: o, network: network, random: rand.New(rand.NewPCG(o.Seed, 0)), ids: map[string][]byte{}, faults: map[string]int{},
 		history: filepath.Join(dir, "history"),
 	}
 	defer func() {
@@ -95,7 +101,7 @@ func Run(ctx context.Context, o Options) (passed, failed int, err error) {
 		return 0, 0, err
 	}
 	r.c, err = cluster.Open(cluster.Options{
-		Binary: o.Binary, Dir: filepath.Join(dir, "cluster"), BrokerArgs: []string{"--audit-dir", r.history},
+		Binary: o.Binary, Dir: filepath.Join(dir, "cluster"), BrokerArgs: []string{"--audit-dir", r.history}, Host: hosts(network),
 	})
 	if err != nil {
 		return 0, 0, err

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -24,14 +25,42 @@ func TestTheSameSeedDrawsTheSame(t *testing.T) {
 }
 
 func TestEveryDefaultIsOnTheMenu(t *testing.T) {
-	for _, f := range Defaults() {
-		if menu[f] == nil {
-			t.Errorf("%s is not", f)
+	for _, network := range []bool{false, true} {
+		for _, name := range Defaults(network) {
+			if f := menu[name]; f.make == nil || f.network && !network {
+				t.Errorf("%s is not, or takes a network", name)
+			}
 		}
 	}
 	_, _, err := Run(t.Context(), Options{Faults: []string{"kill", "earthquake"}})
 	if err == nil || !strings.Contains(err.Error(), "earthquake") {
 		t.Errorf("a fault that is not on the menu: %v", err)
+	}
+}
+
+// Whoever is cut off, a majority of brokers and of controllers is not, and
+// nobody is cut off from itself.
+func TestACutLeavesAMajority(t *testing.T) {
+	brokers, controllers := []string{"b1", "b2", "b3"}, []string{"c1", "c2", "c3"}
+	random := rand.New(rand.NewPCG(7, 0))
+	kinds := map[string]int{}
+	for range 300 {
+		alone, others := drawCut(random, brokers, controllers)
+		if slices.Contains(others, alone) || len(others) == 0 || !slices.Contains(append(brokers, controllers...), alone) {
+			t.Fatalf("%s is cut off from %v", alone, others)
+		}
+		kinds[fmt.Sprintf("%c from %d, clients %t", alone[0], len(others), slices.Contains(others, clients))]++
+	}
+	if len(kinds) != 6 {
+		t.Errorf("drawn were %v", kinds)
+	}
+	if !slices.Equal(brokers, []string{"b1", "b2", "b3"}) {
+		t.Errorf("the brokers are %v now", brokers)
+	}
+	first, others := drawCut(rand.New(rand.NewPCG(7, 1)), brokers, controllers)
+	again, same := drawCut(rand.New(rand.NewPCG(7, 1)), brokers, controllers)
+	if first != again || !slices.Equal(others, same) {
+		t.Error("the seed does not decide")
 	}
 }
 

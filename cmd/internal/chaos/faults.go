@@ -15,28 +15,40 @@ import (
 // startTimeout bounds the start of a process.
 const startTimeout = time.Minute
 
-// fault breaks something, and mends it before it returns.
-type fault func(ctx context.Context, r *run) error
+// fault is an entry of the menu.
+type fault struct {
+	// make breaks something, and mends it before it returns.
+	make func(ctx context.Context, r *run) error
+	// network says that members have to have network namespaces.
+	network bool
+}
 
 // menu is what can be broken.
 var menu = map[string]fault{
-	"kill":             func(ctx context.Context, r *run) error { return r.kill(ctx, r.anyBroker()) },
-	"pause":            func(ctx context.Context, r *run) error { return r.freeze(ctx, r.anyBroker()) },
-	"restart":          func(ctx context.Context, r *run) error { return r.restart(ctx, r.anyBroker()) },
-	"rolling":          rolling,
-	"kill-controller":  func(ctx context.Context, r *run) error { return r.kill(ctx, r.anyController()) },
-	"pause-controller": func(ctx context.Context, r *run) error { return r.freeze(ctx, r.anyController()) },
-	"kill-active":      killActive,
-	"kill-all":         killAll,
-	"kill-quorum":      killQuorum,
+	"kill":             {make: func(ctx context.Context, r *run) error { return r.kill(ctx, r.anyBroker()) }},
+	"pause":            {make: func(ctx context.Context, r *run) error { return r.freeze(ctx, r.anyBroker()) }},
+	"restart":          {make: func(ctx context.Context, r *run) error { return r.restart(ctx, r.anyBroker()) }},
+	"rolling":          {make: rolling},
+	"kill-controller":  {make: func(ctx context.Context, r *run) error { return r.kill(ctx, r.anyController()) }},
+	"pause-controller": {make: func(ctx context.Context, r *run) error { return r.freeze(ctx, r.anyController()) }},
+	"kill-active":      {make: killActive},
+	"kill-all":         {make: killAll},
+	"kill-quorum":      {make: killQuorum},
+	"partition":        {make: func(ctx context.Context, r *run) error { return r.partition(ctx, "partition") }, network: true},
+	"one-way":          {make: func(ctx context.Context, r *run) error { return r.partition(ctx, "one-way") }, network: true},
 }
 
 // Names are the faults that can be made, in order.
 func Names() []string { return slices.Sorted(maps.Keys(menu)) }
 
-// Defaults are those that are made unless others are asked for.
-func Defaults() []string {
-	return []string{"kill", "kill", "kill", "pause", "restart", "rolling", "kill-controller", "pause-controller", "kill-active", "kill-all"}
+// Defaults are those that are made unless others are asked for, on a machine
+// that can have network namespaces or not.
+func Defaults(network bool) []string {
+	names := []string{"kill", "kill", "kill", "pause", "restart", "rolling", "kill-controller", "pause-controller", "kill-active", "kill-all"}
+	if network {
+		names = append(names, "partition", "partition", "one-way", "one-way")
+	}
+	return names
 }
 
 // nemesis makes one fault after the other until the time has come. Only one
@@ -50,10 +62,10 @@ func (r *run) nemesis(ctx context.Context, until time.Time) error {
 		name := r.o.Faults[r.random.IntN(len(r.o.Faults))]
 		r.faults[name]++
 		begun := time.Now()
-		err := menu[name](ctx, r)
+		err := menu[name].make(ctx, r)
 		r.say("%-16s %v\n", name, time.Since(begun).Round(time.Millisecond))
 		if err != nil {
-			return errors.Join(fmt.Errorf("fault %s: %w", name, err), r.mendAll())
+			return errors.Join(fmt.Errorf("fault %s: %w", name, err), r.heal(), r.mendAll())
 		}
 	}
 	return nil
