@@ -25,10 +25,10 @@ func TestTheSameSeedDrawsTheSame(t *testing.T) {
 }
 
 func TestEveryDefaultIsOnTheMenu(t *testing.T) {
-	for _, network := range []bool{false, true} {
-		for _, name := range Defaults(network) {
-			if f := menu[name]; f.make == nil || f.network && !network {
-				t.Errorf("%s is not, or takes a network", name)
+	for _, has := range []struct{ network, disks bool }{{}, {network: true}, {disks: true}, {network: true, disks: true}} {
+		for _, name := range Defaults(has.network, has.disks) {
+			if f := menu[name]; f.make == nil || f.network && !has.network || f.disk && !has.disks {
+				t.Errorf("%s is not, or takes more than %+v", name, has)
 			}
 		}
 	}
@@ -83,8 +83,8 @@ func TestAGapOfOnePartitionIsNotHiddenByTheOthers(t *testing.T) {
 	all.last = map[uint64]time.Time{0: time.Now().Add(-time.Hour), 1: time.Now()}
 	all.ack(1)
 	all.settle()
-	if all.longest() < time.Hour {
-		t.Errorf("the longest gap is %v, and partition 0 was silent for an hour", all.longest())
+	if longest := all.longest(); longest.Duration < time.Hour || longest.place != 0 {
+		t.Errorf("the longest gap is %v of place %d, and place 0 was silent for an hour", longest.Duration, longest.place)
 	}
 }
 

@@ -19,8 +19,9 @@ const startTimeout = time.Minute
 type fault struct {
 	// make breaks something, and mends it before it returns.
 	make func(ctx context.Context, r *run) error
-	// network says that members have to have network namespaces.
-	network bool
+	// network says that members have to have network namespaces, disk that they
+	// have to have disks.
+	network, disk bool
 }
 
 // menu is what can be broken.
@@ -36,17 +37,22 @@ var menu = map[string]fault{
 	"kill-quorum":      {make: killQuorum},
 	"partition":        {make: func(ctx context.Context, r *run) error { return r.partition(ctx, "partition") }, network: true},
 	"one-way":          {make: func(ctx context.Context, r *run) error { return r.partition(ctx, "one-way") }, network: true},
+	"lost-writes":      {make: lostWrites, disk: true},
+	"power-all":        {make: powerAll, disk: true},
 }
 
 // Names are the faults that can be made, in order.
 func Names() []string { return slices.Sorted(maps.Keys(menu)) }
 
 // Defaults are those that are made unless others are asked for, on a machine
-// that can have network namespaces or not.
-func Defaults(network bool) []string {
+// that can have network namespaces, or disks, or not.
+func Defaults(network, disks bool) []string {
 	names := []string{"kill", "kill", "kill", "pause", "restart", "rolling", "kill-controller", "pause-controller", "kill-active", "kill-all"}
 	if network {
 		names = append(names, "partition", "partition", "one-way", "one-way")
+	}
+	if disks {
+		names = append(names, "lost-writes", "lost-writes")
 	}
 	return names
 }
@@ -55,6 +61,7 @@ func Defaults(network bool) []string {
 // thing is broken at a time, so that what clients were promised holds. It ends
 // with the first fault that could not be made or mended.
 func (r *run) nemesis(ctx context.Context, until time.Time) error {
+	started := time.Now()
 	for time.Now().Before(until) && ctx.Err() == nil {
 		if !pause(ctx, r.between(200*time.Millisecond, 3*time.Second)) {
 			break
@@ -63,9 +70,9 @@ func (r *run) nemesis(ctx context.Context, until time.Time) error {
 		r.faults[name]++
 		begun := time.Now()
 		err := menu[name].make(ctx, r)
-		r.say("%-16s %v\n", name, time.Since(begun).Round(time.Millisecond))
+		r.say("%8.3fs %-16s %v\n", begun.Sub(started).Seconds(), name, time.Since(begun).Round(time.Millisecond))
 		if err != nil {
-			return errors.Join(fmt.Errorf("fault %s: %w", name, err), r.heal(), r.mendAll())
+			return errors.Join(fmt.Errorf("fault %s: %w", name, err), r.rig.heal(), r.mendAll())
 		}
 	}
 	return nil

@@ -2,7 +2,6 @@ package chaos
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -10,47 +9,7 @@ import (
 
 	"github.com/millstream-io/millstream/cmd/internal/cluster"
 	"github.com/millstream-io/millstream/cmd/internal/history"
-	"github.com/millstream-io/millstream/cmd/internal/netns"
 )
-
-// clients are this program, as a host of the network.
-const clients = "clients"
-
-// openNetwork makes the network that the members live on, and settles what is
-// broken. Without one it returns nil: no fault then needs it.
-func openNetwork(o *Options) (*netns.Network, error) {
-	network, err := netns.Open(clients)
-	if err == nil {
-		if o.Faults == nil {
-			o.Faults = Defaults(true)
-		}
-		return network, nil
-	}
-	for _, name := range o.Faults {
-		if menu[name].network {
-			return nil, fmt.Errorf("fault %s: %w", name, err)
-		}
-	}
-	_, _ = fmt.Fprintf(o.Out, "no partitions are made: %v\n", err)
-	if o.Faults == nil {
-		o.Faults = Defaults(false)
-	}
-	return nil, nil
-}
-
-// hosts gives each member a host on a network; nil without one.
-func hosts(network *netns.Network) func(member string) (cluster.Host, error) {
-	if network == nil {
-		return nil
-	}
-	return func(member string) (cluster.Host, error) {
-		h, err := network.Add(member)
-		if err != nil {
-			return cluster.Host{}, err
-		}
-		return cluster.Host{Addr: h.Addr, Command: h.Command()}, nil
-	}
-}
 
 // drawCut draws who is cut off from whom: alone is the name of a broker or a
 // controller, others are names of such, and perhaps clients. A majority of
@@ -102,27 +61,19 @@ func (r *run) partition(ctx context.Context, kind history.FaultKind) error {
 			from, to = to, from
 		}
 	}
-	r.say("%-16s %s %s %s\n", kind, alone, arrow, strings.Join(others, " "))
+	r.say("%9s %-16s %s %s %s\n", "", kind, alone, arrow, strings.Join(others, " "))
 	r.book.Fault(kind, broker)
 	defer r.book.Healed(kind, broker)
-	if err := r.network.Cut(from, to); err != nil {
+	if err := r.rig.network.Cut(from, to); err != nil {
 		return err
 	}
 	if kind == "partition" {
-		if err := r.network.Cut(to, from); err != nil {
+		if err := r.rig.network.Cut(to, from); err != nil {
 			return err
 		}
 	}
 	pause(ctx, while)
-	return r.heal()
-}
-
-// heal mends the network, if there is one.
-func (r *run) heal() error {
-	if r.network == nil {
-		return nil
-	}
-	return r.network.Heal()
+	return r.rig.network.Heal()
 }
 
 func names(ms []*cluster.Member) []string {

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+
+	"github.com/millstream-io/millstream/cmd/internal/owner"
 )
 
 const (
@@ -117,13 +119,13 @@ func (n *Network) outer(host int) string { return fmt.Sprintf("%s-%d", n.bridge(
 
 // build says whose the bridge is, and makes the machine the first host.
 func (n *Network) build(machine string) error {
-	owner, err := self()
+	self, err := owner.Self()
 	if err != nil {
 		return err
 	}
 	n.hosts = []*Host{{Name: machine, Addr: n.addr(0), device: n.bridge(), hardware: n.hw(0)}}
 	return script("",
-		fmt.Sprintf("link set %s alias %q", n.bridge(), owner.String()),
+		fmt.Sprintf("link set %s alias %q", n.bridge(), self.String()),
 		fmt.Sprintf("link set %s address %s", n.bridge(), n.hw(0)),
 		fmt.Sprintf("addr add %s/24 dev %s", n.addr(0), n.bridge()),
 		fmt.Sprintf("link set %s up", n.bridge()),

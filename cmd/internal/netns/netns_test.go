@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/millstream-io/millstream/cmd/internal/owner"
 )
 
 // With addresses as arguments, this program counts what it gets on the first,
@@ -160,12 +162,12 @@ func TestWhatTheDeadLeftIsRemoved(t *testing.T) {
 	if _, err := dead.Add("b"); err != nil {
 		t.Fatal(err)
 	}
-	o, err := self()
+	self, err := owner.Self()
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.started++ // another process, of the same number
-	if err := script("", fmt.Sprintf("link set %s alias %q", dead.bridge(), o)); err != nil {
+	other := self.String() + "0" // of the same number, started at another time
+	if err := script("", fmt.Sprintf("link set %s alias %q", dead.bridge(), other)); err != nil {
 		t.Fatal(err)
 	}
 	living := open(t)
@@ -173,27 +175,9 @@ func TestWhatTheDeadLeftIsRemoved(t *testing.T) {
 	if out, err := output("netns", "list"); err != nil || strings.Contains(string(out), dead.bridge()+"-b") {
 		t.Errorf("left are %q: %v", out, err)
 	}
-	other := open(t)
-	defer func() { _ = other.Close() }()
-	if _, err := net.InterfaceByName(living.bridge()); err != nil || other.number == living.number {
-		t.Errorf("the living network %d is gone (%v), the next is %d", living.number, err, other.number)
-	}
-}
-
-func TestAProcessIsItselfAndNoOther(t *testing.T) {
-	o, err := self()
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skip("no /proc")
-	}
-	if err != nil || !o.lives() {
-		t.Fatalf("%v does not live: %v", o, err)
-	}
-	var read owner
-	if _, err := fmt.Sscanf(o.String(), ownerForm, &read.pid, &read.started); err != nil || read != o {
-		t.Errorf("read %v, %v", read, err)
-	}
-	o.started--
-	if o.lives() {
-		t.Error("one that was started before lives under the same number")
+	next := open(t)
+	defer func() { _ = next.Close() }()
+	if _, err := net.InterfaceByName(living.bridge()); err != nil || next.number == living.number {
+		t.Errorf("the living network %d is gone (%v), the next is %d", living.number, err, next.number)
 	}
 }

@@ -5,56 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/millstream-io/millstream/cmd/internal/owner"
 )
 
 // prefix begins the names of bridges; a number follows.
 const prefix = "millnet"
 
 var bridgeName = regexp.MustCompile(`^` + prefix + `\d+$`)
-
-// owner is the process that a network is of: its number, and when it was
-// started, since numbers are used again.
-type owner struct {
-	pid     int
-	started uint64 // ticks after boot
-}
-
-const ownerForm = "millstream test network of process %d since %d"
-
-func (o owner) String() string { return fmt.Sprintf(ownerForm, o.pid, o.started) }
-
-// self is this process.
-func self() (owner, error) {
-	started, err := startOf(os.Getpid())
-	return owner{os.Getpid(), started}, err
-}
-
-// lives tells whether the process is there still.
-func (o owner) lives() bool {
-	started, err := startOf(o.pid)
-	return err == nil && started == o.started
-}
-
-// startOf returns when a process was started.
-func startOf(pid int) (uint64, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	// The name stands in parentheses and may have any characters; the start is
-	// the 20th field after it.
-	_, rest, _ := strings.Cut(string(text[strings.LastIndexByte(string(text), ')')+1:]), " ")
-	fields := strings.Fields(rest)
-	if len(fields) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
-	}
-	return strconv.ParseUint(fields[19], 10, 64)
-}
 
 // sweep removes the networks of processes that are no more, with what runs on
 // them.
@@ -72,9 +34,8 @@ func sweep() error {
 	}
 	var errs []error
 	for _, l := range links {
-		var o owner
 		// One without an owner is being made.
-		if _, err := fmt.Sscanf(l.Alias, ownerForm, &o.pid, &o.started); err == nil && bridgeName.MatchString(l.Name) && !o.lives() {
+		if of, ok := owner.Parse(l.Alias); ok && bridgeName.MatchString(l.Name) && !of.Lives() {
 			err := remove(l.Name)
 			if _, there := net.InterfaceByName(l.Name); there == nil { // else another run was faster
 				errs = append(errs, err)
