@@ -42,6 +42,10 @@ const (
 	partitions = 4
 	// mendTimeout bounds the time in which a mended cluster has to be whole.
 	mendTimeout = 2 * time.Minute
+	// segmentBytes is small, so that many segments are sealed.
+	segmentBytes = "1048576"
+	// scrubRate has damage found soon.
+	scrubRate = "64MiB"
 )
 
 // topics are what is produced to, one at each durability.
@@ -103,7 +107,8 @@ func Run(ctx context.Context, o Options) (passed, failed int, err error) {
 		return 0, 0, err
 	}
 	r.c, err = cluster.Open(cluster.Options{
-		Binary: o.Binary, Dir: home, BrokerArgs: []string{"--audit-dir", r.history}, Host: r.rig.hosts(),
+		Binary: o.Binary, Dir: home,
+		BrokerArgs: []string{"--audit-dir", r.history, "--scrub-bytes-per-second", scrubRate}, Host: r.rig.hosts(),
 	})
 	if err != nil {
 		return 0, 0, err
@@ -140,7 +145,7 @@ func (r *run) prepare(ctx context.Context) error {
 	}
 	for _, name := range topics {
 		got, err := pb.NewTopicServiceClient(r.conns[0]).CreateTopic(ctx, &pb.CreateTopicRequest{
-			Topic: name, PartitionCount: partitions, Config: map[string]string{"durability": name, "segment.bytes": "4194304"},
+			Topic: name, PartitionCount: partitions, Config: map[string]string{"durability": name, "segment.bytes": segmentBytes},
 		})
 		if err != nil {
 			return err

@@ -39,6 +39,10 @@ var menu = map[string]fault{
 	"one-way":          {make: func(ctx context.Context, r *run) error { return r.partition(ctx, "one-way") }, network: true},
 	"lost-writes":      {make: lostWrites, disk: true},
 	"power-all":        {make: powerAll, disk: true},
+	"disk-full":        {make: diskFull, disk: true},
+	"slow-disk":        {make: slowDisk, disk: true},
+	"read-only":        {make: readOnly, disk: true},
+	"bit-flip":         {make: bitFlip},
 }
 
 // Names are the faults that can be made, in order.

@@ -119,14 +119,14 @@ func (g *rig) boot(member string) error {
 	return os.WriteFile(g.bootFile(member), []byte(text), 0o644)
 }
 
-// heal mends the network and gives room back.
+// heal mends the network, gives room back and lets disks go on.
 func (g *rig) heal() error {
 	var errs []error
 	if g.network != nil {
 		errs = append(errs, g.network.Heal())
 	}
 	for _, d := range g.disks {
-		errs = append(errs, d.Free())
+		errs = append(errs, d.Thaw(), d.Free())
 	}
 	return errors.Join(errs...)
 }

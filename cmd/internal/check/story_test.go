@@ -171,6 +171,27 @@ func TestWhatWasToldBeforeThePowerWentCounts(t *testing.T) {
 	}
 }
 
+// Only a broker whose disk was damaged may begin its log again.
+func TestADamagedReplicaBeginsAgain(t *testing.T) {
+	for _, kind := range []history.FaultKind{history.FaultDisk, history.FaultKill} {
+		s := newTale(t)
+		s.say(1, history.Event{Kind: history.LeaderBegin, Replica: &history.Replica{Epoch: 1, HighWatermark: 9, ISR: []int32{1}, MinISR: 1, Medium: history.MediumDisk}})
+		s.say(2, history.Event{Kind: history.LogWritten, Replica: &history.Replica{End: 9}})
+		s.say(driver, history.Event{Kind: history.FaultBegin, Fault: &history.Fault{Kind: kind, Broker: 2}})
+		s.say(2, history.Event{Kind: history.BrokerStart})
+		for _, end := range []int64{9, 3} { // it finds the damage after the first
+			s.say(2, history.Event{Kind: history.LogWritten, Replica: &history.Replica{End: end}})
+			s.say(2, history.Event{Kind: history.LogSynced, Replica: &history.Replica{End: end - 1}})
+			s.say(2, history.Event{Kind: history.HighWatermark, Replica: &history.Replica{Epoch: 1, HighWatermark: end}})
+		}
+		if kind == history.FaultDisk {
+			s.passes()
+		} else {
+			s.fails(R15)
+		}
+	}
+}
+
 // When all lost their power the log in memory begins again, whatever they said
 // between the loss and their next start.
 func TestALogInMemoryBeginsAgainAfterPower(t *testing.T) {

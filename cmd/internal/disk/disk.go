@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 )
 
 // ballast is the file that fills a disk.
@@ -16,7 +18,8 @@ type Disk struct {
 	// Dir is where it is mounted.
 	Dir string
 
-	image string
+	image  string
+	frozen bool
 }
 
 func (d *Disk) mount() error {
@@ -49,6 +52,66 @@ func (d *Disk) Fill() error {
 		return err
 	}
 	return errors.Join(fill(f), f.Close())
+}
+
+// Freeze has whoever writes to it, or syncs, wait until Thaw: it is as slow as a
+// disk can be. It is not to be frozen already.
+func (d *Disk) Freeze() error {
+	if err := freeze(d.Dir); err != nil {
+		return fmt.Errorf("freeze %s: %w", d.Dir, err)
+	}
+	d.frozen = true
+	return nil
+}
+
+// Thaw ends Freeze. It may be called again.
+func (d *Disk) Thaw() error {
+	if !d.frozen {
+		return nil
+	}
+	if err := thaw(d.Dir); err != nil {
+		return fmt.Errorf("thaw %s: %w", d.Dir, err)
+	}
+	d.frozen = false
+	return nil
+}
+
+// Fail makes it read-only, as the kernel does with a file system in which it
+// finds an error: what was not written yet never is. It cannot be written to
+// again before Repair.
+func (d *Disk) Fail() error {
+	device, err := device(d.Dir)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join("/sys/fs/ext4", filepath.Base(device), "trigger_fs_error"), []byte("1"), 0o200)
+}
+
+// Repair checks the file system and mounts it again.
+// REQUIRES: nobody uses it.
+func (d *Disk) Repair() error {
+	if err := d.unmount(); err != nil {
+		return err
+	}
+	err := run("e2fsck", "-f", "-p", d.image)
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 1 {
+		err = nil // it had errors, and has none
+	}
+	return errors.Join(err, d.mount())
+}
+
+// device returns what is mounted at a directory.
+func device(dir string) (string, error) {
+	text, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[1] == dir {
+			return fields[0], nil
+		}
+	}
+	return "", fmt.Errorf("nothing is mounted at %s", dir)
 }
 
 // Free gives the room back. It may be called again.

@@ -12,13 +12,25 @@ const (
 	noLogFlush   = 2          // EXT4_GOING_FLAGS_NOLOGFLUSH
 )
 
-func shutdown(dir string) error {
+func shutdown(dir string) error { return control(dir, ext4Shutdown, noLogFlush) }
+
+// control asks a file system for something.
+func control(dir string, what uint, arg int) error {
 	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(unix.IoctlSetPointerInt(int(f.Fd()), ext4Shutdown, noLogFlush), f.Close())
+	return errors.Join(unix.IoctlSetPointerInt(int(f.Fd()), what, arg), f.Close())
 }
+
+const (
+	fiFreeze = 0xc0045877 // FIFREEZE, as _IOWR('X', 119, int)
+	fiThaw   = 0xc0045878 // FITHAW, as _IOWR('X', 120, int)
+)
+
+func freeze(dir string) error { return control(dir, fiFreeze, 0) }
+
+func thaw(dir string) error { return control(dir, fiThaw, 0) }
 
 // fill sets room aside for a file until there is none: in ever smaller pieces,
 // since a request is granted as a whole.

@@ -9,4 +9,8 @@ import (
 
 func shutdown(string) error { return errors.ErrUnsupported }
 
+func freeze(string) error { return errors.ErrUnsupported }
+
+func thaw(string) error { return errors.ErrUnsupported }
+
 func fill(*os.File) error { return errors.ErrUnsupported }

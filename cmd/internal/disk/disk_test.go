@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // open makes a shelf, or skips the test where there can be none.
@@ -110,6 +111,74 @@ func TestAFullDiskTakesNothing(t *testing.T) {
 	}
 	if err := os.WriteFile(filepath.Join(d.Dir, "log"), much, 0o600); err != nil {
 		t.Errorf("it takes nothing: %v", err)
+	}
+}
+
+// A frozen disk keeps writers waiting and loses nothing.
+func TestAFrozenDiskKeepsWritersWaiting(t *testing.T) {
+	s, _ := open(t)
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	d, err := s.Make("a", 64<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Freeze(); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	go func() { written <- os.WriteFile(filepath.Join(d.Dir, "log"), []byte("x"), 0o600) }()
+	select {
+	case err := <-written:
+		t.Errorf("it took a write: %v", err)
+		written <- err
+	case <-time.After(200 * time.Millisecond):
+	}
+	for range 2 {
+		if err := d.Thaw(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-written; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFailedDiskIsReadOnlyUntilItIsRepaired(t *testing.T) {
+	s, _ := open(t)
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	d, err := s.Make("a", 64<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(d.Dir, "log")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteString("synced")
+	if err := errors.Join(err, f.Sync(), d.Fail()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("more"); !errors.Is(err, syscall.EROFS) {
+		t.Errorf("it took a write: %v", err)
+	}
+	if text, err := os.ReadFile(name); string(text) != "synced" {
+		t.Errorf("read %q, %v", text, err)
+	}
+	_ = f.Close() // it may fail
+	if err := d.Repair(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte("again"), 0o600); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -42,7 +42,7 @@ func Open(dir string) (*Shelf, error) {
 	if uid := os.Geteuid(); uid != 0 {
 		return nil, &UnavailableError{fmt.Sprintf("mounting takes root, and this is user %d", uid)}
 	}
-	for command, pkg := range map[string]string{"mkfs.ext4": "e2fsprogs", "mount": "mount", "unshare": "util-linux"} {
+	for command, pkg := range map[string]string{"mkfs.ext4": "e2fsprogs", "e2fsck": "e2fsprogs", "mount": "mount", "unshare": "util-linux"} {
 		if _, err := exec.LookPath(command); err != nil {
 			return nil, &UnavailableError{fmt.Sprintf("the command %s (of the package %s) is not installed", command, pkg)}
 		}
@@ -97,7 +97,7 @@ func (s *Shelf) Make(name string, size int64) (*Disk, error) {
 func (s *Shelf) Close() error {
 	var errs []error
 	for _, d := range s.disks {
-		errs = append(errs, d.unmount())
+		errs = append(errs, d.Thaw(), d.unmount())
 	}
 	return errors.Join(append(errs, run("umount", s.dir))...)
 }
@@ -121,6 +121,7 @@ func sweep() {
 	}
 	slices.Reverse(left) // what was mounted later is above
 	for _, at := range left {
+		_ = thaw(at) // it may not be frozen
 		// Lazily, since members of that run may still be there.
 		_ = run("umount", "-l", at)
 	}
