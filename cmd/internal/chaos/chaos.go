@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,7 @@ type run struct {
 	c       *cluster.Cluster
 	book    *chronicle.Chronicle
 	random  *rand.Rand
+	spare   *cluster.Member    // a broker that is not in the cluster; nil: none. Of who makes faults
 	conns   []*grpc.ClientConn // to broker i+1
 	ids     map[string][]byte  // of topics
 	tally   tally
@@ -119,7 +121,6 @@ func Run(ctx context.Context, o Options) (passed, failed int, err error) {
 		return 0, 0, err
 	}
 	defer r.hangUp()
-	r.guard.watch(r.c)
 	stormed := r.storm(ctx)
 	if ctx.Err() != nil {
 		return 0, 0, context.Cause(ctx)
@@ -135,6 +136,13 @@ func (r *run) prepare(ctx context.Context) error {
 	if err := r.c.Start(ctx); err != nil {
 		return err
 	}
+	r.guard.watch(r.c)
+	if slices.ContainsFunc(r.o.Faults, func(name string) bool { return menu[name].spare }) {
+		var err error
+		if r.spare, err = r.c.AddBroker(); err != nil {
+			return err
+		}
+	}
 	for _, m := range r.c.Brokers() {
 		conn, err := grpc.NewClient("passthrough:///"+m.GRPCAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
@@ -144,7 +152,7 @@ func (r *run) prepare(ctx context.Context) error {
 		r.conns = append(r.conns, conn)
 	}
 	for _, name := range topics {
-		got, err := pb.NewTopicServiceClient(r.conns[0]).CreateTopic(ctx, &pb.CreateTopicRequest{
+		got, err := pb.NewTopicServiceClient(r.anyConn()).CreateTopic(ctx, &pb.CreateTopicRequest{
 			Topic: name, PartitionCount: partitions, Config: map[string]string{"durability": name, "segment.bytes": segmentBytes},
 		})
 		if err != nil {
@@ -202,13 +210,15 @@ func (r *run) whole(ctx context.Context) error {
 	var last error
 	for i := 0; ; i++ {
 		asking, done := context.WithTimeout(ctx, 2*time.Second)
-		got, err := pb.NewClusterServiceClient(r.conns[i%len(r.conns)]).DescribeCluster(asking, &pb.DescribeClusterRequest{})
+		in := r.brokers()
+		got, err := pb.NewClusterServiceClient(r.connTo(in[i%len(in)])).DescribeCluster(asking, &pb.DescribeClusterRequest{})
 		done()
-		if err == nil && got.GetOfflinePartitionCount() == 0 && got.GetUnderReplicatedPartitionCount() == 0 {
+		if err == nil && got.GetOfflinePartitionCount() == 0 && got.GetUnderReplicatedPartitionCount() == 0 && got.GetReassigningPartitionCount() == 0 {
 			return nil
 		}
 		if last = err; err == nil {
-			last = fmt.Errorf("%d partitions are offline, %d under-replicated", got.GetOfflinePartitionCount(), got.GetUnderReplicatedPartitionCount())
+			last = fmt.Errorf("%d partitions are offline, %d under-replicated, %d moving",
+				got.GetOfflinePartitionCount(), got.GetUnderReplicatedPartitionCount(), got.GetReassigningPartitionCount())
 		}
 		if !pause(ctx, 50*time.Millisecond) {
 			return fmt.Errorf("the cluster is not whole %v after everything was mended: %w", mendTimeout, last)

@@ -22,6 +22,8 @@ type fault struct {
 	// network says that members have to have network namespaces, disk that they
 	// have to have disks.
 	network, disk bool
+	// spare says that there has to be a broker that is not in the cluster.
+	spare bool
 }
 
 // menu is what can be broken.
@@ -43,6 +45,7 @@ var menu = map[string]fault{
 	"slow-disk":        {make: slowDisk, disk: true},
 	"read-only":        {make: readOnly, disk: true},
 	"bit-flip":         {make: bitFlip},
+	"membership":       {make: membership, spare: true},
 }
 
 // Names are the faults that can be made, in order.
@@ -51,12 +54,12 @@ func Names() []string { return slices.Sorted(maps.Keys(menu)) }
 // Defaults are those that are made unless others are asked for, on a machine
 // that can have network namespaces, or disks, or not.
 func Defaults(network, disks bool) []string {
-	names := []string{"kill", "kill", "kill", "pause", "restart", "rolling", "kill-controller", "pause-controller", "kill-active", "kill-all"}
+	names := []string{"kill", "kill", "kill", "pause", "restart", "rolling", "kill-controller", "pause-controller", "kill-active", "kill-all", "bit-flip", "membership"}
 	if network {
 		names = append(names, "partition", "partition", "one-way", "one-way")
 	}
 	if disks {
-		names = append(names, "lost-writes", "lost-writes")
+		names = append(names, "lost-writes", "lost-writes", "disk-full", "slow-disk", "read-only")
 	}
 	return names
 }
@@ -87,7 +90,7 @@ func (r *run) between(least, most time.Duration) time.Duration {
 }
 
 func (r *run) anyBroker() *cluster.Member {
-	all := r.c.Brokers()
+	all := r.brokers()
 	return all[r.random.IntN(len(all))]
 }
 
@@ -139,7 +142,7 @@ func (r *run) restart(ctx context.Context, m *cluster.Member) error {
 
 // rolling restarts all brokers, each when the one before is in sync again.
 func rolling(ctx context.Context, r *run) error {
-	for _, m := range r.c.Brokers() {
+	for _, m := range r.brokers() {
 		if err := r.restart(ctx, m); err != nil {
 			return err
 		}
@@ -170,7 +173,7 @@ func killQuorum(ctx context.Context, r *run) error {
 
 // killAll ends everything at once; the page caches stay.
 func killAll(ctx context.Context, r *run) error {
-	return r.killTogether(ctx, append(r.c.Brokers(), r.c.Controllers()...), 0, 2*time.Second)
+	return r.killTogether(ctx, append(r.brokers(), r.c.Controllers()...), 0, 2*time.Second)
 }
 
 // killTogether ends processes at once, and starts them again after a while.
@@ -208,7 +211,7 @@ func (r *run) startAll(ctx context.Context, ms []*cluster.Member) error {
 // mendAll has every process run again.
 func (r *run) mendAll() error {
 	var down []*cluster.Member
-	for _, m := range append(r.c.Controllers(), r.c.Brokers()...) {
+	for _, m := range append(r.c.Controllers(), r.brokers()...) {
 		if m.Running() {
 			_ = m.Resume() // it may not be paused
 		} else {

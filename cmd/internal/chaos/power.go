@@ -24,7 +24,7 @@ func lostWrites(ctx context.Context, r *run) error {
 // disk is there afterwards, what was acknowledged in memory need not be.
 func powerAll(ctx context.Context, r *run) error {
 	r.forgetful.Store(true)
-	return r.losePower(ctx, append(r.c.Brokers(), r.c.Controllers()...), 2*time.Second)
+	return r.losePower(ctx, append(r.brokers(), r.c.Controllers()...), 2*time.Second)
 }
 
 // losePower takes the power from members at once, and gives it back after a

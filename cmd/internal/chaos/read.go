@@ -95,7 +95,7 @@ func (r *run) caughtUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, catchUpFor)
 	defer cancel()
 	for t, name := range topics {
-		got, err := pb.NewTopicServiceClient(r.conns[0]).ListOffsets(ctx, &pb.ListOffsetsRequest{
+		got, err := pb.NewTopicServiceClient(r.anyConn()).ListOffsets(ctx, &pb.ListOffsetsRequest{
 			Topic: name, At: &pb.ListOffsetsRequest_Latest{Latest: true},
 		})
 		if err != nil {
@@ -190,7 +190,7 @@ func (r *run) drain(ctx context.Context) (map[string]map[uint32]int64, error) {
 func (r *run) drainOne(ctx context.Context, topic string, partition uint32, reader uint64) (end int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	stream, err := pb.NewBrokerServiceClient(r.conns[0]).Fetch(ctx)
+	stream, err := pb.NewBrokerServiceClient(r.anyConn()).Fetch(ctx)
 	if err != nil {
 		return 0, err
 	}

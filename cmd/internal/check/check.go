@@ -113,6 +113,8 @@ func (c *Checker) Observe(e *history.Event) {
 		c.of(e).shorten(e, c.broker(e))
 	case history.LogStart:
 		c.of(e).moveStart(e, c.broker(e))
+	case history.LogGone:
+		c.of(e).gone(c.broker(e))
 	case history.LogDump:
 		c.of(e).dumped(e, c.broker(e))
 	case history.FaultBegin:

@@ -31,9 +31,6 @@ type replica struct {
 	// off says that it lost power and has not begun again: what it has told
 	// others before may be on its way still, and they rightly count on it.
 	off bool
-	// damaged says that what it had on its disk is not to be counted on: it may
-	// find out later, and begin its log again.
-	damaged bool
 }
 
 func (r *replicas) on(broker int32) *replica {
@@ -83,9 +80,6 @@ func (x *replica) loseMemory(medium history.Medium) {
 // grow takes how far a log is written, or synced.
 func (r *replicas) grow(e *history.Event, broker int32) {
 	x := r.on(broker)
-	if x.damaged && e.Kind == history.LogWritten && e.Replica.End < x.written {
-		*x = replica{start: x.start, setting: x.setting, epoch: x.epoch, leads: x.leads}
-	}
 	x.written = max(x.written, e.Replica.End)
 	if e.Kind == history.LogSynced {
 		x.synced = max(x.synced, e.Replica.End)
@@ -185,6 +179,9 @@ func (p *partition) moveStart(e *history.Event, broker int32) {
 	p.logStart = max(p.logStart, start)
 }
 
+// gone takes that a broker has put its log away, and begins at most another.
+func (r *replicas) gone(broker int32) { delete(r.byBroker, broker) }
+
 // lost takes that a broker lost what it had.
 func (r *replicas) lost(f *history.Fault) {
 	x := r.byBroker[f.Broker]
@@ -196,7 +193,6 @@ func (r *replicas) lost(f *history.Fault) {
 		x.off = true // see restarted
 	case history.FaultDisk:
 		x.written, x.synced, x.hw, x.committed = 0, 0, mark{}, mark{}
-		x.damaged = true
 	case history.FaultKill: // takes nothing
 	}
 }

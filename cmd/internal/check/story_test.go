@@ -171,20 +171,20 @@ func TestWhatWasToldBeforeThePowerWentCounts(t *testing.T) {
 	}
 }
 
-// Only a broker whose disk was damaged may begin its log again.
-func TestADamagedReplicaBeginsAgain(t *testing.T) {
-	for _, kind := range []history.FaultKind{history.FaultDisk, history.FaultKill} {
+// Only a broker that has put its log away may begin it again.
+func TestALogThatIsGoneBeginsAgain(t *testing.T) {
+	for _, gone := range []bool{true, false} {
 		s := newTale(t)
 		s.say(1, history.Event{Kind: history.LeaderBegin, Replica: &history.Replica{Epoch: 1, HighWatermark: 9, ISR: []int32{1}, MinISR: 1, Medium: history.MediumDisk}})
-		s.say(2, history.Event{Kind: history.LogWritten, Replica: &history.Replica{End: 9}})
-		s.say(driver, history.Event{Kind: history.FaultBegin, Fault: &history.Fault{Kind: kind, Broker: 2}})
-		s.say(2, history.Event{Kind: history.BrokerStart})
-		for _, end := range []int64{9, 3} { // it finds the damage after the first
+		for _, end := range []int64{9, 3} {
+			if gone && end == 3 {
+				s.say(2, history.Event{Kind: history.LogGone})
+			}
 			s.say(2, history.Event{Kind: history.LogWritten, Replica: &history.Replica{End: end}})
 			s.say(2, history.Event{Kind: history.LogSynced, Replica: &history.Replica{End: end - 1}})
 			s.say(2, history.Event{Kind: history.HighWatermark, Replica: &history.Replica{Epoch: 1, HighWatermark: end}})
 		}
-		if kind == history.FaultDisk {
+		if gone {
 			s.passes()
 		} else {
 			s.fails(R15)
