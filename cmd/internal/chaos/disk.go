@@ -14,10 +14,9 @@ import (
 	"github.com/millstream-io/millstream/storage/segment"
 )
 
-// diskFull leaves a broker no room for a while. It is to go on serving, and to
-// take appends again when there is room.
-func diskFull(ctx context.Context, r *run) error {
-	m := r.anyBroker()
+// diskFull leaves a process no room for a while. It is to go on serving, and to
+// take what it is given again when there is room.
+func (r *run) diskFull(ctx context.Context, m *cluster.Member) error {
 	r.book.Fault("disk-full", brokerOf(m))
 	defer r.book.Healed("disk-full", brokerOf(m))
 	d := r.rig.disks[m.Name()]
@@ -28,9 +27,8 @@ func diskFull(ctx context.Context, r *run) error {
 	return d.Free()
 }
 
-// slowDisk has everything that a broker writes or syncs wait, again and again.
-func slowDisk(ctx context.Context, r *run) error {
-	m := r.anyBroker()
+// slowDisk has everything that a process writes or syncs wait, again and again.
+func (r *run) slowDisk(ctx context.Context, m *cluster.Member) error {
 	r.book.Fault("slow-disk", brokerOf(m))
 	defer r.book.Healed("slow-disk", brokerOf(m))
 	d := r.rig.disks[m.Name()]

@@ -41,8 +41,10 @@ var menu = map[string]fault{
 	"one-way":          {make: func(ctx context.Context, r *run) error { return r.partition(ctx, "one-way") }, network: true},
 	"lost-writes":      {make: lostWrites, disk: true},
 	"power-all":        {make: powerAll, disk: true},
-	"disk-full":        {make: diskFull, disk: true},
-	"slow-disk":        {make: slowDisk, disk: true},
+	"disk-full":        {make: func(ctx context.Context, r *run) error { return r.diskFull(ctx, r.anyBroker()) }, disk: true},
+	"slow-disk":        {make: func(ctx context.Context, r *run) error { return r.slowDisk(ctx, r.anyBroker()) }, disk: true},
+	"full-controller":  {make: func(ctx context.Context, r *run) error { return r.diskFull(ctx, r.anyController()) }, disk: true},
+	"slow-controller":  {make: func(ctx context.Context, r *run) error { return r.slowDisk(ctx, r.anyController()) }, disk: true},
 	"read-only":        {make: readOnly, disk: true},
 	"bit-flip":         {make: bitFlip},
 	"membership":       {make: membership, spare: true},
@@ -59,7 +61,7 @@ func Defaults(network, disks bool) []string {
 		names = append(names, "partition", "partition", "one-way", "one-way")
 	}
 	if disks {
-		names = append(names, "lost-writes", "lost-writes", "disk-full", "slow-disk", "read-only")
+		names = append(names, "lost-writes", "lost-writes", "disk-full", "slow-disk", "read-only", "full-controller", "slow-controller")
 	}
 	return names
 }
@@ -70,10 +72,10 @@ func Defaults(network, disks bool) []string {
 func (r *run) nemesis(ctx context.Context, until time.Time) error {
 	started := time.Now()
 	for time.Now().Before(until) && ctx.Err() == nil {
-		if !pause(ctx, r.between(200*time.Millisecond, 3*time.Second)) {
+		after, name := r.draw()
+		if !pause(ctx, after) {
 			break
 		}
-		name := r.o.Faults[r.random.IntN(len(r.o.Faults))]
 		r.faults[name]++
 		begun := time.Now()
 		err := menu[name].make(ctx, r)
@@ -83,6 +85,12 @@ func (r *run) nemesis(ctx context.Context, until time.Time) error {
 		}
 	}
 	return nil
+}
+
+// draw draws the next fault, and how long nothing is broken before it.
+func (r *run) draw() (after time.Duration, name string) {
+	after = r.between(200*time.Millisecond, 3*time.Second)
+	return after, r.o.Faults[r.random.IntN(len(r.o.Faults))]
 }
 
 func (r *run) between(least, most time.Duration) time.Duration {
