@@ -110,8 +110,10 @@ SEED ?= 1
 DURATION ?= 60s
 FAULTS ?=
 .PHONY: chaos
-chaos: build ## Break a cluster of real processes and judge what clients were told: SEED=7 DURATION=60s FAULTS=kill,pause.
-	$(GO) run ./cmd/chaos -millstream bin/millstream -seed $(SEED) -duration $(DURATION) -faults "$(FAULTS)"
+chaos: build ## Break a cluster of real processes and judge what clients were told: SEED=7 DURATION=60s FAULTS=kill,pause,partition.
+	@.ci/chaos-needs
+	$(GO) build -o bin/chaos ./cmd/chaos
+	@exec bin/chaos -millstream bin/millstream -seed $(SEED) -duration $(DURATION) -faults '$(FAULTS)'
 
 .PHONY: growth
 growth: build ## Measure what clients notice when a cluster grows, shrinks and is restarted (about 3 min).

@@ -50,6 +50,9 @@ type Options struct {
 	// Audit returns who is told what the replica of a partition does; nil: nobody
 	// is told of any.
 	Audit func(topic string, partition uint32) partition.Auditor
+	// AuditGone is told that the log of a replica was moved to the trash, since
+	// others have its records, before another is begun; nil: nobody is told.
+	AuditGone func(topic string, partition uint32)
 	// ScrubBytes is how many bytes of logs are read a second to find damage; 0:
 	// none.
 	ScrubBytes int64

@@ -62,6 +62,7 @@ func (b *Broker) giveUp(k logKey) {
 	if err != nil {
 		b.logger.Error("log that was moved away not moved to the trash", "log", k.String(), "err", err)
 	} else {
+		b.auditGone(now)
 		b.logger.Info("partition moved away", "topic", now.topic.Name, "partition", now.part.ID, "replicas", now.part.Replicas)
 	}
 	b.logs.Lock()

@@ -71,6 +71,13 @@ func (b *Broker) damaged(l *localLog) {
 	}
 }
 
+// auditGone tells that a log was moved to the trash.
+func (b *Broker) auditGone(w *wanted) {
+	if b.opts.AuditGone != nil {
+		b.opts.AuditGone(w.topic.Name, w.part.ID)
+	}
+}
+
 // mend lets a damaged replica begin anew. It does nothing if the metadata has
 // changed its mind.
 func (b *Broker) mend(l *localLog) {
@@ -99,6 +106,7 @@ func (b *Broker) mend(l *localLog) {
 	l.refused, l.doubted = nil, false
 	l.mu.Unlock()
 	l.carrying.Unlock()
+	b.auditGone(l.want.Load())
 	b.metrics.mended.Inc()
 	b.logger.Warn("a damaged replica begins anew", "log", l.key.String(), "leader", l.want.Load().part.Leader)
 	b.openInBackground(l)

@@ -55,18 +55,32 @@ type Link struct {
 // REQUIRES: Start was called: only then the partition is connected.
 func (l *Link) Open(o replica.Open) {
 	p := l.pair.Load()
+	if l.ask(p, o) {
+		return
+	}
+	// The stream has gone since the partition wished for a session. It has one
+	// under way, and would wish for no other: it is told first, and only then is
+	// there a time to try again, so that the wish comes behind.
+	l.p.Disconnect(o.Session)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.retry()
+}
+
+// ask has the leader asked for a session; false: there is no stream to it.
+func (l *Link) ask(p *pair, o replica.Open) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.streams[l.lane].up
 	if s == nil || l.gone {
-		l.retry()
-		return
+		return false
 	}
 	l.forget()
 	l.session, l.stream, l.end, l.live, l.retryAt = o.Session, s, o.End, true, time.Time{}
 	s.sessions[o.Session] = l
 	s.opens = append(s.opens, openOf(l, o, p.f.o.Revision()))
 	s.wake()
+	return true
 }
 
 // Ack tells the leader how far this replica is.

@@ -3,6 +3,8 @@ package follower
 import (
 	"log/slog"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -66,6 +68,27 @@ func TestAnAckThatWentDownWithItsStreamHoldsBackNoOther(t *testing.T) {
 	if got := ackOn(t, second); got != 2 {
 		t.Errorf("the ack is of session %d", got)
 	}
+}
+
+// The stream may go between the wish for a session and its turn: the partition
+// then has a session under way that nobody was asked for, and is told so, or
+// it would never wish for another.
+func TestASessionThatNobodyWasAskedForIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, p := newLink(t)
+		l.p.Follow(replica.Assignment{Epoch: 1, Replicas: []replica.ID{2, 1}, InSync: []replica.ID{2}, MinInSync: 1}, 2, l)
+		l.p.Connect(l) // of a stream that was there a moment ago
+		synctest.Wait()
+
+		s := begin(p)
+		synctest.Wait()
+		<-time.After(mostRetry)
+		p.look()
+		synctest.Wait()
+		if req := s.next(); len(req.GetOpens()) != 1 {
+			t.Errorf("said %v", req)
+		}
+	})
 }
 
 func TestOfSeveralAcksTheLastIsSaidOnce(t *testing.T) {

@@ -64,7 +64,10 @@ func notLeading(c *servertest.Cluster, leader *servertest.Member) *servertest.Me
 func TestADamagedReplicaIsRepairedFromTheOthers(t *testing.T) {
 	for name, ofLeader := range map[string]bool{"a follower's": false, "the leader's": true} {
 		t.Run(name, func(t *testing.T) {
-			c := servertest.StartCluster(t, servertest.ClusterOptions{Broker: func(o *broker.Options) { o.ScrubBytes, o.ScrubRound = 1<<20, time.Millisecond }})
+			gone := make(chan string, 8)
+			c := servertest.StartCluster(t, servertest.ClusterOptions{Broker: func(o *broker.Options) {
+				o.ScrubBytes, o.ScrubRound, o.AuditGone = 1<<20, time.Millisecond, audited(gone)
+			}})
 			fill(t, c, 50)
 			damaged := leaderOf(t, c)
 			if !ofLeader {
@@ -75,6 +78,7 @@ func TestADamagedReplicaIsRepairedFromTheOthers(t *testing.T) {
 				t.Fatal(err)
 			}
 			awaitTrash(t, damaged, "damaged")
+			awaitGone(t, gone)
 			leader := leaderOf(t, c)
 			if leader == damaged {
 				t.Fatalf("broker %d leads with a damaged log", leader.ID)
@@ -89,6 +93,23 @@ func TestADamagedReplicaIsRepairedFromTheOthers(t *testing.T) {
 			}
 			readAll(t, leaderOf(t, c), 50)
 		})
+	}
+}
+
+// audited tells of logs that were put away.
+func audited(gone chan<- string) func(string, uint32) {
+	return func(topic string, partition uint32) { gone <- fmt.Sprintf("%s/%d", topic, partition) }
+}
+
+func awaitGone(t *testing.T, gone <-chan string) {
+	t.Helper()
+	select {
+	case got := <-gone:
+		if got != "orders/0" {
+			t.Errorf("%s is gone", got)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the history has no word of it")
 	}
 }
 
@@ -130,7 +151,8 @@ func TestABrokerThatLostItsDiskIsFilledAgain(t *testing.T) {
 }
 
 func TestALogThatWasMovedAwayGoesToTheTrash(t *testing.T) {
-	c := servertest.StartCluster(t, servertest.ClusterOptions{})
+	gone := make(chan string, 8)
+	c := servertest.StartCluster(t, servertest.ClusterOptions{Broker: func(o *broker.Options) { o.AuditGone = audited(gone) }})
 	fill(t, c, 50)
 	fourth := c.Add(4)
 	leader := leaderOf(t, c)
@@ -146,6 +168,7 @@ func TestALogThatWasMovedAwayGoesToTheTrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitTrash(t, c.Members[0], "") // of whatever name
+	awaitGone(t, gone)
 	readAll(t, fourth, 50)
 	// It comes back, from nothing.
 	if _, err := leader.Cluster.ReassignPartitions(t.Context(), &pb.ReassignPartitionsRequest{

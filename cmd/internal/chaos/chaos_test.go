@@ -2,7 +2,12 @@ package chaos
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -11,10 +16,11 @@ import (
 
 // The seed decides all that the nemesis draws, in the order in which it draws.
 func TestTheSameSeedDrawsTheSame(t *testing.T) {
-	draw := func(seed uint64) (drawn []time.Duration) {
-		r := &run{random: rand.New(rand.NewPCG(seed, 0))}
+	draw := func(seed uint64) (drawn []string) {
+		r := &run{random: rand.New(rand.NewPCG(seed, 0)), o: Options{Faults: Defaults(true, true)}}
 		for range 20 {
-			drawn = append(drawn, r.between(0, time.Second))
+			after, name := r.draw()
+			drawn = append(drawn, fmt.Sprint(after, name, r.between(0, time.Second)))
 		}
 		return drawn
 	}
@@ -24,14 +30,94 @@ func TestTheSameSeedDrawsTheSame(t *testing.T) {
 }
 
 func TestEveryDefaultIsOnTheMenu(t *testing.T) {
-	for _, f := range Defaults() {
-		if menu[f] == nil {
-			t.Errorf("%s is not", f)
+	for _, has := range []struct{ network, disks bool }{{}, {network: true}, {disks: true}, {network: true, disks: true}} {
+		for _, name := range Defaults(has.network, has.disks) {
+			if f := menu[name]; f.make == nil || f.network && !has.network || f.disk && !has.disks {
+				t.Errorf("%s is not, or takes more than %+v", name, has)
+			}
 		}
 	}
 	_, _, err := Run(t.Context(), Options{Faults: []string{"kill", "earthquake"}})
 	if err == nil || !strings.Contains(err.Error(), "earthquake") {
 		t.Errorf("a fault that is not on the menu: %v", err)
+	}
+}
+
+// A fault that the machine cannot make is refused when it is asked for, with
+// what is missing; without it the run has what it can.
+func TestAFaultThatCannotBeMadeIsRefused(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may be able to make all of them")
+	}
+	for _, name := range []string{"partition", "one-way", "lost-writes", "disk-full"} {
+		_, _, err := Run(t.Context(), Options{Faults: []string{"kill", name}, Out: io.Discard})
+		if err == nil || !strings.Contains(err.Error(), "root") && runtime.GOOS == "linux" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	o := Options{Out: io.Discard}
+	g, err := openRig(&o, t.TempDir())
+	if err != nil || g.hosts() != nil || !slices.Equal(o.Faults, Defaults(false, false)) {
+		t.Errorf("without root it makes %v: %v", o.Faults, err)
+	}
+}
+
+// Sealed are all segments but the last of each log.
+func TestOnlySealedSegmentsAreDamaged(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a-0/00.log", "a-0/05.log", "a-0/05.index", "a-0/07.log", "a-1/00.log"} {
+		path := filepath.Join(dir, "topics", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, make([]byte, 100), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sealed, err := sealedSegments(dir)
+	if err != nil || len(sealed) != 2 || filepath.Base(sealed[0]) != "00.log" || filepath.Base(sealed[1]) != "05.log" {
+		t.Fatalf("sealed are %v: %v", sealed, err)
+	}
+	damaged, err := flip(sealed[1], 1<<63+12345, 3)
+	if err != nil || damaged.at < 25 || damaged.at >= 75 || !damaged.there() {
+		t.Fatalf("damaged is %+v: %v", damaged, err)
+	}
+	b, err := os.ReadFile(sealed[1])
+	if err != nil || b[damaged.at] != 1<<3 {
+		t.Errorf("the byte is %d: %v", b[damaged.at], err)
+	}
+	// The damaged one is kept, as in the trash.
+	if err := errors.Join(os.Link(sealed[1], sealed[1]+".damaged"), os.Remove(sealed[1])); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(sealed[1], b, 0o600); err != nil || damaged.there() {
+		t.Errorf("another file is taken for it: %v", err)
+	}
+}
+
+// Whoever is cut off, a majority of brokers and of controllers is not, and
+// nobody is cut off from itself.
+func TestACutLeavesAMajority(t *testing.T) {
+	brokers, controllers := []string{"b1", "b2", "b3"}, []string{"c1", "c2", "c3"}
+	random := rand.New(rand.NewPCG(7, 0))
+	kinds := map[string]int{}
+	for range 300 {
+		alone, others := drawCut(random, brokers, controllers)
+		if slices.Contains(others, alone) || len(others) == 0 || !slices.Contains(append(brokers, controllers...), alone) {
+			t.Fatalf("%s is cut off from %v", alone, others)
+		}
+		kinds[fmt.Sprintf("%c from %d, clients %t", alone[0], len(others), slices.Contains(others, clients))]++
+	}
+	if len(kinds) != 6 {
+		t.Errorf("drawn were %v", kinds)
+	}
+	if !slices.Equal(brokers, []string{"b1", "b2", "b3"}) {
+		t.Errorf("the brokers are %v now", brokers)
+	}
+	first, others := drawCut(rand.New(rand.NewPCG(7, 1)), brokers, controllers)
+	again, same := drawCut(rand.New(rand.NewPCG(7, 1)), brokers, controllers)
+	if first != again || !slices.Equal(others, same) {
+		t.Error("the seed does not decide")
 	}
 }
 
@@ -54,8 +140,8 @@ func TestAGapOfOnePartitionIsNotHiddenByTheOthers(t *testing.T) {
 	all.last = map[uint64]time.Time{0: time.Now().Add(-time.Hour), 1: time.Now()}
 	all.ack(1)
 	all.settle()
-	if all.longest() < time.Hour {
-		t.Errorf("the longest gap is %v, and partition 0 was silent for an hour", all.longest())
+	if longest := all.longest(); longest.Duration < time.Hour || longest.place != 0 {
+		t.Errorf("the longest gap is %v of place %d, and place 0 was silent for an hour", longest.Duration, longest.place)
 	}
 }
 

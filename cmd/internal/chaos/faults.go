@@ -15,48 +15,82 @@ import (
 // startTimeout bounds the start of a process.
 const startTimeout = time.Minute
 
-// fault breaks something, and mends it before it returns.
-type fault func(ctx context.Context, r *run) error
+// fault is an entry of the menu.
+type fault struct {
+	// make breaks something, and mends it before it returns.
+	make func(ctx context.Context, r *run) error
+	// network says that members have to have network namespaces, disk that they
+	// have to have disks.
+	network, disk bool
+	// spare says that there has to be a broker that is not in the cluster.
+	spare bool
+}
 
 // menu is what can be broken.
 var menu = map[string]fault{
-	"kill":             func(ctx context.Context, r *run) error { return r.kill(ctx, r.anyBroker()) },
-	"pause":            func(ctx context.Context, r *run) error { return r.freeze(ctx, r.anyBroker()) },
-	"restart":          func(ctx context.Context, r *run) error { return r.restart(ctx, r.anyBroker()) },
-	"rolling":          rolling,
-	"kill-controller":  func(ctx context.Context, r *run) error { return r.kill(ctx, r.anyController()) },
-	"pause-controller": func(ctx context.Context, r *run) error { return r.freeze(ctx, r.anyController()) },
-	"kill-active":      killActive,
-	"kill-all":         killAll,
-	"kill-quorum":      killQuorum,
+	"kill":             {make: func(ctx context.Context, r *run) error { return r.kill(ctx, r.anyBroker()) }},
+	"pause":            {make: func(ctx context.Context, r *run) error { return r.freeze(ctx, r.anyBroker()) }},
+	"restart":          {make: func(ctx context.Context, r *run) error { return r.restart(ctx, r.anyBroker()) }},
+	"rolling":          {make: rolling},
+	"kill-controller":  {make: func(ctx context.Context, r *run) error { return r.kill(ctx, r.anyController()) }},
+	"pause-controller": {make: func(ctx context.Context, r *run) error { return r.freeze(ctx, r.anyController()) }},
+	"kill-active":      {make: killActive},
+	"kill-all":         {make: killAll},
+	"kill-quorum":      {make: killQuorum},
+	"partition":        {make: func(ctx context.Context, r *run) error { return r.partition(ctx, "partition") }, network: true},
+	"one-way":          {make: func(ctx context.Context, r *run) error { return r.partition(ctx, "one-way") }, network: true},
+	"lost-writes":      {make: lostWrites, disk: true},
+	"power-all":        {make: powerAll, disk: true},
+	"disk-full":        {make: func(ctx context.Context, r *run) error { return r.diskFull(ctx, r.anyBroker()) }, disk: true},
+	"slow-disk":        {make: func(ctx context.Context, r *run) error { return r.slowDisk(ctx, r.anyBroker()) }, disk: true},
+	"full-controller":  {make: func(ctx context.Context, r *run) error { return r.diskFull(ctx, r.anyController()) }, disk: true},
+	"slow-controller":  {make: func(ctx context.Context, r *run) error { return r.slowDisk(ctx, r.anyController()) }, disk: true},
+	"read-only":        {make: readOnly, disk: true},
+	"bit-flip":         {make: bitFlip},
+	"membership":       {make: membership, spare: true},
 }
 
 // Names are the faults that can be made, in order.
 func Names() []string { return slices.Sorted(maps.Keys(menu)) }
 
-// Defaults are those that are made unless others are asked for.
-func Defaults() []string {
-	return []string{"kill", "kill", "kill", "pause", "restart", "rolling", "kill-controller", "pause-controller", "kill-active", "kill-all"}
+// Defaults are those that are made unless others are asked for, on a machine
+// that can have network namespaces, or disks, or not.
+func Defaults(network, disks bool) []string {
+	names := []string{"kill", "kill", "kill", "pause", "restart", "rolling", "kill-controller", "pause-controller", "kill-active", "kill-all", "bit-flip", "membership"}
+	if network {
+		names = append(names, "partition", "partition", "one-way", "one-way")
+	}
+	if disks {
+		names = append(names, "lost-writes", "lost-writes", "disk-full", "slow-disk", "read-only", "full-controller", "slow-controller")
+	}
+	return names
 }
 
 // nemesis makes one fault after the other until the time has come. Only one
 // thing is broken at a time, so that what clients were promised holds. It ends
 // with the first fault that could not be made or mended.
 func (r *run) nemesis(ctx context.Context, until time.Time) error {
+	started := time.Now()
 	for time.Now().Before(until) && ctx.Err() == nil {
-		if !pause(ctx, r.between(200*time.Millisecond, 3*time.Second)) {
+		after, name := r.draw()
+		if !pause(ctx, after) {
 			break
 		}
-		name := r.o.Faults[r.random.IntN(len(r.o.Faults))]
 		r.faults[name]++
 		begun := time.Now()
-		err := menu[name](ctx, r)
-		r.say("%-16s %v\n", name, time.Since(begun).Round(time.Millisecond))
+		err := menu[name].make(ctx, r)
+		r.say("%8.3fs %-16s %v\n", begun.Sub(started).Seconds(), name, time.Since(begun).Round(time.Millisecond))
 		if err != nil {
-			return errors.Join(fmt.Errorf("fault %s: %w", name, err), r.mendAll())
+			return errors.Join(fmt.Errorf("fault %s: %w", name, err), r.rig.heal(), r.mendAll())
 		}
 	}
 	return nil
+}
+
+// draw draws the next fault, and how long nothing is broken before it.
+func (r *run) draw() (after time.Duration, name string) {
+	after = r.between(200*time.Millisecond, 3*time.Second)
+	return after, r.o.Faults[r.random.IntN(len(r.o.Faults))]
 }
 
 func (r *run) between(least, most time.Duration) time.Duration {
@@ -64,7 +98,7 @@ func (r *run) between(least, most time.Duration) time.Duration {
 }
 
 func (r *run) anyBroker() *cluster.Member {
-	all := r.c.Brokers()
+	all := r.brokers()
 	return all[r.random.IntN(len(all))]
 }
 
@@ -116,7 +150,7 @@ func (r *run) restart(ctx context.Context, m *cluster.Member) error {
 
 // rolling restarts all brokers, each when the one before is in sync again.
 func rolling(ctx context.Context, r *run) error {
-	for _, m := range r.c.Brokers() {
+	for _, m := range r.brokers() {
 		if err := r.restart(ctx, m); err != nil {
 			return err
 		}
@@ -147,7 +181,7 @@ func killQuorum(ctx context.Context, r *run) error {
 
 // killAll ends everything at once; the page caches stay.
 func killAll(ctx context.Context, r *run) error {
-	return r.killTogether(ctx, append(r.c.Brokers(), r.c.Controllers()...), 0, 2*time.Second)
+	return r.killTogether(ctx, append(r.brokers(), r.c.Controllers()...), 0, 2*time.Second)
 }
 
 // killTogether ends processes at once, and starts them again after a while.
@@ -185,7 +219,7 @@ func (r *run) startAll(ctx context.Context, ms []*cluster.Member) error {
 // mendAll has every process run again.
 func (r *run) mendAll() error {
 	var down []*cluster.Member
-	for _, m := range append(r.c.Controllers(), r.c.Brokers()...) {
+	for _, m := range append(r.c.Controllers(), r.brokers()...) {
 		if m.Running() {
 			_ = m.Resume() // it may not be paused
 		} else {

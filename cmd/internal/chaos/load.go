@@ -28,7 +28,22 @@ type tally struct {
 
 	mu   sync.Mutex           // guards what follows
 	last map[uint64]time.Time // of an acknowledgement, by place of the request
-	gap  time.Duration
+	gap  gap                  // the longest
+}
+
+// gap is a time without an acknowledgement of a partition.
+type gap struct {
+	place uint64 // see placeOf
+	begun time.Time
+	time.Duration
+}
+
+// note keeps the longer one.
+// REQUIRES: mu is held.
+func (t *tally) note(place uint64, begun, ended time.Time) {
+	if d := ended.Sub(begun); d > t.gap.Duration {
+		t.gap = gap{place, begun, d}
+	}
 }
 
 // ack counts an acknowledgement of a partition, as placeOf names it.
@@ -41,7 +56,7 @@ func (t *tally) ack(place uint64) {
 		t.last = make(map[uint64]time.Time)
 	}
 	if last, ok := t.last[place]; ok {
-		t.gap = max(t.gap, now.Sub(last))
+		t.note(place, last, now)
 	}
 	t.last[place] = now
 }
@@ -50,12 +65,12 @@ func (t *tally) ack(place uint64) {
 func (t *tally) settle() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, last := range t.last {
-		t.gap = max(t.gap, time.Since(last))
+	for place, last := range t.last {
+		t.note(place, last, time.Now())
 	}
 }
 
-func (t *tally) longest() time.Duration {
+func (t *tally) longest() gap {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.gap
@@ -153,9 +168,13 @@ func request(correlation uint64) *pb.ProduceRequest {
 	for i := range records {
 		records[i] = &pb.Record{Value: fmt.Appendf(nil, "batch %d record %d %0100d", correlation, i, correlation)}
 	}
-	n := int(placeOf(correlation))
-	partition := uint32(n / len(topics))
+	topic, partition := partitionOf(placeOf(correlation))
 	return &pb.ProduceRequest{
-		CorrelationId: correlation, Topic: topics[n%len(topics)], Partition: &partition, Batch: &pb.RecordBatch{Records: records},
+		CorrelationId: correlation, Topic: topic, Partition: &partition, Batch: &pb.RecordBatch{Records: records},
 	}
+}
+
+// partitionOf returns the partition at a place.
+func partitionOf(place uint64) (topic string, partition uint32) {
+	return topics[place%uint64(len(topics))], uint32(place / uint64(len(topics)))
 }

@@ -24,6 +24,7 @@ const (
 type following struct {
 	next  [partitions]atomic.Int64
 	epoch [partitions]int32 // of the record before; -1: none. The reader's own
+	seek  [partitions]bool  // it goes elsewhere. The reader's own
 	last  atomic.Pointer[error]
 }
 
@@ -78,6 +79,12 @@ func (r *run) follow(ctx context.Context, topic int, random *rand.Rand) {
 func (r *run) judgeRefusal(topic int, e *refusedError) {
 	switch e.GetReason() {
 	case pb.ErrorReason_ERROR_REASON_DIVERGED, pb.ErrorReason_ERROR_REASON_OFFSET_OUT_OF_RANGE:
+		if topics[topic] == "memory" && r.forgetful.Load() {
+			at := &r.followed[topic] // from the start: where it was is gone
+			at.next[e.partition].Store(0)
+			at.epoch[e.partition], at.seek[e.partition] = -1, true
+			return
+		}
 		r.guard.note(fmt.Errorf("a reader of %s that goes on where it was is refused: %w", topics[topic], e))
 	default: // it goes on elsewhere, or later
 	}
@@ -88,7 +95,7 @@ func (r *run) caughtUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, catchUpFor)
 	defer cancel()
 	for t, name := range topics {
-		got, err := pb.NewTopicServiceClient(r.conns[0]).ListOffsets(ctx, &pb.ListOffsetsRequest{
+		got, err := pb.NewTopicServiceClient(r.anyConn()).ListOffsets(ctx, &pb.ListOffsetsRequest{
 			Topic: name, At: &pb.ListOffsetsRequest_Latest{Latest: true},
 		})
 		if err != nil {
@@ -124,7 +131,8 @@ func (r *run) readOn(ctx context.Context, topic, broker int, at *following) (beg
 	req := &pb.FetchRequest{}
 	for p := range partitions {
 		next := at.next[p].Load()
-		r.book.Read(history.ReadBegin, topics[topic], uint32(p), history.Read{Reader: readerOf(topic, p), From: next}, nil, "")
+		r.book.Read(history.ReadBegin, topics[topic], uint32(p), history.Read{Reader: readerOf(topic, p), From: next, Seek: at.seek[p]}, nil, "")
+		at.seek[p] = false
 		position := &pb.FetchPosition{At: &pb.FetchPosition_Offset{Offset: next}}
 		if at.epoch[p] >= 0 {
 			position.LeaderEpoch = &at.epoch[p]
@@ -182,7 +190,7 @@ func (r *run) drain(ctx context.Context) (map[string]map[uint32]int64, error) {
 func (r *run) drainOne(ctx context.Context, topic string, partition uint32, reader uint64) (end int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	stream, err := pb.NewBrokerServiceClient(r.conns[0]).Fetch(ctx)
+	stream, err := pb.NewBrokerServiceClient(r.anyConn()).Fetch(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -15,6 +15,7 @@ type Checker struct {
 	ops        map[opKey]*op
 	partitions map[partitionKey]*partition
 	faults     faults
+	off        map[int32]bool // brokers that lost power and have not begun again
 }
 
 // partitionKey names a partition.
@@ -112,14 +113,21 @@ func (c *Checker) Observe(e *history.Event) {
 		c.of(e).shorten(e, c.broker(e))
 	case history.LogStart:
 		c.of(e).moveStart(e, c.broker(e))
+	case history.LogGone:
+		c.of(e).gone(c.broker(e))
 	case history.LogDump:
 		c.of(e).dumped(e, c.broker(e))
 	case history.FaultBegin:
 		c.fault(e)
 	case history.BrokerStart:
+		b := c.broker(e)
 		for _, p := range c.partitions {
-			p.restarted(c.broker(e))
+			p.restarted(b)
+			if c.off[b] {
+				p.forget(history.FaultPower)
+			}
 		}
+		delete(c.off, b)
 	case history.FaultEnd, history.BrokerStop, history.RecorderBegin, history.RecorderEnd:
 		// For people, and for rules to come.
 	default:
@@ -214,6 +222,12 @@ func (c *Checker) fault(e *history.Event) {
 		for _, p := range c.partitions {
 			p.forget(e.Fault.Kind)
 			p.lost(e.Fault)
+		}
+		if e.Fault.Kind == history.FaultPower {
+			if c.off == nil {
+				c.off = map[int32]bool{}
+			}
+			c.off[e.Fault.Broker] = true
 		}
 	case history.FaultKill: // takes nothing
 	}

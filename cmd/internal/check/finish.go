@@ -56,6 +56,9 @@ func (b *book) finishOrder() {
 		if !s.told {
 			return // a leader that is gone may have said so
 		}
+		if b.mayBeGone(s) {
+			return // it may be gone, and the log have begun again below it
+		}
 		if s.promised && s.delivered {
 			b.judged(R3)
 		}
@@ -110,17 +113,23 @@ func (b *book) finishGap(g *gap) {
 	}
 }
 
-// released tells whether a piece may be gone.
+// released tells whether a piece that is missing may be gone, and counts it
+// then.
 func (b *book) released(s *stored) bool {
+	gone := b.mayBeGone(s)
+	if gone {
+		b.tally.Released++
+	}
+	return gone
+}
+
+// mayBeGone tells whether faults took all that its acknowledgement counted on.
+func (b *book) mayBeGone(s *stored) bool {
 	medium, inSync := s.medium, s.inSync
 	if !s.promised {
 		medium, inSync = b.medium, b.inSync
 	}
-	if b.faults.release(s.since, medium, inSync) {
-		b.tally.Released++
-		return true
-	}
-	return false
+	return b.faults.release(s.since, medium, inSync)
 }
 
 // finishDrains looks for everything acknowledged in all that has to have it.

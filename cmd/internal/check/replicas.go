@@ -28,6 +28,9 @@ type replica struct {
 	setting         setting // what this broker, as leader, has said
 	epoch           int32   // in which it leads or led
 	leads           bool
+	// off says that it lost power and has not begun again: what it has told
+	// others before may be on its way still, and they rightly count on it.
+	off bool
 }
 
 func (r *replicas) on(broker int32) *replica {
@@ -55,8 +58,22 @@ func (r *replicas) settings(e *history.Event, broker int32) {
 // restarted takes that a broker has begun anew: it may know an older high
 // watermark, and leads nothing.
 func (r *replicas) restarted(broker int32) {
-	if x := r.byBroker[broker]; x != nil {
-		x.hw, x.leads = mark{}, false
+	x := r.byBroker[broker]
+	if x == nil {
+		return
+	}
+	x.hw, x.leads = mark{}, false
+	if x.off {
+		x.off = false
+		x.loseMemory(r.setting.medium)
+	}
+}
+
+// loseMemory takes what is not on disk.
+func (x *replica) loseMemory(medium history.Medium) {
+	x.written = x.synced
+	if medium == history.MediumMemory {
+		x.hw, x.committed = mark{}, mark{}
 	}
 }
 
@@ -162,6 +179,9 @@ func (p *partition) moveStart(e *history.Event, broker int32) {
 	p.logStart = max(p.logStart, start)
 }
 
+// gone takes that a broker has put its log away, and begins at most another.
+func (r *replicas) gone(broker int32) { delete(r.byBroker, broker) }
+
 // lost takes that a broker lost what it had.
 func (r *replicas) lost(f *history.Fault) {
 	x := r.byBroker[f.Broker]
@@ -170,10 +190,7 @@ func (r *replicas) lost(f *history.Fault) {
 	}
 	switch f.Kind {
 	case history.FaultPower:
-		x.written = x.synced
-		if x.setting.medium == history.MediumMemory {
-			x.hw, x.committed = mark{}, mark{}
-		}
+		x.off = true // see restarted
 	case history.FaultDisk:
 		x.written, x.synced, x.hw, x.committed = 0, 0, mark{}, mark{}
 	case history.FaultKill: // takes nothing

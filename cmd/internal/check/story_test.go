@@ -147,6 +147,88 @@ func TestPowerTakesWhatIsInMemory(t *testing.T) {
 	}
 }
 
+// A leader may count on what a replica told it before that lost its power,
+// until the replica begins again without it.
+func TestWhatWasToldBeforeThePowerWentCounts(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		s := newTale(t)
+		s.say(1, history.Event{Kind: history.LeaderBegin, Replica: &history.Replica{
+			Epoch: 1, ISR: []int32{1, 2}, MinISR: 2, Medium: history.MediumMemory,
+		}})
+		for b := 1; b <= 2; b++ {
+			s.say(b, history.Event{Kind: history.LogWritten, Replica: &history.Replica{End: 1}})
+		}
+		s.say(driver, history.Event{Kind: history.FaultBegin, Fault: &history.Fault{Kind: history.FaultPower, Broker: 2}})
+		if begun {
+			s.say(2, history.Event{Kind: history.BrokerStart})
+		}
+		s.say(1, history.Event{Kind: history.HighWatermark, Replica: &history.Replica{Epoch: 1, HighWatermark: 1}})
+		if begun {
+			s.fails(R15)
+		} else {
+			s.passes()
+		}
+	}
+}
+
+// Only a broker that has put its log away may begin it again.
+func TestALogThatIsGoneBeginsAgain(t *testing.T) {
+	for _, gone := range []bool{true, false} {
+		s := newTale(t)
+		s.say(1, history.Event{Kind: history.LeaderBegin, Replica: &history.Replica{Epoch: 1, HighWatermark: 9, ISR: []int32{1}, MinISR: 1, Medium: history.MediumDisk}})
+		for _, end := range []int64{9, 3} {
+			if gone && end == 3 {
+				s.say(2, history.Event{Kind: history.LogGone})
+			}
+			s.say(2, history.Event{Kind: history.LogWritten, Replica: &history.Replica{End: end}})
+			s.say(2, history.Event{Kind: history.LogSynced, Replica: &history.Replica{End: end - 1}})
+			s.say(2, history.Event{Kind: history.HighWatermark, Replica: &history.Replica{Epoch: 1, HighWatermark: end}})
+		}
+		if gone {
+			s.passes()
+		} else {
+			s.fails(R15)
+		}
+	}
+}
+
+// When all lost their power the log in memory begins again, whatever they said
+// between the loss and their next start.
+func TestALogInMemoryBeginsAgainAfterPower(t *testing.T) {
+	s := newTale(t)
+	memory := func(epoch int32) *history.Replica {
+		return &history.Replica{Epoch: epoch, ISR: []int32{1, 2}, MinISR: 2, Medium: history.MediumMemory}
+	}
+	ack := func(base int64, epoch int32) history.Ack {
+		return history.Ack{Scope: history.ScopeISR, Medium: history.MediumMemory, InSync: 2, Base: base, Epoch: epoch}
+	}
+	s.say(1, history.Event{Kind: history.LeaderBegin, Replica: memory(1)})
+	s.invoke(1, content(1))
+	s.invoke(2, content(2))
+	for b := 1; b <= 2; b++ {
+		s.say(b, history.Event{Kind: history.LogWritten, Replica: &history.Replica{End: 2}})
+	}
+	for b := int32(1); b <= 2; b++ {
+		s.say(driver, history.Event{Kind: history.FaultBegin, Fault: &history.Fault{Kind: history.FaultPower, Broker: b}})
+	}
+	for b := 1; b <= 2; b++ {
+		s.say(b, history.Event{Kind: history.HighWatermark, Replica: &history.Replica{Epoch: 1, HighWatermark: 2}})
+	}
+	s.ok(1, ack(0, 1))
+	s.ok(2, ack(1, 1))
+	for b := 1; b <= 2; b++ {
+		s.say(b, history.Event{Kind: history.BrokerStart})
+		s.say(b, history.Event{Kind: history.LogCut, Replica: &history.Replica{From: 2, To: 0}})
+	}
+	s.say(2, history.Event{Kind: history.LeaderBegin, Replica: memory(2)})
+	s.invoke(3, content(3))
+	s.ok(3, ack(0, 2))
+	s.reads(1, 0, true, batch(0, 2, 3))
+	if r := s.passes(); r.Released == 0 {
+		t.Error("the loss is not counted")
+	}
+}
+
 // A batch that was sent twice may be there twice, and that is counted; three
 // times it may not.
 func TestWhatIsSentAgainMayBeThereAgain(t *testing.T) {

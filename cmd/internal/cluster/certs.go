@@ -73,9 +73,9 @@ func (a *authority) write(name string, cert *x509.Certificate, key crypto.Signer
 	return renameio.WriteFile(a.path(name+".crt"), pki.EncodeCertificate(cert), 0o644)
 }
 
-// issue makes sure that a member has a certificate, and returns the flags that
+// issue makes sure that a member has a certificate for its address, and returns the flags that
 // name it.
-func (a *authority) issue(role pki.Role, id int) ([]string, error) {
+func (a *authority) issue(role pki.Role, id int, addr string) ([]string, error) {
 	name := fmt.Sprintf("%s-%d", role, id)
 	flags := []string{
 		"--internal-tls-cert", a.path(name + ".crt"), "--internal-tls-key", a.path(name + ".key"), "--internal-tls-ca", a.path("ca.crt"),
@@ -83,27 +83,31 @@ func (a *authority) issue(role pki.Role, id int) ([]string, error) {
 	now := time.Now()
 	text, err := os.ReadFile(a.path(name + ".crt"))
 	if err == nil {
-		if certs, err := pki.ParseCertificates(text); err == nil && now.Add(renewBefore).Before(certs[0].NotAfter) {
+		if certs, err := pki.ParseCertificates(text); err == nil && now.Add(renewBefore).Before(certs[0].NotAfter) && certs[0].VerifyHostname(addr) == nil {
 			return flags, nil
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	cert, key, err := a.Issue(request(role, id, now), now)
+	cert, key, err := a.Issue(request(role, id, addr, now), now)
 	if err != nil {
 		return nil, err
 	}
 	return flags, a.write(name, cert, key)
 }
 
-func request(role pki.Role, id int, now time.Time) pki.Request {
-	return pki.Request{Role: role, ID: strconv.Itoa(id), Hosts: []string{loopback, "localhost"}, NotAfter: now.Add(certValid)}
+func request(role pki.Role, id int, addr string, now time.Time) pki.Request {
+	hosts := []string{loopback, "localhost"}
+	if addr != loopback {
+		hosts = append(hosts, addr)
+	}
+	return pki.Request{Role: role, ID: strconv.Itoa(id), Hosts: hosts, NotAfter: now.Add(certValid)}
 }
 
 // observer returns the TLS by which the harness asks members how they are.
 func (a *authority) observer() (*tls.Config, error) {
 	now := time.Now()
-	cert, key, err := a.Issue(request(pki.RoleController, observerID, now), now)
+	cert, key, err := a.Issue(request(pki.RoleController, observerID, loopback, now), now)
 	if err != nil {
 		return nil, err
 	}

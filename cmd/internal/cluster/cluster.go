@@ -42,6 +42,19 @@ type Options struct {
 	BrokerArgs, ControllerArgs []string
 	// Rack says where a broker stands; nil: nowhere.
 	Rack func(broker int) string
+	// Host says where the member of a name lives; nil: all live on loopback of
+	// this machine. It is asked once for each.
+	Host func(member string) (Host, error)
+}
+
+// Host is where a member lives.
+type Host struct {
+	// Addr is the IP address on which it listens. It has it for itself, so that
+	// all ports are free.
+	Addr string
+	// Command is what its command line begins with. What that starts has to be
+	// the member itself, and no parent of it.
+	Command []string
 }
 
 // Cluster is controllers and brokers as processes. Its methods may be called
@@ -58,6 +71,7 @@ type Cluster struct {
 
 	mu          sync.Mutex // guards what follows
 	layout      *layout
+	hosts       map[string]Host // by member
 	controllers []*Member
 	brokers     []*Member
 }
@@ -107,7 +121,7 @@ func (c *Cluster) build() error {
 	if c.observer, err = c.authority.observer(); err != nil {
 		return err
 	}
-	if c.layout, err = loadLayout(c.Dir, c.o.Port, c.o.Controllers, c.o.Brokers); err != nil {
+	if c.layout, err = loadLayout(c.Dir, c.o.Port, c.o.Controllers, c.o.Brokers, c.addrOf); err != nil {
 		return err
 	}
 	if err := c.layout.save(c.Dir); err != nil {
@@ -126,6 +140,32 @@ func (c *Cluster) build() error {
 	return nil
 }
 
+// host returns where a member lives, which is decided once.
+// REQUIRES: mu is held, or nobody else has the cluster yet.
+func (c *Cluster) host(member string) (Host, error) {
+	h, known := c.hosts[member]
+	if known {
+		return h, nil
+	}
+	h.Addr = loopback
+	if c.o.Host != nil {
+		var err error
+		if h, err = c.o.Host(member); err != nil {
+			return h, fmt.Errorf("host of %s: %w", member, err)
+		}
+	}
+	if c.hosts == nil {
+		c.hosts = map[string]Host{}
+	}
+	c.hosts[member] = h
+	return h, nil
+}
+
+func (c *Cluster) addrOf(member string) (string, error) {
+	h, err := c.host(member)
+	return h.Addr, err
+}
+
 // addController makes the controller of a place in the layout a member.
 func (c *Cluster) addController(i int) error {
 	at := c.layout.Controllers[i]
@@ -134,7 +174,12 @@ func (c *Cluster) addController(i int) error {
 	for j, p := range c.layout.Controllers {
 		peers = append(peers, fmt.Sprintf("%d=%s", j+1, p.Quorum))
 	}
-	certs, err := c.authority.issue(pki.RoleController, m.ID)
+	h, err := c.host(m.Name())
+	if err != nil {
+		return err
+	}
+	m.command = h.Command
+	certs, err := c.authority.issue(pki.RoleController, m.ID, h.Addr)
 	if err != nil {
 		return err
 	}
@@ -153,13 +198,21 @@ func (c *Cluster) addBroker(i int) error {
 	for _, p := range c.layout.Controllers {
 		controllers = append(controllers, p.Addr)
 	}
-	certs, err := c.authority.issue(pki.RoleBroker, m.ID)
+	h, err := c.host(m.Name())
+	if err != nil {
+		return err
+	}
+	m.command = h.Command
+	certs, err := c.authority.issue(pki.RoleBroker, m.ID, h.Addr)
 	if err != nil {
 		return err
 	}
 	m.args = []string{
 		"broker", "--id", strconv.Itoa(m.ID), "--data-dir", m.DataDir(), "--grpc-addr", at.GRPC, "--http-addr", at.HTTP,
 		"--internal-addr", at.Internal, "--advertised-addr", at.GRPC, "--controllers", strings.Join(controllers, ","),
+	}
+	if h.Addr != loopback {
+		m.args = append(m.args, "--insecure") // clients come without TLS
 	}
 	if c.o.Rack != nil {
 		m.args = append(m.args, "--rack", c.o.Rack(m.ID))
@@ -173,7 +226,7 @@ func (c *Cluster) addBroker(i int) error {
 func (c *Cluster) AddBroker() (*Member, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if err := c.layout.addBroker(); err != nil {
+	if err := c.layout.addBroker(c.addrOf); err != nil {
 		return nil, err
 	}
 	if err := c.layout.save(c.Dir); err != nil {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/millstream-io/millstream/cmd/internal/cli"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/pki"
 )
 
 // The members of the clusters here, and the commands, are this program again,
@@ -245,6 +248,54 @@ func TestPortsFollowFromTheFirst(t *testing.T) {
 		if _, err := Open(Options{Binary: "x", Dir: t.TempDir(), Port: port}); err == nil {
 			t.Errorf("port %d was taken", port)
 		}
+	}
+}
+
+// Members that have hosts of their own listen there, on ports that they share
+// with nobody, are certified for it, and are started by what enters it.
+func TestMembersListenOnTheirHosts(t *testing.T) {
+	asked := map[string]int{}
+	c, err := Open(Options{Binary: "millstream", Dir: t.TempDir(), Host: func(member string) (Host, error) {
+		asked[member]++
+		return Host{Addr: fmt.Sprintf("198.51.100.%d", len(asked)), Command: []string{"enter", member}}, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	fourth, err := c.AddBroker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, m := range append(c.Controllers(), c.Brokers()...) {
+		host, _, err := net.SplitHostPort(m.GRPCAddr)
+		if err != nil || seen[host] || asked[m.Name()] != 1 {
+			t.Errorf("%s is at %s, asked %d times: %v", m.Name(), m.GRPCAddr, asked[m.Name()], err)
+		}
+		seen[host] = true
+		if inside, _, _ := net.SplitHostPort(m.InternalAddr); inside != host {
+			t.Errorf("%s is at %s, and inside at %s", m.Name(), host, inside)
+		}
+		line := strings.Join(m.line(), " ")
+		if !strings.HasPrefix(line, "enter "+m.Name()+" "+c.o.Binary) {
+			t.Errorf("%s is started with %s", m.Name(), line)
+		}
+		text, err := os.ReadFile(c.authority.path(m.Name() + ".crt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		certs, err := pki.ParseCertificates(text)
+		if err != nil || certs[0].VerifyHostname(host) != nil {
+			t.Errorf("%s is not certified for %s: %v", m.Name(), host, err)
+		}
+	}
+	if !slices.Contains(fourth.line(), "--insecure") {
+		t.Errorf("a broker that clients reach from elsewhere is started with %v", fourth.line())
+	}
+	refused := errors.New("no room")
+	if _, err := Open(Options{Binary: "x", Dir: t.TempDir(), Host: func(string) (Host, error) { return Host{}, refused }}); !errors.Is(err, refused) {
+		t.Errorf("without a host: %v", err)
 	}
 }
 

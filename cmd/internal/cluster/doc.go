@@ -14,6 +14,10 @@
 //	DIR/broker-N.log, .pid          what it printed; its process while it runs
 //	DIR/broker-N.sh                 starts it by hand, as it was started last
 //
+// All members live on loopback, unless the caller has a host for each: an
+// address, and what to begin its command line with, such as what enters a
+// network namespace. Such a directory is of use only while those hosts are.
+//
 // INVARIANT: a member keeps its ports and its certificate for the life of the
 // directory, however often it is started. After Close no process is left.
 //

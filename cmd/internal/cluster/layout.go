@@ -27,6 +27,8 @@ const (
 	controllerPort = 200
 	quorumPort     = 201
 	lastPort       = quorumPort + portStep*(mostMembers-1)
+	// hostPort is the first port where each member has an address of its own.
+	hostPort = 9650
 )
 
 // layout is where the members of a cluster listen, as DIR/cluster.json has it.
@@ -50,12 +52,15 @@ type brokerPorts struct {
 	Internal string `json:"internal"`
 }
 
+// addrOf returns the IP address of the member of a name.
+type addrOf func(member string) (string, error)
+
 // loadLayout reads the layout of a directory, or plans one if there is none.
-func loadLayout(dir string, port, controllers, brokers int) (*layout, error) {
+func loadLayout(dir string, port, controllers, brokers int, addr addrOf) (*layout, error) {
 	text, err := os.ReadFile(filepath.Join(dir, layoutFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		l := &layout{Port: port}
-		return l, l.plan(controllers, brokers)
+		return l, l.plan(controllers, brokers, addr)
 	}
 	if err != nil {
 		return nil, err
@@ -71,26 +76,26 @@ func loadLayout(dir string, port, controllers, brokers int) (*layout, error) {
 }
 
 // plan gives members their ports.
-func (l *layout) plan(controllers, brokers int) error {
+func (l *layout) plan(controllers, brokers int, addr addrOf) error {
 	if l.Port < 0 || l.Port > 65535-lastPort {
 		return fmt.Errorf("port %d: must be 1 to %d, or 0 for any that are free", l.Port, 65535-lastPort)
 	}
 	for range controllers {
-		if err := l.addController(); err != nil {
+		if err := l.addController(addr); err != nil {
 			return err
 		}
 	}
 	for range brokers {
-		if err := l.addBroker(); err != nil {
+		if err := l.addBroker(addr); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *layout) addController() error {
+func (l *layout) addController(addr addrOf) error {
 	n := len(l.Controllers)
-	addrs, err := l.addresses(n, controllerPort, quorumPort)
+	addrs, err := l.addresses(controllerKind, n, addr, controllerPort, quorumPort)
 	if err != nil {
 		return fmt.Errorf("controller %d: %w", n+1, err)
 	}
@@ -98,9 +103,9 @@ func (l *layout) addController() error {
 	return nil
 }
 
-func (l *layout) addBroker() error {
+func (l *layout) addBroker(addr addrOf) error {
 	n := len(l.Brokers)
-	addrs, err := l.addresses(n, 0, httpPort, internalPort)
+	addrs, err := l.addresses(brokerKind, n, addr, 0, httpPort, internalPort)
 	if err != nil {
 		return fmt.Errorf("broker %d: %w", n+1, err)
 	}
@@ -110,14 +115,22 @@ func (l *layout) addBroker() error {
 
 // addresses returns those of the nth member of its kind, from 0, by their
 // distances.
-func (l *layout) addresses(n int, distances ...int) ([]string, error) {
+func (l *layout) addresses(kind string, n int, addr addrOf, distances ...int) ([]string, error) {
 	if n >= mostMembers {
 		return nil, fmt.Errorf("there are %d already, the most of a kind", n)
 	}
+	host, err := addr(nameOf(kind, n+1))
+	if err != nil {
+		return nil, err
+	}
+	first := l.Port
+	if first == 0 && host != loopback {
+		first = hostPort
+	}
 	var addrs []string
 	for _, d := range distances {
-		if l.Port != 0 {
-			addrs = append(addrs, net.JoinHostPort(loopback, strconv.Itoa(l.Port+d+portStep*n)))
+		if first != 0 {
+			addrs = append(addrs, net.JoinHostPort(host, strconv.Itoa(first+d+portStep*n)))
 			continue
 		}
 		addr, err := l.free(addrs)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ type Member struct {
 	InternalAddr string
 
 	cluster *Cluster
+	command []string // before the binary
 	args    []string
 
 	mu      sync.Mutex // guards process
@@ -51,7 +53,14 @@ type process struct {
 }
 
 // Name is broker-1, controller-2.
-func (m *Member) Name() string { return m.Kind + "-" + strconv.Itoa(m.ID) }
+func (m *Member) Name() string { return nameOf(m.Kind, m.ID) }
+
+func nameOf(kind string, id int) string { return kind + "-" + strconv.Itoa(id) }
+
+// line is its command line.
+func (m *Member) line() []string {
+	return append(append(slices.Clone(m.command), m.cluster.o.Binary), m.args...)
+}
 
 // DataDir is its data directory.
 func (m *Member) DataDir() string { return m.path("") }
@@ -120,7 +129,8 @@ func (m *Member) Launch() error {
 		return err
 	}
 	defer func() { _ = log.Close() }() // the process has its own
-	p := &process{cmd: exec.Command(m.cluster.o.Binary, m.args...), exited: make(chan struct{})}
+	line := m.line()
+	p := &process{cmd: exec.Command(line[0], line[1:]...), exited: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Env = log, log, environment()
 	// A Ctrl-C at the terminal is for the harness, which stops them in order.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -142,9 +152,9 @@ func (m *Member) Launch() error {
 // writeScript writes Script.
 func (m *Member) writeScript() error {
 	quote := func(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
-	words := []string{quote(m.cluster.o.Binary)}
-	for _, a := range m.args {
-		words = append(words, quote(a))
+	var words []string
+	for _, w := range m.line() {
+		words = append(words, quote(w))
 	}
 	text := fmt.Sprintf("#!/bin/sh\necho $$ > %s\nexec %s >> %s 2>&1\n", quote(m.PIDFile()), strings.Join(words, " "), quote(m.LogFile()))
 	return os.WriteFile(m.Script(), []byte(text), 0o755)

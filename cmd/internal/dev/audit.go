@@ -46,6 +46,11 @@ func (a *audit) of(topic string, number uint32) partition.Auditor {
 	return &auditor{a, topic, number}
 }
 
+// gone writes down that the log of a replica was moved to the trash.
+func (a *audit) gone(topic string, number uint32) {
+	a.record(&history.Event{Kind: history.LogGone, Topic: topic, Partition: number})
+}
+
 // auditor writes down what one replica does.
 type auditor struct {
 	a         *audit

@@ -139,7 +139,7 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 		if r.audit, err = openAudit(cfg.AuditDir, cfg.BrokerID, logger); err != nil {
 			return nil, err
 		}
-		bo.Audit = r.audit.of
+		bo.Audit, bo.AuditGone = r.audit.of, r.audit.gone
 	}
 	if r.broker, err = broker.New(bo); err != nil {
 		return nil, err

@@ -40,6 +40,10 @@ const (
 	LogCut Kind = "log.cut"
 	// LogStart says that the first offset kept has moved.
 	LogStart Kind = "log.start"
+	// LogGone says that the log of a replica was put away as a whole, since others
+	// have its records: it was moved to another broker, or is damaged. The broker
+	// may begin another.
+	LogGone Kind = "log.gone"
 	// LogDump is a piece of the log of a replica as it is at the end.
 	LogDump Kind = "log.dump"
 )

@@ -1,0 +1,61 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/millstream-io/millstream/cmd/internal/cluster"
+	"github.com/millstream-io/millstream/cmd/internal/history"
+)
+
+// lostWrites takes the power from one broker: what its disk was not made to
+// write is gone. All replicas are in sync before, so that nothing that was
+// acknowledged may be gone with it, at any durability.
+func lostWrites(ctx context.Context, r *run) error {
+	if err := r.whole(ctx); err != nil {
+		return err
+	}
+	return r.losePower(ctx, []*cluster.Member{r.anyBroker()}, 4*time.Second)
+}
+
+// powerAll takes the power from everything at once: what was acknowledged on
+// disk is there afterwards, what was acknowledged in memory need not be.
+func powerAll(ctx context.Context, r *run) error {
+	r.forgetful.Store(true)
+	return r.losePower(ctx, append(r.brokers(), r.c.Controllers()...), 2*time.Second)
+}
+
+// losePower takes the power from members at once, and gives it back after a
+// while: for them it is another boot of the machine.
+func (r *run) losePower(ctx context.Context, ms []*cluster.Member, most time.Duration) error {
+	for _, m := range ms {
+		kind := history.FaultPower
+		if brokerOf(m) == 0 {
+			kind = "power-controller" // the history has no data of theirs
+		}
+		r.book.Fault(kind, brokerOf(m))
+		defer r.book.Healed(kind, brokerOf(m))
+		r.guard.expect(m)
+	}
+	// They stand still first: without power nobody sees how disks fail.
+	for _, m := range ms {
+		if err := m.Pause(); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, m := range ms {
+		errs = append(errs, r.rig.disks[m.Name()].PowerOff())
+	}
+	for _, m := range ms {
+		m.Kill()
+		errs = append(errs, r.rig.disks[m.Name()].PowerOn(), r.rig.boot(m.Name()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("power of %v: %w", names(ms), err)
+	}
+	pause(ctx, r.between(0, most))
+	return r.startAll(ctx, ms)
+}
