@@ -173,7 +173,12 @@ func (p *Partition) pushed(in *Pushed) {
 	}
 	p.observer.Followed(in.Batches.Len())
 	p.obey(o.follow.Appended(p.progress()))
-	if p.log.SyncDue() || (o.follow.Durability() == replica.Disk && p.Unsynced()) {
+	p.syncFollowed()
+}
+
+// syncFollowed syncs what the leader waits for.
+func (p *Partition) syncFollowed() {
+	if p.log.SyncDue() || (p.owner.follow.Durability() == replica.Disk && p.Unsynced()) {
 		p.sync()
 	}
 }
