@@ -114,6 +114,7 @@ func (p *Partition) Follow(a replica.Assignment, leader replica.ID, up Upstream)
 		o.up, o.inSync = up, uint32(len(a.InSync))
 		p.obeyTo(before, o.follow.Follow(a, leader, p.progress(), known))
 		p.behind.Store(0)
+		p.answerEarly(false)
 	})
 }
 

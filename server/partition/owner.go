@@ -225,6 +225,7 @@ func (p *Partition) doStreams(w *work) {
 // sever ends all sessions, as leader and as follower.
 func (p *Partition) sever(why replica.SessionError) {
 	p.endFeeds(why, nobody)
+	p.answerEarly(true)
 	o := &p.owner
 	p.obey(o.follow.Stop(max(o.follow.Epoch(), o.core.Epoch())))
 	o.up = nil

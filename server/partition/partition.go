@@ -66,6 +66,8 @@ type owner struct {
 	limboCause error
 	limboEnds  time.Duration
 	feeds      []*Feed
+	early      []early     // wishes for sessions in epochs that are not known yet
+	earlyTimer *time.Timer // ends their wait; nil: none waits
 	audited    audited
 	pending    queue // written, not complete; offsets rise
 	syncing    bool  // a sync is submitted and its end has not been taken
