@@ -120,6 +120,7 @@ func (w *wanted) assignment() replica.Assignment {
 	a := replica.Assignment{
 		Epoch: record.LeaderEpoch(w.part.LeaderEpoch), PartitionEpoch: w.part.Epoch,
 		Replicas: ids(w.part.Replicas), InSync: ids(w.part.ISR), MinInSync: w.part.MinISR, Durability: replica.Memory,
+		Adding: ids(w.part.Adding), AddingRate: w.part.MoveBytesPerSecond,
 	}
 	if w.part.Disk {
 		a.Durability = replica.Disk

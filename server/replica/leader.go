@@ -17,8 +17,9 @@ type member struct {
 	Progress
 	// reached is the greatest ack end, for the lag: it stays when a session
 	// begins with a divergence, until the follower has said what is left.
-	reached record.Offset
-	session session
+	reached  record.Offset
+	session  session
+	throttle throttle
 }
 
 // Leader is the state of a leader. The zero value leads nothing; Lead begins.
@@ -229,6 +230,7 @@ func (l *Leader) assign(a Assignment) {
 		}
 		m.committed = slices.Contains(a.InSync, id)
 		m.proposed = m.proposed && l.proposing
+		m.throttle.adding(a, id, m.committed)
 		l.members = append(l.members, m)
 	}
 	l.own = l.index(l.self)
