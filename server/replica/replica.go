@@ -48,6 +48,9 @@ type Assignment struct {
 	// is in sync; 0: as fast as can be.
 	Adding     []ID
 	AddingRate uint64
+	// HandsOver says that the leader is to hand the partition over, to Successor.
+	HandsOver bool
+	Successor ID
 }
 
 // Progress is how far a replica is.
