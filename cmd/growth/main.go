@@ -27,6 +27,7 @@ func run() int {
 	flag.StringVar(&o.Dir, "dir", "", "keep everything in this directory; empty: a temporary one")
 	flag.IntVar(&o.Rate, "rate", 2000, "records of 1 KiB a second")
 	flag.DurationVar(&o.Calm, "calm", 15*time.Second, "how long each state is looked at")
+	flag.Uint64Var(&o.MoveRate, "move-rate", 1_000_000, "bytes a second that each replica is filled with that is added; 0: as fast as can be")
 	flag.IntVar(&o.Partitions, "partitions", 0, "measure a cluster with so many partitions instead")
 	flag.IntVar(&o.Kills, "kills", 0, "measure how long clients wait when so many leaders, and so many active controllers, are killed, instead")
 	timeout := flag.Duration("timeout", 30*time.Minute, "the longest that all may take")

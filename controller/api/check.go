@@ -119,6 +119,12 @@ func checkAlterPartition(r *controllerv1.AlterPartitionRequest) error {
 
 // checkInSync refuses a proposal that cannot be: the leader is always in sync.
 func checkInSync(field string, leader int32, p *controllerv1.InSyncProposal) error {
+	if p.GetHandOver() {
+		if len(p.GetInSyncReplicas()) > 0 {
+			return &FieldError{field + ".in_sync_replicas", "goes without hand_over"}
+		}
+		return nil
+	}
 	members := make(map[int32]bool, len(p.GetInSyncReplicas()))
 	for _, m := range p.GetInSyncReplicas() {
 		if members[m.GetBrokerId()] {

@@ -211,16 +211,12 @@ func Narrow(p Partition, replicas []int32, minISR int, standing func(id int32) S
 	return p, true
 }
 
-// Prefer returns the partition led by the first of its replicas, and whether
-// that differs and can be: it is in sync and serves.
-func Prefer(p Partition, standing func(id int32) Standing) (Partition, bool) {
-	first := p.Replicas[0]
-	if p.Leader == NoLeader || p.Leader == first || !in(p.ISR)(first) || standing(first) != Serving {
-		return p, false
-	}
-	p.Leader = first
+// Succeed returns the partition led by another broker, to which the leader hands
+// it over. REQUIRES: it is in sync and serves.
+func Succeed(p Partition, id int32) Partition {
+	p.Leader = id
 	p.LeaderEpoch++
-	return p, true
+	return p
 }
 
 // CanMove reports whether another broker than the leader could lead.

@@ -224,7 +224,9 @@ func (h *history) step(what string, id int32, newMin int) {
 		rest := without(h.p.Replicas, in([]int32{id}))
 		h.p, _ = Narrow(h.p, rest, h.leastISR(rest), h.of)
 	case what == "prefer":
-		h.p, _ = Prefer(h.p, h.of)
+		if first := h.p.Replicas[0]; h.p.Leader != NoLeader && h.p.Leader != first && in(h.p.ISR)(first) && h.of(first) == Serving {
+			h.p = Succeed(h.p, first)
+		}
 	}
 	h.p, _ = Next(h.p, h.of)
 }

@@ -37,6 +37,8 @@ type active struct {
 	// preferredAt is when leaders were last brought back to where they are
 	// preferred.
 	preferredAt time.Time
+	// handOvers are the changes of leaders that wait for the leaders.
+	handOvers handOvers
 	// incarnations are those that registered under this active controller.
 	incarnations map[int32]incarnation
 }
@@ -54,7 +56,7 @@ func (l *Loop) reign(ctx context.Context, changed <-chan struct{}) error {
 	if err != nil {
 		return fmt.Errorf("win the election: %w", err)
 	}
-	a := &active{Loop: l, w: w, scan: true, incarnations: map[int32]incarnation{}, preferredAt: time.Now()}
+	a := &active{Loop: l, w: w, scan: true, incarnations: map[int32]incarnation{}, handOvers: newHandOvers(), preferredAt: time.Now()}
 	// All that was written before the election is in the image from here on.
 	if err := l.o.Image.Wait(ctx, w.Active().Revision); err != nil {
 		return err
@@ -238,7 +240,8 @@ func (a *active) plan() (edits []*store.Edit) {
 		if edits = a.planFences(v); len(edits) > 0 {
 			return
 		}
-		if a.scan {
+		a.planPreferred()
+		if a.scan = a.scan || a.handOvers.due(time.Now()); a.scan {
 			if edits = a.planPartitions(v); len(edits) > 0 {
 				return
 			}
@@ -251,9 +254,6 @@ func (a *active) plan() (edits []*store.Edit) {
 			return
 		}
 		if edits = a.planDrains(v); len(edits) > 0 {
-			return
-		}
-		if edits = a.planPreferred(v); len(edits) > 0 {
 			return
 		}
 		edits = a.planUpkeep(v)

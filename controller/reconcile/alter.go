@@ -13,7 +13,8 @@ import (
 	"github.com/millstream-io/millstream/controller/store"
 )
 
-// AlterPartition changes which replicas are in sync, as leaders propose. It
+// AlterPartition changes which replicas are in sync, as leaders propose, or who
+// leads, as leaders ask that hand over. It
 // fails with *StaleBrokerEpochError; what is the matter with one proposal is in
 // its result. REQUIRES: topic ids have 16 bytes, and no partition is there
 // twice.
@@ -35,7 +36,7 @@ func (a *active) alterPartitions(ctx context.Context, r *controllerv1.AlterParti
 	a.o.Image.Read(func(v *image.View) {
 		resp.Revision = v.Revision
 		for i, p := range r.GetProposals() {
-			res, e := propose(v, r.GetBrokerId(), p)
+			res, e := a.propose(v, r.GetBrokerId(), p)
 			resp.Results[i] = res
 			if res.GetOutcome() == controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_ALTERED {
 				res.Record = e.edited()
@@ -51,12 +52,19 @@ func (a *active) alterPartitions(ctx context.Context, r *controllerv1.AlterParti
 	if resp.Revision, err = a.commit(ctx, edits.edits...); err != nil {
 		return nil, err
 	}
-	for _, res := range resp.GetResults() {
-		if res.GetOutcome() == controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_ALTERED {
+	for i, res := range resp.GetResults() {
+		switch {
+		case res.GetOutcome() != controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_ALTERED:
+		case r.GetProposals()[i].GetHandOver():
+			a.handedOver(ctx, res)
+		default:
 			a.o.Logger.InfoContext(ctx, "replicas in sync changed",
 				slog.String("topic_id", store.TopicID(res.GetTopicId()).String()), slog.Int("partition", int(res.GetPartition())),
 				slog.Any("in_sync", res.GetRecord().GetInSyncReplicas()), slog.Any("eligible", res.GetRecord().GetEligibleLeaderReplicas()))
 		}
+	}
+	if a.scan { // there is room for others
+		return resp, a.settle(ctx)
 	}
 	return resp, nil
 }
@@ -70,7 +78,7 @@ func partitionOf(v *image.View, id store.TopicID, n uint32) image.Partition {
 }
 
 // propose returns what becomes of a proposal, and the partition after it.
-func propose(v *image.View, broker int32, p *controllerv1.InSyncProposal) (*controllerv1.InSyncResult, electable) {
+func (a *active) propose(v *image.View, broker int32, p *controllerv1.InSyncProposal) (*controllerv1.InSyncResult, electable) {
 	rec := partitionOf(v, store.TopicID(p.GetTopicId()), p.GetPartition()).Record
 	res := &controllerv1.InSyncResult{TopicId: p.GetTopicId(), Partition: p.GetPartition(), Record: rec}
 	switch {
@@ -82,8 +90,10 @@ func propose(v *image.View, broker int32, p *controllerv1.InSyncProposal) (*cont
 		res.Outcome = controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_STALE_LEADER_EPOCH
 	case rec.GetPartitionEpoch() != p.GetPartitionEpoch():
 		res.Outcome = controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH
+	case p.GetHandOver():
+		return a.succeed(v, res)
 	default:
-		return join(v, p, res)
+		return a.join(v, p, res)
 	}
 	return res, electable{}
 }
@@ -91,7 +101,7 @@ func propose(v *image.View, broker int32, p *controllerv1.InSyncProposal) (*cont
 // join carries out a proposal that is not stale, unless somebody in it cannot
 // be in sync: an incarnation that is not the current one may lack what the
 // proposer saw it acknowledge (KIP-903).
-func join(v *image.View, p *controllerv1.InSyncProposal, res *controllerv1.InSyncResult) (*controllerv1.InSyncResult, electable) {
+func (a *active) join(v *image.View, p *controllerv1.InSyncProposal, res *controllerv1.InSyncResult) (*controllerv1.InSyncResult, electable) {
 	e := newElectable(res.GetRecord())
 	var isr []int32
 	for _, m := range p.GetInSyncReplicas() {
@@ -111,6 +121,7 @@ func join(v *image.View, p *controllerv1.InSyncProposal, res *controllerv1.InSyn
 	}
 	e.Partition = election.Propose(e.Partition, isr)
 	e, _ = e.arrive(v) // in the same put: the last who was awaited may have joined
+	e = a.intend(v, e)
 	res.Outcome = controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_ALTERED
 	return res, e
 }

@@ -243,13 +243,23 @@ func TestAStoppingBrokerHandsOverFirst(t *testing.T) {
 		r := ask("orders", 6, "")
 		r.ReplicationFactor = 3
 		c.create(r)
-		if got := beat(t, bs[0], stopping); !got.GetMayStop() || got.GetFenced() {
-			t.Errorf("it leads nothing any more, and is answered %v", got)
+		if got := beat(t, bs[0], stopping); got.GetMayStop() || got.GetFenced() {
+			t.Errorf("it leads still, and is answered %v", got)
 		}
 		for n := range 6 {
-			if p := c.partition("orders", n); p.GetLeader() == 1 || p.GetLeader() == -1 {
+			p := c.partition("orders", n)
+			if p.GetLeader() == 1 && p.GetSuccessor() != 2 {
 				t.Errorf("partition %d is %v", n, p)
 			}
+			if p.GetLeader() == 1 {
+				c.propose(bs[0], handingOver(p))
+			}
+			if p = c.partition("orders", n); p.GetLeader() == 1 || p.GetLeader() == -1 || slices.Contains(p.GetInSyncReplicas(), 1) || p.Successor != nil {
+				t.Errorf("handed over, partition %d is %v", n, p)
+			}
+		}
+		if got := beat(t, bs[0], stopping); !got.GetMayStop() || got.GetFenced() {
+			t.Errorf("it leads nothing any more, and is answered %v", got)
 		}
 		if _, err := within(c.CreateTopic, func() *controllerv1.CreateTopicRequest {
 			r := ask("wide", 1, "")

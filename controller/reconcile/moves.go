@@ -22,8 +22,9 @@ const preferredEvery = 5 * time.Minute
 // A partition is moved in two puts. The first adds the new replicas to those
 // that it has, and says which it shall have in the end. When all that were
 // added are in sync, the second leaves the others out, in the put of the ISR
-// change that brought the last of them in. In between nothing is given up: the
-// minimum in force is that of the replicas that were there before.
+// change that brought the last of them in; or, where the leader is left out, in
+// that by which it hands over. In between nothing is given up: the minimum in
+// force is that of the replicas that were there before.
 
 // minInForce returns min.insync.replicas as it is to be in the record: replicas
 // that are being filled do not raise it.
@@ -68,10 +69,26 @@ func setMin(v *image.View, e electable) uint32 {
 // arrive returns the partition at the end of its way, and whether it is there:
 // everybody who was added is in sync, and enough of those that stay.
 func (e electable) arrive(v *image.View) (electable, bool) {
-	if len(e.target) == 0 || slices.ContainsFunc(e.adding, func(id int32) bool { return !slices.Contains(e.ISR, id) }) {
+	if !e.filled() || e.leaderIsLeftOut(v) {
 		return e, false
 	}
 	return e.narrow(v, e.target)
+}
+
+// filled tells whether the partition is being moved and everybody who was added
+// is in sync.
+func (e electable) filled() bool {
+	return len(e.target) > 0 && !slices.ContainsFunc(e.adding, func(id int32) bool { return !slices.Contains(e.ISR, id) })
+}
+
+// leaderIsLeftOut tells whether a move could end but that the leader is none of
+// those that stay: it has to hand over first.
+func (e electable) leaderIsLeftOut(v *image.View) bool {
+	if e.Leader == election.NoLeader || !e.filled() || slices.Contains(e.target, e.Leader) {
+		return false
+	}
+	_, safe := e.narrow(v, e.target)
+	return safe
 }
 
 // narrow ends a move with those replicas, if that is safe.
@@ -109,10 +126,15 @@ func (l *Loop) CancelReassignments(ctx context.Context, r *controllerv1.CancelRe
 			res.Outcome = controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNCHANGED
 			return e
 		}
-		next, safe := e.narrow(v, slices.DeleteFunc(slices.Clone(e.Replicas), func(id int32) bool { return slices.Contains(e.adding, id) }))
+		before := slices.DeleteFunc(slices.Clone(e.Replicas), func(id int32) bool { return slices.Contains(e.adding, id) })
+		next, safe := e.narrow(v, before)
 		if !safe {
 			res.Outcome = controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNSAFE
 			return e
+		}
+		if next.Leader != e.Leader { // it has to hand over first: the move is turned round
+			next = e
+			next.target, next.adding = before, nil
 		}
 		res.Outcome = controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_DONE
 		return next
@@ -283,12 +305,12 @@ func (l *Loop) SpreadReplicas(ctx context.Context, r *controllerv1.SpreadReplica
 	return resp, nil
 }
 
-// ElectPreferredLeaders has partitions led by the first of their replicas. It
-// fails with *UnknownTopicError.
+// ElectPreferredLeaders has partitions led by the first of their replicas, and
+// waits until they are, for a while. It fails with *UnknownTopicError.
 func (l *Loop) ElectPreferredLeaders(ctx context.Context, r *controllerv1.ElectPreferredLeadersRequest) (*controllerv1.ElectPreferredLeadersResponse, error) {
 	resp := new(controllerv1.ElectPreferredLeadersResponse)
+	var asked []store.Key
 	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
-		var edits []*store.Edit
 		a.o.Image.Read(func(v *image.View) {
 			resp.Revision = v.Revision
 			var only *image.Topic
@@ -298,52 +320,93 @@ func (l *Loop) ElectPreferredLeaders(ctx context.Context, r *controllerv1.ElectP
 					return
 				}
 			}
-			edits = a.preferred(v, func(e electable) bool {
-				return only == nil || store.TopicID(e.record.GetTopicId()) == store.TopicID(only.Record.GetTopicId())
-			}, &resp.Elected, &resp.NotPossible)
+			asked, resp.NotPossible = unpreferred(v, only)
+			if !r.GetValidateOnly() && len(asked) > 0 {
+				a.handOvers.wish(only)
+			}
 		})
-		if err != nil || r.GetValidateOnly() || len(edits) == 0 {
+		if err != nil || r.GetValidateOnly() || len(asked) == 0 {
 			return err
 		}
-		if resp.Revision, err = a.commit(ctx, edits...); err != nil {
-			return err
-		}
-		a.elections.Add(uint64(resp.GetElected()))
-		return nil
+		a.scan = true
+		return a.settle(ctx)
 	})
 	if err != nil {
 		return nil, err
 	}
+	resp.Elected = uint32(len(asked))
+	if !r.GetValidateOnly() {
+		l.awaitPreferred(ctx, asked, resp)
+	}
 	return resp, nil
 }
 
-// preferred returns what has partitions led by the first of their replicas,
-// and counts those for which that can and cannot be.
-func (a *active) preferred(v *image.View, of func(electable) bool, elected, not *uint32) []*store.Edit {
-	return a.eachPartition(v, func(e electable) (electable, bool) {
-		if !of(e) || e.Leader == e.Replicas[0] || e.Leader == election.NoLeader {
-			return e, false
+// wish has a topic, or all, led by the first of their replicas.
+func (h *handOvers) wish(only *image.Topic) {
+	if only == nil {
+		h.all = true
+	} else {
+		h.prefer[store.TopicID(only.Record.GetTopicId())] = true
+	}
+}
+
+// unpreferred returns the partitions that could be led by the first of their
+// replicas and are not, and counts those that cannot.
+func unpreferred(v *image.View, only *image.Topic) (can []store.Key, not uint32) {
+	for _, t := range v.Topics {
+		if only != nil && t != only {
+			continue
 		}
-		var can bool
-		if e.Partition, can = election.Prefer(e.Partition, e.standing(v)); can {
-			*elected++
-		} else {
-			*not++
+		for _, p := range t.Partitions {
+			switch e := newElectable(p.Record); {
+			case e.Leader == e.Replicas[0] || e.Leader == election.NoLeader:
+			case e.canSucceed(v, e.Replicas[0]):
+				can = append(can, e.key())
+			default:
+				not++
+			}
 		}
-		return e, can
-	})
+	}
+	return can, not
+}
+
+// awaitPreferred waits until partitions are led by the first of their replicas,
+// or that has taken too long, and counts.
+func (l *Loop) awaitPreferred(ctx context.Context, asked []store.Key, resp *controllerv1.ElectPreferredLeadersResponse) {
+	ctx, cancel := context.WithTimeout(ctx, preferredWait)
+	defer cancel()
+	for {
+		changed := l.o.Image.Changed()
+		var left uint32
+		l.o.Image.Read(func(v *image.View) {
+			resp.Revision = v.Revision
+			for _, k := range asked {
+				if p := partitionOf(v, k.Topic, k.Partition).Record; p != nil && p.GetLeader() != p.GetReplicas()[0] {
+					left++
+				}
+			}
+		})
+		if left > 0 {
+			select {
+			case <-changed:
+				continue
+			case <-ctx.Done():
+			}
+		}
+		resp.Elected -= left
+		resp.NotPossible += left
+		return
+	}
 }
 
 // planPreferred brings leaders back to where they are preferred, now and then:
 // after its broker was away a partition is led by another, and many such leave
 // the load uneven.
-func (a *active) planPreferred(v *image.View) []*store.Edit {
+func (a *active) planPreferred() {
 	if time.Since(a.preferredAt) < preferredEvery {
-		return nil
+		return
 	}
 	a.preferredAt = time.Now()
-	var elected, not uint32
-	edits := a.preferred(v, func(electable) bool { return true }, &elected, &not)
-	a.elections.Add(uint64(elected))
-	return edits
+	a.handOvers.wish(nil)
+	a.scan = true
 }

@@ -41,7 +41,12 @@ func members(bs []*controllertest.Broker, ids ...int32) []*controllertest.Broker
 func (c *controller) joined(bs []*controllertest.Broker, p *controllerv1.PartitionRecord) *controllerv1.InSyncResult { //nolint:unparam // its stories have one so far
 	c.t.Helper()
 	isr := slices.Concat(p.GetInSyncReplicas(), p.GetAddingReplicas())
-	return c.propose(bs[p.GetLeader()-1], proposal(p, members(bs, isr...)...))
+	leader := bs[p.GetLeader()-1]
+	res := c.propose(leader, proposal(p, members(bs, isr...)...))
+	if res.GetRecord().Successor != nil {
+		return c.propose(leader, handingOver(res.GetRecord()))
+	}
+	return res
 }
 
 func TestAPartitionMovesWithoutGivingAnythingUp(t *testing.T) {
@@ -83,6 +88,10 @@ func TestAPartitionMovesWithoutGivingAnythingUp(t *testing.T) {
 			t.Fatalf("with one of two in sync the partition is %v", half)
 		}
 		res := c.propose(leader, proposal(half, members(bs, append(slices.Clone(half.GetInSyncReplicas()), to[1])...)...))
+		if p := res.GetRecord(); p.Successor == nil || p.GetSuccessor() != to[0] || len(p.GetReplicas()) != 5 || p.GetLeader() != half.GetLeader() {
+			t.Fatalf("before its leader has handed it over the partition is %v", p)
+		}
+		res = c.propose(leader, handingOver(res.GetRecord()))
 		p = c.partition("orders", 0)
 		if res.GetOutcome() != controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_ALTERED || res.GetRecord().GetPartitionEpoch() != p.GetPartitionEpoch() {
 			t.Errorf("the leader is told %v", res)
@@ -367,6 +376,7 @@ func TestLeadersGoBackToWhereTheyArePreferred(t *testing.T) {
 	story(t, func(t *testing.T, kv *controllertest.MemStore) {
 		c := active(t, kv)
 		bs := c.brokers(3)
+		defer c.obeying(bs)()
 		p := c.replicated("orders", "2")
 		first := bs[p.GetReplicas()[0]-1]
 		away := func() {

@@ -29,15 +29,21 @@ type electable struct {
 	// how fast.
 	target, adding []int32
 	rate           uint64
+	// successor is whom its leader is asked to hand it over to, or NoLeader.
+	successor int32
 }
 
 func newElectable(r *controllerv1.PartitionRecord) electable {
-	return electable{record: r, min: r.GetMinInsyncReplicas(), disk: r.GetDisk(), directories: r.GetDirectoryIds(),
+	e := electable{record: r, min: r.GetMinInsyncReplicas(), disk: r.GetDisk(), directories: r.GetDirectoryIds(),
 		target: r.GetTargetReplicas(), adding: r.GetAddingReplicas(), rate: r.GetMoveBytesPerSecond(), Partition: election.Partition{
 			Leader: r.GetLeader(), LeaderEpoch: r.GetLeaderEpoch(), Replicas: r.GetReplicas(), ISR: r.GetInSyncReplicas(),
 			ELR: r.GetEligibleLeaderReplicas(), LastKnown: r.GetLastKnown(),
 			MinISR: effectiveMin(r.GetMinInsyncReplicas(), r.GetReplicas()),
-		}}
+		}, successor: election.NoLeader}
+	if r.Successor != nil {
+		e.successor = r.GetSuccessor()
+	}
+	return e
 }
 
 // effectiveMin is the min.insync.replicas that a partition can have (rule H2).
@@ -112,14 +118,17 @@ func (e electable) edited() *controllerv1.PartitionRecord {
 	r.InSyncReplicas, r.EligibleLeaderReplicas, r.LastKnown = e.ISR, e.ELR, e.LastKnown
 	r.Replicas, r.MinInsyncReplicas, r.Disk, r.DirectoryIds = e.Replicas, e.min, e.disk, e.directories
 	r.TargetReplicas, r.AddingReplicas, r.MoveBytesPerSecond = e.target, e.adding, e.rate
+	e.setSuccessor(r)
 	return r
 }
 
-// planPartitions returns the partitions that should have another leader, other
-// replicas in sync, or the settings that their topic has by now.
+// planPartitions returns the partitions that should have another leader, or be
+// handed over to one, other replicas in sync, or the settings that their topic
+// has by now.
 func (a *active) planPartitions(v *image.View) []*store.Edit {
 	settings := map[store.TopicID]topicconfig.Config{}
 	var off offlines
+	a.handOvers.short = false
 	edits := a.eachPartition(v, func(e electable) (electable, bool) {
 		id := store.TopicID(e.record.GetTopicId())
 		c, ok := settings[id]
@@ -133,18 +142,20 @@ func (a *active) planPartitions(v *image.View) []*store.Edit {
 		// In the same put (rule H3): who was eligible under the old minimum may
 		// not be under the new one.
 		e.MinISR = effectiveMin(e.min, e.Replicas)
-		e.Partition, elected = election.Next(e.Partition, e.standing(v))
+		e.Partition, elected = election.Next(e.Partition, a.patient(v, e))
 		e, recovered := a.recover(v, e)
 		e, arrived := e.arrive(v)
+		e = a.intend(v, e)
 		if e.Leader == election.NoLeader {
 			off.add(a, v, e)
 		}
 		if e.LeaderEpoch != before.LeaderEpoch {
 			a.elections.Add(1)
 		}
-		return e, elected || recovered || arrived || e.min != before.min || e.disk != before.disk
+		return e, elected || recovered || arrived || e.min != before.min || e.disk != before.disk || e.successor != before.successor
 	})
 	if len(edits) == 0 { // else it is looked at again
+		a.handOvers.scanned(v)
 		a.recoveries.publish(off.list, off.wanted)
 	}
 	return edits

@@ -35,6 +35,7 @@ type Broker struct {
 	pusher    *pusher.Service
 	sessions  replica.Sessions
 	proposals *proposals
+	handOvers *proposals
 	doubts    doubts
 	// unclean says that the stop before this start was not orderly. Set by Run,
 	// before anything is started.
@@ -166,7 +167,8 @@ func (b *Broker) serve(ctx context.Context, reg registration) error {
 	group.Go(func() error { return b.upkeep(loops) })
 	group.Go(func() error { return b.errand.run(loops) })
 	group.Go(func() error { return b.followers.Run(loops) })
-	group.Go(func() error { return b.propose(loops) })
+	group.Go(func() error { return b.propose(loops, b.proposals) })
+	group.Go(func() error { return b.propose(loops, b.handOvers) })
 	group.Go(func() error { return b.tick(loops) })
 	group.Go(func() error { return b.scrub(loops) })
 	err := group.Wait()

@@ -22,6 +22,7 @@
 // Goroutines, all started by Run and ended before it returns: one follows the
 // metadata, one sends heartbeats, some do upkeep (retention, checkpoints, trash),
 // one opens logs and removes deleted ones, one has partitions look at the clock,
-// one brings proposals of who is in sync to the controller, one scrubs; those of
-// the followed streams (server/follower), and the flusher's workers.
+// one brings proposals of who is in sync to the controller, one those of who is
+// to lead instead, one scrubs; those of the followed streams (server/follower),
+// and the flusher's workers.
 package broker

@@ -37,6 +37,7 @@ type metrics struct {
 	scrubbed       prometheus.Counter
 	lost           prometheus.Counter
 	proposals      *prometheus.CounterVec
+	handOvers      *prometheus.HistogramVec
 }
 
 func counter(name, help string) prometheus.Counter {
@@ -72,7 +73,12 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 		lost:            counter("lost_records_total", "Committed records that were cut, since no leader had them any more."),
 		proposals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "millstream", Subsystem: "log", Name: "in_sync_proposals_total",
-			Help: "Proposals of who is in sync, by outcome: altered, refused, unknown.",
+			Help: "Proposals of who is in sync, or to lead instead, by outcome: altered, refused, unknown.",
+		}, []string{"outcome"}),
+		handOvers: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "millstream", Subsystem: "log", Name: "hand_over_seconds",
+			Help:    "For how long a leader that was to hand over took no records, by outcome: handed_over, given_up.",
+			Buckets: prometheus.ExponentialBuckets(0.002, 2, 10),
 		}, []string{"outcome"}),
 		upkeepErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "millstream", Subsystem: "broker", Name: "upkeep_errors_total",
@@ -80,7 +86,7 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 		}, []string{"task"}),
 	}
 	all := []prometheus.Collector{
-		m.followedPushes, m.followedBytes, m.mended, m.scrubbed, m.lost, m.proposals, m.batches, m.records, m.bytes, m.groups, m.appendFailures, m.quarantined, m.tailCut, m.openSeconds, m.openFailures, m.openRefusals,
+		m.followedPushes, m.followedBytes, m.mended, m.scrubbed, m.lost, m.proposals, m.handOvers, m.batches, m.records, m.bytes, m.groups, m.appendFailures, m.quarantined, m.tailCut, m.openSeconds, m.openFailures, m.openRefusals,
 		m.segmentsSealed, m.segmentsRemoved, m.upkeepErrors, newCensus(b),
 	}
 	return m, telemetry.Register(reg, append(all, m.flusher.collectors()...)...)
@@ -142,6 +148,15 @@ func (o observer) Followed(bytes int) {
 
 // Lost counts committed records that no leader has any more.
 func (o observer) Lost(records record.Offset) { o.b.metrics.lost.Add(float64(records)) }
+
+// HandedOver notes how long a partition took no records.
+func (o observer) HandedOver(took time.Duration, done bool) {
+	outcome := "given_up"
+	if done {
+		outcome = "handed_over"
+	}
+	o.b.metrics.handOvers.WithLabelValues(outcome).Observe(took.Seconds())
+}
 
 // Sealed counts a sealed segment.
 func (o observer) Sealed(int64) { o.b.metrics.segmentsSealed.Inc() }

@@ -21,13 +21,16 @@ const (
 	tickEvery = 100 * time.Millisecond
 	// proposeTimeout bounds one call to the controller.
 	proposeTimeout = 5 * time.Second
+	// handOverLeast is how long a call for hand-overs takes at most that is worth
+	// making before they are given up.
+	handOverLeast = 50 * time.Millisecond
 	// proposalsAtOnce is how many proposals one call has.
 	proposalsAtOnce = 1000
 )
 
 // replicate makes the parts by which brokers follow each other.
 func (b *Broker) replicate() {
-	b.proposals = &proposals{byLog: make(map[*localLog]replica.Proposal), more: make(chan struct{}, 1)}
+	b.proposals, b.handOvers = newProposals(), newProposals()
 	revision := func() int64 { return b.mirror.Current().Revision }
 	b.followers = follower.New(follower.Options{
 		Self: b.opts.ID, Dial: b.opts.Peers.Conn, Revision: revision, Logger: b.logger,
@@ -120,6 +123,8 @@ func (w *wanted) assignment() replica.Assignment {
 	a := replica.Assignment{
 		Epoch: record.LeaderEpoch(w.part.LeaderEpoch), PartitionEpoch: w.part.Epoch,
 		Replicas: ids(w.part.Replicas), InSync: ids(w.part.ISR), MinInSync: w.part.MinISR, Durability: replica.Memory,
+		Adding: ids(w.part.Adding), AddingRate: w.part.MoveBytesPerSecond,
+		HandsOver: w.part.Successor != metadata.NoLeader, Successor: replica.ID(w.part.Successor),
 	}
 	if w.part.Disk {
 		a.Durability = replica.Disk
@@ -138,12 +143,26 @@ func (b *Broker) tick(ctx context.Context) error {
 	})
 }
 
-// proposals are what partitions want the controller to make of their ISR: the
-// last of each.
+// proposals are what partitions want the controller to make of their ISR, or of
+// their leader: the last of each. WHY hand-overs apart: they hold up producers,
+// and wait for nothing.
 type proposals struct {
 	mu    sync.Mutex // guards byLog
 	byLog map[*localLog]replica.Proposal
 	more  chan struct{} // capacity 1; never closed
+}
+
+func newProposals() *proposals {
+	return &proposals{byLog: make(map[*localLog]replica.Proposal), more: make(chan struct{}, 1)}
+}
+
+// want takes a proposal of a partition.
+func (b *Broker) want(l *localLog, p replica.Proposal) {
+	if p.HandOver {
+		b.handOvers.put(l, p)
+		return
+	}
+	b.proposals.put(l, p)
 }
 
 func (s *proposals) put(l *localLog, p replica.Proposal) {
@@ -172,15 +191,15 @@ func (s *proposals) take() (logs []*localLog, ps []replica.Proposal) {
 
 // propose brings proposals to the controller, until ctx ends. What becomes of
 // one comes with the metadata, but for a refusal.
-func (b *Broker) propose(ctx context.Context) error {
+func (b *Broker) propose(ctx context.Context, from *proposals) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-b.proposals.more:
+		case <-from.more:
 		}
 		for {
-			logs, ps := b.proposals.take()
+			logs, ps := from.take()
 			if len(logs) == 0 {
 				break
 			}
@@ -190,12 +209,16 @@ func (b *Broker) propose(ctx context.Context) error {
 }
 
 func (b *Broker) proposeSome(ctx context.Context, logs []*localLog, ps []replica.Proposal) {
+	logs, ps, timeout := inTime(logs, ps, partition.Uptime())
+	if len(ps) == 0 {
+		return
+	}
 	inc, seen := b.identity.Load(), b.mirror.Current()
 	req := &controllerv1.AlterPartitionRequest{BrokerId: b.opts.ID, BrokerEpoch: inc.BrokerEpoch}
 	for i, l := range logs {
 		req.Proposals = append(req.Proposals, b.proposalOf(l, &ps[i], inc.BrokerEpoch, seen))
 	}
-	call, cancel := context.WithTimeout(ctx, proposeTimeout)
+	call, cancel := context.WithTimeout(ctx, timeout)
 	resp, err := b.opts.Controller.AlterPartition(call, req)
 	cancel()
 	if err != nil || len(resp.GetResults()) != len(logs) {
@@ -213,10 +236,27 @@ func (b *Broker) proposeSome(ctx context.Context, logs []*localLog, ps []replica
 		b.metrics.proposals.WithLabelValues("refused").Inc()
 		b.logger.Info("proposal of who is in sync refused", "log", logs[i].key.String(), "outcome", res.GetOutcome().String(),
 			"broker", res.GetIneligibleBrokerId(), "why", res.GetIneligibility().String())
-		if p := logs[i].opened.Load(); p != nil {
+		if p := logs[i].opened.Load(); p != nil && !ps[i].HandOver {
 			p.Refused(ps[i].PartitionEpoch)
 		}
 	}
+}
+
+// inTime returns the proposals that are worth making, and how long the call may
+// take: when a leader has given up to hand over, and takes records again, nobody
+// is to do what it asked for.
+func inTime(logs []*localLog, ps []replica.Proposal, now time.Duration) ([]*localLog, []replica.Proposal, time.Duration) {
+	timeout := proposeTimeout
+	for i := len(ps) - 1; i >= 0; i-- {
+		switch left := ps[i].Until - now; {
+		case !ps[i].HandOver:
+		case left < handOverLeast:
+			logs, ps = slices.Delete(logs, i, i+1), slices.Delete(ps, i, i+1)
+		default:
+			timeout = min(timeout, left)
+		}
+	}
+	return logs, ps, timeout
 }
 
 // proposalOf puts a proposal into words. A member that has had no session in
@@ -226,6 +266,7 @@ func (b *Broker) proposalOf(l *localLog, p *replica.Proposal, self int64, seen *
 	topic := l.key.topic
 	out := &controllerv1.InSyncProposal{
 		TopicId: topic[:], Partition: uint32(l.key.partition), LeaderEpoch: int32(p.Epoch), PartitionEpoch: p.PartitionEpoch,
+		HandOver: p.HandOver,
 	}
 	for _, m := range p.InSync {
 		epoch := m.BrokerEpoch

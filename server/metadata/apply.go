@@ -131,6 +131,10 @@ func (b *builder) partition(r *controllerv1.PartitionRecord, rev int64) error {
 		ELR: r.GetEligibleLeaderReplicas(), LastKnown: r.GetLastKnown(),
 		Target: r.GetTargetReplicas(), Adding: r.GetAddingReplicas(), MoveBytesPerSecond: r.GetMoveBytesPerSecond(),
 		Directories: make([]DirectoryID, len(r.GetDirectoryIds())), Revision: rev,
+		Successor: NoLeader,
+	}
+	if r.Successor != nil {
+		p.Successor = r.GetSuccessor()
 	}
 	for i, d := range r.GetDirectoryIds() {
 		if p.Directories[i], err = directory(d, rev); err != nil {

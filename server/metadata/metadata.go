@@ -95,6 +95,8 @@ type Partition struct {
 	// MoveBytesPerSecond is how fast each of those may be filled; 0: as fast as
 	// can be.
 	MoveBytesPerSecond uint64
+	// Successor is whom the leader is to hand the partition over to, or NoLeader.
+	Successor int32
 	// Revision is that of its last change.
 	Revision int64
 }

@@ -61,6 +61,7 @@ func (p *Partition) advance() {
 	o := &p.owner
 	if o.up != nil {
 		p.obey(o.follow.Synced(p.progress()))
+		p.syncFollowed() // what came meanwhile: nothing else may come
 		return
 	}
 	if o.core.Replicated() {

@@ -30,6 +30,8 @@
 //	     └──────────────────┬──────────────────┘
 //	        checkpoint, publish the ends, complete requests in order
 //
+// What is admitted while the leadership is being handed over waits (handover.go).
+//
 // INVARIANT: a request is completed without error only after everything that
 // its acknowledgement says is true and the checkpoint below it is written.
 // INVARIANT: the readable end never goes back while the partition is open, but

@@ -47,6 +47,7 @@ type watcher struct {
 	groups      []int
 	refused     int
 	lost        int
+	handOvers   []bool // whether another led in the end
 	quarantined []error
 	failed      []error
 }
@@ -60,7 +61,10 @@ func (w *watcher) AppendFailed(n int, _ error) {
 func (w *watcher) Quarantined(err error) {
 	w.with(func() { w.quarantined = append(w.quarantined, err) })
 }
-func (w *watcher) Followed(int)         {}
+func (w *watcher) Followed(int) {}
+func (w *watcher) HandedOver(_ time.Duration, done bool) {
+	w.with(func() { w.handOvers = append(w.handOvers, done) })
+}
 func (w *watcher) Lost(n record.Offset) { w.with(func() { w.lost += int(n) }) }
 func (w *watcher) LogFailed(err error)  { w.with(func() { w.failed = append(w.failed, err) }) }
 

@@ -219,7 +219,11 @@ func (p *Partition) Refused(partitionEpoch int32) {
 // openSession answers a follower's wish.
 func (p *Partition) openSession(o *opening) {
 	a, e := p.owner.core.Open(o.id, o.brokerEpoch, o.open, p.log)
-	if a.Error != replica.NoError {
+	switch {
+	case a.Error == replica.UnknownLeaderEpoch && !p.owner.closed && p.status.Load().failed == nil:
+		p.keepEarly(o)
+		return
+	case a.Error != replica.NoError:
 		o.outlet.Opened(a, nil)
 		return
 	}
@@ -300,6 +304,7 @@ func (p *Partition) pump() {
 func (p *Partition) tick() {
 	o := &p.owner
 	p.endLimbo()
+	p.answerEarly(false)
 	if !o.core.Leading() {
 		p.restless.Store(false)
 		return

@@ -114,6 +114,7 @@ func (p *Partition) Follow(a replica.Assignment, leader replica.ID, up Upstream)
 		o.up, o.inSync = up, uint32(len(a.InSync))
 		p.obeyTo(before, o.follow.Follow(a, leader, p.progress(), known))
 		p.behind.Store(0)
+		p.answerEarly(false)
 	})
 }
 
@@ -173,7 +174,12 @@ func (p *Partition) pushed(in *Pushed) {
 	}
 	p.observer.Followed(in.Batches.Len())
 	p.obey(o.follow.Appended(p.progress()))
-	if p.log.SyncDue() || (o.follow.Durability() == replica.Disk && p.Unsynced()) {
+	p.syncFollowed()
+}
+
+// syncFollowed syncs what the leader waits for.
+func (p *Partition) syncFollowed() {
+	if p.log.SyncDue() || (p.owner.follow.Durability() == replica.Disk && p.Unsynced()) {
 		p.sync()
 	}
 }

@@ -208,3 +208,27 @@ func TestMuchInMemoryIsSyncedBesideTheWriter(t *testing.T) {
 		h.letGo()
 	})
 }
+
+// A follower syncs what has come during a sync as well, though nothing more
+// comes that would remind it.
+func TestAFollowerSyncsWhatCameDuringASync(t *testing.T) {
+	inTrio(t, replica.Disk, func(t *testing.T, g *trio) {
+		g.elect(g.all[0])
+		synctest.Wait()
+		g.leader.acked(batch("first", 1))
+		h := g.all[2].hold(faultfs.Sync)
+		a := &answers{}
+		for _, text := range []string{"second", "third"} {
+			g.leader.send(a, batch(text, 1))
+			synctest.Wait()
+		}
+		if len(a.list()) != 0 || h.calls() != 1 {
+			t.Fatalf("%d answers before all have it on disk, after %d syncs", len(a.list()), h.calls())
+		}
+		h.letGo()
+		synctest.Wait()
+		if len(a.list()) != 2 {
+			t.Errorf("%d answers with all on disk", len(a.list()))
+		}
+	})
+}

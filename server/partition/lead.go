@@ -45,10 +45,12 @@ func (p *Partition) Lead(a replica.Assignment) bool {
 			return true
 		})
 		p.mail.mu.Unlock()
+		p.answerEarly(false)
 		if e.NeedSync {
 			p.sync()
 		}
 		p.commit(false)
+		p.pump()
 	})
 	return led
 }
@@ -99,6 +101,7 @@ func (p *Partition) Resign(leader replica.ID, epoch record.LeaderEpoch) {
 			return
 		}
 		p.resign(leader, epoch)
+		p.answerEarly(false)
 		if leader == replica.None {
 			p.obey(o.follow.Stop(max(epoch, o.follow.Epoch())))
 			o.up = nil

@@ -18,8 +18,10 @@ type mailbox struct {
 	// parked says that the owner sleeps and waits for wake.
 	parked bool
 
-	queued queue   // admitted, not taken yet
-	tasks  []*task // in order
+	queued queue // admitted, not taken yet
+	// heldBack says that queued is left alone for now.
+	heldBack bool
+	tasks    []*task // in order
 	// ended says that the sync that was submitted is over, end how.
 	ended bool
 	end   syncEnd
@@ -88,7 +90,7 @@ func (m *mailbox) release(requests, bytes int, l Limits) {
 
 // idle tells whether there is nothing for the owner.
 func (m *mailbox) idle() bool {
-	return m.queued.empty() && len(m.tasks) == 0 && !m.ended && !m.alarmed &&
+	return (m.queued.empty() || m.heldBack) && len(m.tasks) == 0 && !m.ended && !m.alarmed &&
 		len(m.opens) == 0 && len(m.feeds) == 0 && len(m.arrived) == 0 && !m.ticked
 }
 

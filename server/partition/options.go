@@ -39,6 +39,9 @@ type Observer interface {
 	LogFailed(err error)
 	// Followed counts bytes of a leader's log that were written.
 	Followed(bytes int)
+	// HandedOver says for how long requests waited while the leadership was being
+	// handed over, and whether another leads now.
+	HandedOver(took time.Duration, done bool)
 	// Lost counts records that were committed and are cut, since the leader does
 	// not have them.
 	Lost(records record.Offset)
@@ -156,6 +159,8 @@ func (unobserved) Quarantined(error)       {}
 func (unobserved) LogFailed(error)         {}
 func (unobserved) Followed(int)            {}
 func (unobserved) Lost(record.Offset)      {}
+
+func (unobserved) HandedOver(time.Duration, bool) {}
 
 // State is a partition at a glance, not newer than the call. Ends are
 // exclusive.

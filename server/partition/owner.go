@@ -40,6 +40,7 @@ func (p *Partition) exclusively(fn func()) {
 	m.owned = true
 	m.mu.Unlock()
 	fn()
+	p.handOver()
 	if !p.owner.syncing && !p.owner.closed {
 		p.log.Idle()
 	}
@@ -118,7 +119,7 @@ func (p *Partition) take() (work, bool) {
 	w.feeds, m.feeds, p.owner.roomFeeds = m.feeds, p.owner.roomFeeds[:0], m.feeds
 	w.arrived, m.arrived, p.owner.roomArrived = m.arrived, p.owner.roomArrived[:0], m.arrived
 	w.ticked, m.ticked = m.ticked, false
-	for n, bytes := 0, 0; !m.queued.empty() && n < groupRequests; n++ {
+	for n, bytes := 0, 0; !m.heldBack && !m.queued.empty() && n < groupRequests; n++ {
 		if bytes += m.queued.head.size(); n > 0 && bytes > groupBytes {
 			break
 		}
@@ -195,6 +196,7 @@ func (p *Partition) do(w *work) {
 		p.append(&w.group)
 	}
 	p.pump()
+	p.handOver()
 	if s := p.status.Load(); s.failed != nil {
 		p.abandon(s.failed)
 		p.sever(replica.FailedLog)
@@ -225,6 +227,7 @@ func (p *Partition) doStreams(w *work) {
 // sever ends all sessions, as leader and as follower.
 func (p *Partition) sever(why replica.SessionError) {
 	p.endFeeds(why, nobody)
+	p.answerEarly(true)
 	o := &p.owner
 	p.obey(o.follow.Stop(max(o.follow.Epoch(), o.core.Epoch())))
 	o.up = nil

@@ -65,11 +65,17 @@ type owner struct {
 	// limboCause is why it waits, limboEnds until when.
 	limboCause error
 	limboEnds  time.Duration
-	feeds      []*Feed
-	audited    audited
-	pending    queue // written, not complete; offsets rise
-	syncing    bool  // a sync is submitted and its end has not been taken
-	closed     bool  // the log is closed
+	// heldBack says that requests are left in the queue, leavingAt since when, and
+	// askedAt when the controller was first asked for another leader, if it was.
+	heldBack, asked    bool
+	leavingAt, askedAt time.Duration
+	feeds              []*Feed
+	early              []early     // wishes for sessions in epochs that are not known yet
+	earlyTimer         *time.Timer // ends their wait; nil: none waits
+	audited            audited
+	pending            queue // written, not complete; offsets rise
+	syncing            bool  // a sync is submitted and its end has not been taken
+	closed             bool  // the log is closed
 	// stale says that a checkpoint could not be written: nothing is published
 	// until one is.
 	stale bool

@@ -18,6 +18,12 @@ type Proposal struct {
 	Epoch          record.LeaderEpoch
 	PartitionEpoch int32
 	InSync         []InSyncReplica
+	// HandOver asks instead for the successor that the record of that partition
+	// epoch names to lead.
+	HandOver bool
+	// Until is when the proposer has given up a hand-over: it is not to be
+	// carried out later.
+	Until time.Duration
 }
 
 // InSyncReplica is a member of a proposed ISR.
@@ -41,8 +47,8 @@ func (l *Leader) Tick(now, lagMax time.Duration) (Proposal, bool) {
 		return Proposal{}, false
 	}
 	l.marks.note(l.members[l.own].End, now, lagMax)
-	if now < l.proposeAt {
-		return Proposal{}, false
+	if now < l.proposeAt || l.Leaving() {
+		return Proposal{}, false // who is in sync can wait until there is another leader
 	}
 	change := false
 	for i := range l.members {

@@ -17,8 +17,9 @@ type member struct {
 	Progress
 	// reached is the greatest ack end, for the lag: it stays when a session
 	// begins with a divergence, until the follower has said what is left.
-	reached record.Offset
-	session session
+	reached  record.Offset
+	session  session
+	throttle throttle
 }
 
 // Leader is the state of a leader. The zero value leads nothing; Lead begins.
@@ -39,6 +40,7 @@ type Leader struct {
 	attempts  int           // of proposals since the record last changed
 	proposeAt time.Duration // not before
 	marks     marks
+	handOver  handOver
 }
 
 // New returns the state of a broker that leads nothing yet.
@@ -61,6 +63,7 @@ func (l *Leader) Lead(a Assignment, own Progress, known record.Offset) Effects {
 	l.highWatermark = min(known, own.End)
 	l.elected = own.End
 	l.marks = marks{}
+	l.handOver = handOver{}
 	l.members = l.members[:0]
 	l.assign(a)
 	l.members[l.own].Progress = own
@@ -71,6 +74,7 @@ func (l *Leader) Lead(a Assignment, own Progress, known record.Offset) Effects {
 // directory. The high watermark stays as it is known; no session is left.
 func (l *Leader) Resign(epoch record.LeaderEpoch) {
 	l.leading = false
+	l.handOver = handOver{}
 	l.settled()
 	l.epoch = max(l.epoch, epoch)
 	for i := range l.members {
@@ -151,7 +155,7 @@ func (l *Leader) Quiet(logStart record.Offset) bool {
 	if !l.leading {
 		return true
 	}
-	if l.proposing {
+	if l.proposing || l.Leaving() {
 		return false
 	}
 	own := &l.members[l.own]
@@ -229,12 +233,14 @@ func (l *Leader) assign(a Assignment) {
 		}
 		m.committed = slices.Contains(a.InSync, id)
 		m.proposed = m.proposed && l.proposing
+		m.throttle.adding(a, id, m.committed)
 		l.members = append(l.members, m)
 	}
 	l.own = l.index(l.self)
 	l.partitionEpoch = a.PartitionEpoch
 	l.minInSync = a.MinInSync
 	l.asked = a.Durability
+	l.handOver.heed(a, l.self)
 	if l.asked == Memory {
 		l.granted = Memory
 	}

@@ -23,4 +23,7 @@ const (
 	SkipDivergence
 	// UncleanReadd lets a leader propose replicas that have not caught up.
 	UncleanReadd
+	// HandOverEarly lets a leader ask for its successor before all that it has is
+	// committed.
+	HandOverEarly
 )

@@ -43,6 +43,14 @@ type Assignment struct {
 	MinInSync int
 	// Durability is what the topic asks for.
 	Durability Durability
+	// Adding are those of the replicas that were added to move the partition, and
+	// AddingRate is with how many bytes a second each of them is filled until it
+	// is in sync; 0: as fast as can be.
+	Adding     []ID
+	AddingRate uint64
+	// HandsOver says that the leader is to hand the partition over, to Successor.
+	HandsOver bool
+	Successor ID
 }
 
 // Progress is how far a replica is.

@@ -210,8 +210,10 @@ func (l *Leader) Offer(id ID, logStart record.Offset, now time.Duration) (Offer,
 	o.Budget = s.credit - s.sent
 	// Nothing is under way: a batch larger than the credit would never go.
 	o.Whole = m.End == s.next
-	o.Records = s.next < own && (o.Budget > 0 || o.Whole)
-	moved := s.told != ends{l.highWatermark, logStart} && (!s.toldOnce || now-s.toldAt >= endsEvery)
+	o.Records = s.next < own && (o.Budget > 0 || o.Whole) && !m.throttle.holds(now)
+	// The successor is told at once: it begins with the high watermark that it
+	// knows.
+	moved := s.told != ends{l.highWatermark, logStart} && (!s.toldOnce || now-s.toldAt >= endsEvery || l.drained())
 	return o, o.Records || moved
 }
 
@@ -225,5 +227,6 @@ func (l *Leader) Sent(id ID, o Offer, end record.Offset, bytes int64, now time.D
 	s := &l.members[i].session
 	s.next = end
 	s.sent += bytes
+	l.members[i].throttle.sent(bytes)
 	s.told, s.toldAt, s.toldOnce = ends{o.HighWatermark, o.LogStart}, now, true
 }

@@ -48,16 +48,41 @@ func (s *Server) StartPeer(id int32) *Peer {
 	_, err := s.Metadata.WaitFor(s.t.Context(), func(m *metadata.Snapshot) bool { return m.Broker(id) != nil && !m.Broker(id).Fenced })
 	s.check(err)
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		p.beats(ctx)
-	}()
+	var life sync.WaitGroup
+	life.Go(func() { p.beats(ctx) })
+	life.Go(func() { p.obeys(ctx) })
 	s.t.Cleanup(func() {
 		cancel()
-		<-ended
+		life.Wait()
 	})
 	return p
+}
+
+// obeys hands over what the peer is asked to.
+func (p *Peer) obeys(ctx context.Context) {
+	for m := p.s.Metadata.Current(); ; m = p.s.Metadata.Current() {
+		req := &controllerv1.AlterPartitionRequest{BrokerId: p.ID}
+		for _, t := range m.Topics() {
+			for _, part := range t.Partitions {
+				if part.Leader == p.ID && part.Successor != metadata.NoLeader {
+					req.Proposals = append(req.Proposals, &controllerv1.InSyncProposal{
+						TopicId: t.ID[:], Partition: part.ID, LeaderEpoch: part.LeaderEpoch, PartitionEpoch: part.Epoch, HandOver: true,
+					})
+				}
+			}
+		}
+		p.mu.Lock()
+		req.BrokerEpoch = p.Epoch
+		if len(req.GetProposals()) > 0 && !p.mute {
+			_, _ = p.s.controller.Client.AlterPartition(ctx, req) // one that fails is like one that is lost
+		}
+		p.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.Superseded():
+		}
+	}
 }
 
 func (p *Peer) beats(ctx context.Context) {
@@ -107,7 +132,8 @@ func (p *Peer) Return() {
 }
 
 // CatchUp has everybody in sync, on all partitions that peers lead, as those
-// leaders would propose it. It returns when the server knows.
+// leaders would propose it. It returns when the server knows, and knows that
+// what was to be handed over then is.
 func (s *Server) CatchUp(peers map[int32]*Peer) {
 	s.t.Helper()
 	m := s.Metadata.Current()
@@ -132,6 +158,17 @@ func (s *Server) CatchUp(peers map[int32]*Peer) {
 		}
 	}
 	s.awaitRevision(revision)
+	_, err := s.Metadata.WaitFor(s.t.Context(), func(m *metadata.Snapshot) bool {
+		for _, t := range m.Topics() {
+			for _, p := range t.Partitions {
+				if peers[p.Leader] != nil && p.Successor != metadata.NoLeader {
+					return false
+				}
+			}
+		}
+		return true
+	})
+	s.check(err)
 }
 
 func (s *Server) awaitRevision(revision int64) {

@@ -33,7 +33,7 @@ const (
 	// nothing to wait for any more.
 	httpStop = 500 * time.Millisecond
 	// handOverStop is how long others get to take over what a broker leads.
-	handOverStop = 2 * time.Second
+	handOverStop = 5 * time.Second
 	// readyPoll is how often a broker that starts is asked whether it is
 	// ready, healthPoll how often one that was.
 	readyPoll, healthPoll = 2 * time.Millisecond, 250 * time.Millisecond

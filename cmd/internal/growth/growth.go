@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,6 +26,9 @@ type Options struct {
 	// each state is looked at.
 	Rate int
 	Calm time.Duration
+	// MoveRate is how many bytes a second each replica that is added is filled
+	// with; 0: as fast as can be.
+	MoveRate uint64
 	// Partitions is how many the cluster of Many has.
 	Partitions int
 	// Kills is how many leaders FailOver kills, and how many active controllers.
@@ -37,7 +41,7 @@ type Options struct {
 type run struct {
 	o      Options
 	c      *cluster.Cluster
-	client *millstream.Client // of broker 1
+	client *millstream.Client // of the first three brokers
 	l      *load
 }
 
@@ -54,7 +58,8 @@ func Grow(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	r := &run{o: o, c: c, l: newLoad(o.Rate, partitions)}
-	if r.client, err = millstream.New(millstream.Options{Addr: c.Broker(1).GRPCAddr}); err != nil {
+	all := []string{c.Broker(1).GRPCAddr, c.Broker(2).GRPCAddr, c.Broker(3).GRPCAddr}
+	if r.client, err = millstream.New(millstream.Options{Addr: strings.Join(all, ",")}); err != nil {
 		return err
 	}
 	defer r.client.Close()
@@ -136,7 +141,7 @@ func (r *run) grow(ctx context.Context) error {
 		return err
 	}
 	for {
-		begun, err := r.client.Cluster().RebalanceReplicas(ctx, &pb.RebalanceReplicasRequest{MaxMoves: 8})
+		begun, err := r.client.Cluster().RebalanceReplicas(ctx, &pb.RebalanceReplicasRequest{MaxMoves: 8, BytesPerSecond: r.o.MoveRate})
 		if err != nil {
 			return err
 		}
@@ -161,7 +166,7 @@ func (r *run) moved(ctx context.Context) error {
 
 // drain takes the fourth broker out again.
 func (r *run) drain(ctx context.Context) error {
-	if _, err := r.client.Cluster().DrainBroker(ctx, &pb.DrainBrokerRequest{BrokerId: 4}); err != nil {
+	if _, err := r.client.Cluster().DrainBroker(ctx, &pb.DrainBrokerRequest{BrokerId: 4, BytesPerSecond: r.o.MoveRate}); err != nil {
 		return err
 	}
 	if err := poll(ctx, func() (bool, error) {
@@ -178,8 +183,14 @@ func (r *run) drain(ctx context.Context) error {
 	if err := r.c.Broker(4).Stop(ctx); err != nil {
 		return err
 	}
-	_, err := r.client.Cluster().RemoveBroker(ctx, &pb.RemoveBrokerRequest{BrokerId: 4})
-	return err
+	// That it is stopped is known a little later.
+	return poll(ctx, func() (bool, error) {
+		_, err := r.client.Cluster().RemoveBroker(ctx, &pb.RemoveBrokerRequest{BrokerId: 4})
+		if said, ok := errors.AsType[*millstream.Error](millstream.ErrorOf("RemoveBroker", "", err)); ok && said.Reason == pb.ErrorReason_ERROR_REASON_BROKER_IN_USE {
+			return false, nil
+		}
+		return true, err
+	})
 }
 
 // roll restarts the brokers one after the other, each when all are in sync.

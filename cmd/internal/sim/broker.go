@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/millstream-io/millstream/server/replica"
@@ -57,6 +58,7 @@ type broker struct {
 	heard    []time.Duration // by follower: when it was asked what it has answered
 	retryAt  time.Duration
 	pending  []request
+	held     []request // while it hands over
 	syncing  bool
 	shown    record.Offset // how far the checker has seen what may be read
 }
@@ -102,7 +104,7 @@ func (b *broker) start() {
 	b.record, b.shown = partition{}, 0
 	b.lead = replica.New(b.id)
 	b.follow = replica.NewFollower(b.log, &replica.Sessions{}, window)
-	b.in, b.out, b.heard, b.pending = nil, make([]outgoing, n), make([]time.Duration, n), nil
+	b.in, b.out, b.heard, b.pending, b.held = nil, make([]outgoing, n), make([]time.Duration, n), nil, nil
 	b.w.say("broker %d starts: end %d, synced %d, eligible %v", b.id, b.log.End(), b.log.synced, b.eligible)
 	b.later(b.w.between(10*time.Millisecond, 200*time.Millisecond), b.register)
 	b.later(tickEvery, b.tick)
@@ -120,7 +122,7 @@ func (b *broker) stop() {
 	}
 	b.up = false
 	b.life++
-	b.pending = nil // nobody will know
+	b.pending, b.held = nil, nil // nobody will know
 }
 
 func (b *broker) register() {
@@ -158,6 +160,7 @@ func (b *broker) apply(p partition) {
 	if b.epoch == 0 || p.revision < b.epoch || p.epoch <= b.record.epoch || b.failed {
 		return
 	}
+	b.w.check.follows(b, p)
 	b.record = p
 	a := p.assignment()
 	if replica.ID(p.Leader) == b.id {
@@ -190,10 +193,10 @@ func (b *broker) apply(p partition) {
 // resign answers what waits: nobody knows what becomes of it.
 func (b *broker) resign(epoch record.LeaderEpoch) {
 	b.lead.Resign(epoch)
-	for _, r := range b.pending {
+	for _, r := range slices.Concat(b.pending, b.held) {
 		r.done(0, false)
 	}
-	b.pending = nil
+	b.pending, b.held = nil, nil
 	clear(b.out)
 }
 
@@ -204,6 +207,7 @@ func (b *broker) tick() {
 		b.propose(p)
 	}
 	b.retain()
+	b.handOver()
 	b.pump()
 	b.connect()
 	b.w.check.shows(b)
@@ -232,13 +236,32 @@ func (b *broker) answered(from replica.ID, s *stream, sent time.Duration) {
 	}
 }
 
+// handOver goes on with handing over, and takes again what was held if that has
+// come to nothing.
+func (b *broker) handOver() {
+	if p, ok := b.lead.HandOver(b.clock(), len(b.pending) == 0); ok && !b.failed {
+		b.propose(p)
+	}
+	if b.lead.Leaving() {
+		return
+	}
+	held := b.held
+	b.held = nil
+	for _, r := range held {
+		b.produce(r)
+	}
+}
+
 func (b *broker) propose(p replica.Proposal) {
-	b.w.say("broker %d proposes %v at partition epoch %d", b.id, p.InSync, p.PartitionEpoch)
+	b.w.say("broker %d proposes %v at partition epoch %d, hand over %v", b.id, p.InSync, p.PartitionEpoch, p.HandOver)
 	late := b.w.nemesis.delayProposal(b, p)
 	b.w.controller.call(b, late, func(c *controller) func() {
 		next, ok := c.alter(b, p)
 		return func() {
 			if !ok {
+				if p.HandOver {
+					return
+				}
 				b.settle(b.lead.Refused(p.PartitionEpoch))
 				return
 			}

@@ -17,6 +17,8 @@ import (
 // INVARIANT: an offset that was read, acknowledged, or could be read from any
 // replica has one value for ever, a value one offset. So replicas are equal
 // below what they know of the high watermark.
+// INVARIANT: a leader that is handing over, and is followed at its own wish, has
+// nothing in flight: its successor begins with all that it ever had.
 // INVARIANT: who says that it is fresh has not been overtaken a lease ago.
 type checker struct {
 	w     *world
@@ -36,6 +38,7 @@ type checker struct {
 	// acknowledged is when the newest epoch first acknowledged something.
 	acknowledged time.Duration
 	ackEpoch     record.LeaderEpoch
+	handedOver   int
 }
 
 // acks checks an acknowledgement before anybody hears of it.
@@ -145,6 +148,32 @@ func (c *checker) leads(b *broker) {
 			c.w.fail("broker %d leads in epoch %d without the acknowledged record at %d", b.id, epoch, at)
 			return
 		}
+	}
+}
+
+// handsOver checks a leader that is about to be followed by whom it hands over
+// to. One that has given up, and is followed all the same, is none.
+func (c *checker) handsOver(b, successor *broker) {
+	c.handedOver++
+	if !b.up || !b.lead.Leaving() || int32(b.lead.Epoch()) != c.w.controller.p.LeaderEpoch {
+		return
+	}
+	c.nothingInFlight(b)
+	if !successor.lost && successor.log.End() != b.log.End() {
+		c.w.fail("broker %d hands over %d records, and broker %d has %d", b.id, b.log.End(), successor.id, successor.log.End())
+	}
+}
+
+// follows checks a leader that hears of another.
+func (c *checker) follows(b *broker, p partition) {
+	if p.handedOver && b.lead.Leaving() && p.LeaderEpoch == int32(b.lead.Epoch())+1 {
+		c.nothingInFlight(b)
+	}
+}
+
+func (c *checker) nothingInFlight(b *broker) {
+	if len(b.pending) > 0 {
+		c.w.fail("broker %d hands over with %d records in flight in epoch %d", b.id, len(b.pending), b.lead.Epoch())
 	}
 }
 

@@ -17,12 +17,24 @@ type partition struct {
 	epoch      int32
 	revision   int64 // of the metadata that it was read from
 	durability replica.Durability
+	successor  int32         // whom the leader is to hand over to; 0: nobody
+	wishedAt   time.Duration // when that was asked
+	handedOver bool          // the leader was changed by the wish of the one before
 }
+
+const (
+	// wishPatience is how long the controller waits for a leader to hand over.
+	wishPatience = 1500 * time.Millisecond
+	// wishChance is that of a wish each time that the controller ticks: one in so
+	// many.
+	wishChance = 12
+)
 
 func (p partition) assignment() replica.Assignment {
 	return replica.Assignment{
 		Epoch: record.LeaderEpoch(p.LeaderEpoch), PartitionEpoch: p.epoch, Replicas: ids(p.Replicas),
 		InSync: ids(p.ISR), MinInSync: p.MinISR, Durability: p.durability,
+		HandsOver: p.successor > 0, Successor: replica.ID(p.successor),
 	}
 }
 
@@ -137,6 +149,9 @@ func (c *controller) alter(b *broker, p replica.Proposal) (partition, bool) {
 	if c.p.Leader != int32(b.id) || c.p.LeaderEpoch != int32(p.Epoch) || c.p.epoch != p.PartitionEpoch {
 		return c.read(), false
 	}
+	if p.HandOver {
+		return c.handOver(b)
+	}
 	next := c.p.Partition
 	next.ISR = nil
 	for _, m := range p.InSync {
@@ -167,6 +182,37 @@ func (c *controller) alter(b *broker, p replica.Proposal) (partition, bool) {
 	c.put(next)
 	c.w.check.joined(c.p)
 	c.elect(c.p.Partition)
+	return c.read(), true
+}
+
+// wish asks the leader now and then to hand over, and takes that back when it
+// takes long.
+func (c *controller) wish() {
+	p := &c.p
+	switch {
+	case p.successor > 0:
+		if c.w.now-p.wishedAt > wishPatience {
+			c.w.say("controller: broker %d does not hand over", p.Leader)
+			p.successor = 0
+			c.put(p.Partition)
+		}
+	case !c.w.calm && p.Leader > 0 && c.standing(p.Leader) == election.Serving && c.w.roll(wishChance) == 0:
+		if id := p.ISR[c.w.roll(len(p.ISR))]; id != p.Leader && c.standing(id) == election.Serving {
+			p.successor, p.wishedAt = id, c.w.now
+			c.put(p.Partition)
+		}
+	}
+}
+
+// handOver lets the successor lead, at the wish of the leader.
+func (c *controller) handOver(b *broker) (partition, bool) {
+	next := c.p.successor
+	if next == 0 || c.standing(next) != election.Serving {
+		return c.read(), false
+	}
+	c.w.check.handsOver(b, c.w.broker(replica.ID(next)))
+	c.put(election.Succeed(c.p.Partition, next))
+	c.p.handedOver = true
 	return c.read(), true
 }
 
@@ -222,10 +268,14 @@ func (c *controller) recover(p election.Partition) (election.Partition, bool) {
 // put writes the record and sends it to all.
 func (c *controller) put(p election.Partition) {
 	c.revision++
+	if p.LeaderEpoch != c.p.LeaderEpoch || !slices.Contains(p.ISR, c.p.successor) {
+		c.p.handedOver = c.p.handedOver && p.LeaderEpoch == c.p.LeaderEpoch
+		c.p.successor = 0
+	}
 	c.p.Partition = p
 	c.p.epoch++
-	c.w.say("controller: partition epoch %d: leader %d in epoch %d, ISR %v, ELR %v, last known %v",
-		c.p.epoch, p.Leader, p.LeaderEpoch, p.ISR, p.ELR, p.LastKnown)
+	c.w.say("controller: partition epoch %d: leader %d in epoch %d, successor %d, ISR %v, ELR %v, last known %v",
+		c.p.epoch, p.Leader, p.LeaderEpoch, c.p.successor, p.ISR, p.ELR, p.LastKnown)
 	c.w.check.holders("a new record")
 	for _, b := range c.w.brokers {
 		life, p := b.life, c.read()
@@ -239,6 +289,7 @@ func (c *controller) tick() {
 	if c.away > c.w.now {
 		return
 	}
+	c.wish()
 	for id := 1; id < len(c.brokers); id++ {
 		r := &c.brokers[id]
 		if r.unfenced && c.w.now-max(r.heardAt, c.away) > sessionTimeout {

@@ -7,6 +7,9 @@
 // see checker. Then the faults stop, and the cluster has to converge: a leader,
 // all replicas in sync and equal, acks again.
 //
+// Meanwhile the controller asks leaders, now and then, to hand over to another
+// in-sync replica, as when a partition is moved.
+//
 // The faults are bounded so that the promise is owed: at Memory no machine loses
 // its power; a disk is lost only when all replicas are in sync and no other is
 // lost, and never with a min ISR of one. All else is unbounded: processes are

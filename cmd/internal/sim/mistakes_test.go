@@ -27,6 +27,8 @@ func TestMistakesAreFound(t *testing.T) {
 		{"take stale frames", replica.StaleFrames, NoMistake},
 		{"skip the divergence check", replica.SkipDivergence, NoMistake},
 		{"add who has not caught up", replica.UncleanReadd, NoMistake},
+		{"hand over early", replica.HandOverEarly, NoMistake},
+		{"append while handing over", replica.Intact, AppendWhileLeaving},
 		{"no broker epoch check", replica.Intact, NoBrokerEpoch},
 		{"go on after a failed sync", replica.Intact, RetrySync},
 		{"trust the page cache after a failed sync", replica.Intact, TrustPageCache},

@@ -13,6 +13,10 @@ func (b *broker) produce(r request) {
 		r.done(0, false)
 		return
 	}
+	if b.lead.Leaving() && b.w.mistake != AppendWhileLeaving {
+		b.held = append(b.held, r)
+		return
+	}
 	r.at = b.log.End()
 	b.log.entries = append(b.log.entries, entry{b.lead.Epoch(), r.value, b.lead.HighWatermark()})
 	b.pending = append(b.pending, r)
@@ -34,6 +38,7 @@ func (b *broker) settle(e replica.Effects) {
 		b.sync()
 	}
 	b.pump()
+	b.handOver()
 }
 
 // pump sends what there is to send.

@@ -25,6 +25,8 @@ const (
 	TrustPageCache
 	// NoBrokerEpoch lets the controller take anybody's incarnation into the ISR.
 	NoBrokerEpoch
+	// AppendWhileLeaving lets a leader take records while it hands over.
+	AppendWhileLeaving
 )
 
 // Result is what became of a run.
@@ -35,6 +37,8 @@ type Result struct {
 	Acked int
 	// Epochs is how many leader epochs there were.
 	Epochs int
+	// HandedOver is how often a leader was followed by whom it handed over to.
+	HandedOver int
 	// Violation is what must not be, or nil.
 	Violation error
 	// History is everything that happened, a line each.
@@ -57,7 +61,7 @@ func Run(seed uint64, m Mistake) Result {
 	w.nemesis.calmDown()
 	w.converge()
 	return Result{
-		Seed: seed, Acked: w.check.count, Epochs: int(w.controller.p.LeaderEpoch),
+		Seed: seed, Acked: w.check.count, Epochs: int(w.controller.p.LeaderEpoch), HandedOver: w.check.handedOver,
 		Violation: w.failed, History: w.trace.Bytes(),
 	}
 }
@@ -95,5 +99,5 @@ func (r Result) String() string {
 	if r.Violation != nil {
 		return fmt.Sprintf("seed %d: %v", r.Seed, r.Violation)
 	}
-	return fmt.Sprintf("seed %d: %d acknowledged, %d epochs", r.Seed, r.Acked, r.Epochs)
+	return fmt.Sprintf("seed %d: %d acknowledged, %d epochs, %d handed over", r.Seed, r.Acked, r.Epochs, r.HandedOver)
 }

@@ -7,16 +7,17 @@ import (
 
 // TestSeeds runs some seeds; make sim runs more.
 func TestSeeds(t *testing.T) {
-	acked := 0
+	acked, handedOver := 0, 0
 	for seed := range uint64(40) {
 		r := Run(seed, NoMistake)
 		if r.Violation != nil {
 			t.Error(r)
 		}
 		acked += r.Acked
+		handedOver += r.HandedOver
 	}
-	if acked < 4000 {
-		t.Fatalf("only %d records were acknowledged", acked)
+	if acked < 4000 || handedOver < 100 {
+		t.Fatalf("only %d records were acknowledged, and %d times a leader has handed over", acked, handedOver)
 	}
 }
 

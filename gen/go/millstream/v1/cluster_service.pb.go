@@ -1179,7 +1179,8 @@ type ElectPreferredLeadersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Partitions that have another leader.
 	ElectedCount uint32 `protobuf:"varint,1,opt,name=elected_count,json=electedCount,proto3" json:"elected_count,omitempty"`
-	// Partitions whose preferred leader is not in sync or does not serve.
+	// Partitions whose preferred leader is not in sync or does not serve, or to
+	// which it could not be handed over in time.
 	NotPossibleCount uint32 `protobuf:"varint,2,opt,name=not_possible_count,json=notPossibleCount,proto3" json:"not_possible_count,omitempty"`
 	// Metadata revision that has them.
 	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`

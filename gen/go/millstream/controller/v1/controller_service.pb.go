@@ -40,8 +40,10 @@ const (
 	InSyncOutcome_IN_SYNC_OUTCOME_STALE_LEADER_EPOCH InSyncOutcome = 4
 	// The partition has changed since: look at the record and propose again.
 	InSyncOutcome_IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH InSyncOutcome = 5
-	// Somebody in it cannot be in sync now.
+	// Somebody in it cannot be in sync now; or the successor cannot lead.
 	InSyncOutcome_IN_SYNC_OUTCOME_INELIGIBLE InSyncOutcome = 6
+	// The partition is not to be handed over.
+	InSyncOutcome_IN_SYNC_OUTCOME_NO_SUCCESSOR InSyncOutcome = 7
 )
 
 // Enum value maps for InSyncOutcome.
@@ -54,6 +56,7 @@ var (
 		4: "IN_SYNC_OUTCOME_STALE_LEADER_EPOCH",
 		5: "IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH",
 		6: "IN_SYNC_OUTCOME_INELIGIBLE",
+		7: "IN_SYNC_OUTCOME_NO_SUCCESSOR",
 	}
 	InSyncOutcome_value = map[string]int32{
 		"IN_SYNC_OUTCOME_UNSPECIFIED":           0,
@@ -63,6 +66,7 @@ var (
 		"IN_SYNC_OUTCOME_STALE_LEADER_EPOCH":    4,
 		"IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH": 5,
 		"IN_SYNC_OUTCOME_INELIGIBLE":            6,
+		"IN_SYNC_OUTCOME_NO_SUCCESSOR":          7,
 	}
 )
 
@@ -564,8 +568,13 @@ type PartitionRecord struct {
 	AddingReplicas []int32 `protobuf:"varint,14,rep,packed,name=adding_replicas,json=addingReplicas,proto3" json:"adding_replicas,omitempty"`
 	// How fast each of those may be filled; 0: as fast as can be.
 	MoveBytesPerSecond uint64 `protobuf:"varint,15,opt,name=move_bytes_per_second,json=moveBytesPerSecond,proto3" json:"move_bytes_per_second,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Whom the leader is to hand the partition over to; absent: nobody. It stops
+	// taking records, and when all that it has is committed it asks for the change
+	// by InSyncProposal.hand_over. If that takes long it goes on as before, and
+	// the controller takes this back. In sync, and not the leader.
+	Successor     *int32 `protobuf:"varint,16,opt,name=successor,proto3,oneof" json:"successor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartitionRecord) Reset() {
@@ -699,6 +708,13 @@ func (x *PartitionRecord) GetAddingReplicas() []int32 {
 func (x *PartitionRecord) GetMoveBytesPerSecond() uint64 {
 	if x != nil {
 		return x.MoveBytesPerSecond
+	}
+	return 0
+}
+
+func (x *PartitionRecord) GetSuccessor() int32 {
+	if x != nil && x.Successor != nil {
+		return *x.Successor
 	}
 	return 0
 }
@@ -1562,7 +1578,8 @@ func (x *AlterPartitionRequest) GetProposals() []*InSyncProposal {
 	return nil
 }
 
-// InSyncProposal is the proposal for one partition.
+// InSyncProposal is the proposal for one partition: who is in sync, or that it
+// is handed over.
 type InSyncProposal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Topic, 16 bytes.
@@ -1575,8 +1592,13 @@ type InSyncProposal struct {
 	PartitionEpoch int32 `protobuf:"varint,4,opt,name=partition_epoch,json=partitionEpoch,proto3" json:"partition_epoch,omitempty"`
 	// Who should be in sync, the proposer among them. At most 64.
 	InSyncReplicas []*InSyncReplica `protobuf:"bytes,5,rep,name=in_sync_replicas,json=inSyncReplicas,proto3" json:"in_sync_replicas,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Instead of `in_sync_replicas`: the successor in the record of that partition
+	// epoch shall lead. The proposer has taken no records since it saw that record,
+	// has committed all that it had, and takes none before it knows what became of
+	// this, or has waited for long. May be repeated.
+	HandOver      bool `protobuf:"varint,6,opt,name=hand_over,json=handOver,proto3" json:"hand_over,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *InSyncProposal) Reset() {
@@ -1642,6 +1664,13 @@ func (x *InSyncProposal) GetInSyncReplicas() []*InSyncReplica {
 		return x.InSyncReplicas
 	}
 	return nil
+}
+
+func (x *InSyncProposal) GetHandOver() bool {
+	if x != nil {
+		return x.HandOver
+	}
+	return false
 }
 
 // InSyncReplica is a replica in an incarnation.
@@ -3088,7 +3117,8 @@ type ElectPreferredLeadersResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Partitions that have another leader.
 	Elected uint32 `protobuf:"varint,1,opt,name=elected,proto3" json:"elected,omitempty"`
-	// Partitions whose preferred leader is not in sync or does not serve.
+	// Partitions whose preferred leader is not in sync or does not serve, or to
+	// which it could not be handed over in time.
 	NotPossible uint32 `protobuf:"varint,2,opt,name=not_possible,json=notPossible,proto3" json:"not_possible,omitempty"`
 	// Revision that has them.
 	Revision      int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
@@ -4254,7 +4284,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x1adefault_replication_factor\x18\t \x01(\bR\x18defaultReplicationFactor\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbb\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x04\n" +
 	"\x0fPartitionRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x16\n" +
@@ -4272,7 +4302,10 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x04disk\x18\f \x01(\bR\x04disk\x12'\n" +
 	"\x0ftarget_replicas\x18\r \x03(\x05R\x0etargetReplicas\x12'\n" +
 	"\x0fadding_replicas\x18\x0e \x03(\x05R\x0eaddingReplicas\x121\n" +
-	"\x15move_bytes_per_second\x18\x0f \x01(\x04R\x12moveBytesPerSecond\"\xc4\x01\n" +
+	"\x15move_bytes_per_second\x18\x0f \x01(\x04R\x12moveBytesPerSecond\x12!\n" +
+	"\tsuccessor\x18\x10 \x01(\x05H\x00R\tsuccessor\x88\x01\x01B\f\n" +
+	"\n" +
+	"_successor\"\xc4\x01\n" +
 	"\x0eDeletionRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12$\n" +
@@ -4342,13 +4375,14 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x15AlterPartitionRequest\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12F\n" +
-	"\tproposals\x18\x03 \x03(\v2(.millstream.controller.v1.InSyncProposalR\tproposals\"\xe8\x01\n" +
+	"\tproposals\x18\x03 \x03(\v2(.millstream.controller.v1.InSyncProposalR\tproposals\"\x85\x02\n" +
 	"\x0eInSyncProposal\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12!\n" +
 	"\fleader_epoch\x18\x03 \x01(\x05R\vleaderEpoch\x12'\n" +
 	"\x0fpartition_epoch\x18\x04 \x01(\x05R\x0epartitionEpoch\x12Q\n" +
-	"\x10in_sync_replicas\x18\x05 \x03(\v2'.millstream.controller.v1.InSyncReplicaR\x0einSyncReplicas\"O\n" +
+	"\x10in_sync_replicas\x18\x05 \x03(\v2'.millstream.controller.v1.InSyncReplicaR\x0einSyncReplicas\x12\x1b\n" +
+	"\thand_over\x18\x06 \x01(\bR\bhandOver\"O\n" +
 	"\rInSyncReplica\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\"v\n" +
@@ -4523,7 +4557,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\"1\n" +
 	"\x13DeleteTopicResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision*\x87\x02\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision*\xa9\x02\n" +
 	"\rInSyncOutcome\x12\x1f\n" +
 	"\x1bIN_SYNC_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17IN_SYNC_OUTCOME_ALTERED\x10\x01\x12%\n" +
@@ -4531,7 +4565,8 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x1aIN_SYNC_OUTCOME_NOT_LEADER\x10\x03\x12&\n" +
 	"\"IN_SYNC_OUTCOME_STALE_LEADER_EPOCH\x10\x04\x12)\n" +
 	"%IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH\x10\x05\x12\x1e\n" +
-	"\x1aIN_SYNC_OUTCOME_INELIGIBLE\x10\x06*\xab\x01\n" +
+	"\x1aIN_SYNC_OUTCOME_INELIGIBLE\x10\x06\x12 \n" +
+	"\x1cIN_SYNC_OUTCOME_NO_SUCCESSOR\x10\a*\xab\x01\n" +
 	"\rIneligibility\x12\x1d\n" +
 	"\x19INELIGIBILITY_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bINELIGIBILITY_NOT_A_REPLICA\x10\x01\x12\x18\n" +
@@ -4729,6 +4764,7 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 	if File_millstream_controller_v1_controller_service_proto != nil {
 		return
 	}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_millstream_controller_v1_controller_service_proto_msgTypes[26].OneofWrappers = []any{}
 	file_millstream_controller_v1_controller_service_proto_msgTypes[46].OneofWrappers = []any{
 		(*MetadataChange_Cluster)(nil),

@@ -57,7 +57,7 @@ type ControllerServiceClient interface {
 	// Heartbeat says that a broker is alive and what it wants.
 	Heartbeat(ctx context.Context, in *HeartbeatRequest, opts ...grpc.CallOption) (*HeartbeatResponse, error)
 	// AlterPartition changes which replicas of partitions are in sync, as their
-	// leader proposes. Each proposal is compared with the partition's epochs and
+	// leader proposes, or who leads, when the leader hands over. Each proposal is compared with the partition's epochs and
 	// has a result of its own; one that was carried out already is refused as
 	// stale, and the record in its result says so.
 	AlterPartition(ctx context.Context, in *AlterPartitionRequest, opts ...grpc.CallOption) (*AlterPartitionResponse, error)
@@ -315,7 +315,7 @@ type ControllerServiceServer interface {
 	// Heartbeat says that a broker is alive and what it wants.
 	Heartbeat(context.Context, *HeartbeatRequest) (*HeartbeatResponse, error)
 	// AlterPartition changes which replicas of partitions are in sync, as their
-	// leader proposes. Each proposal is compared with the partition's epochs and
+	// leader proposes, or who leads, when the leader hands over. Each proposal is compared with the partition's epochs and
 	// has a result of its own; one that was carried out already is refused as
 	// stale, and the record in its result says so.
 	AlterPartition(context.Context, *AlterPartitionRequest) (*AlterPartitionResponse, error)
