@@ -65,9 +65,12 @@ type Client struct {
 	// its own from it.
 	ctx    context.Context //nolint:containedctx // the life of the client, not of a call.
 	cancel context.CancelFunc
-	// open counts the goroutines of producers and readers.
+	// open counts the goroutines of producers and readers, and its own.
 	open   sync.WaitGroup
 	closed sync.Once
+
+	mu       sync.Mutex    // guards departed
+	departed chan struct{} // closed, and replaced, when the connection is gone
 }
 
 // New returns a client. It connects when it is first used; Close it. It fails
@@ -106,7 +109,9 @@ func New(o Options) (*Client, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Client{conn: conn, logger: o.Logger, pool: pool, ctx: ctx, cancel: cancel}, nil
+	c := &Client{conn: conn, logger: o.Logger, pool: pool, ctx: ctx, cancel: cancel, departed: make(chan struct{})}
+	c.open.Go(c.watch)
+	return c, nil
 }
 
 // Close closes the connection and ends every producer and reader that is

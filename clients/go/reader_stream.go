@@ -30,6 +30,7 @@ type fetchStream struct {
 	ended    chan struct{}
 	err      error
 	drain    *pb.Drain
+	gone     <-chan struct{} // closed when the connection that it is on is gone
 	received bool
 }
 
@@ -88,7 +89,7 @@ func (r *Reader) open() (*fetchStream, error) {
 		return nil, ErrorOf("fetch", r.opts.Topic, err)
 	}
 	s := &fetchStream{
-		ClientStream: stream, cancel: cancel, ended: make(chan struct{}),
+		ClientStream: stream, cancel: cancel, ended: make(chan struct{}), gone: r.client.departure(),
 		base: int64(r.opts.BufferBytes) - r.taken.Load(),
 	}
 	r.subs.reset()
@@ -105,7 +106,7 @@ func (r *Reader) serve(s *fetchStream) (received bool, err error) {
 	<-s.ended
 	r.subs.reset()
 	if s.err == nil && s.drain != nil {
-		r.client.awaitDrained(r.ctx, s.drain)
+		r.client.awaitDrained(r.ctx, s.drain, s.gone)
 	}
 	return s.received, s.err
 }
