@@ -75,9 +75,12 @@ type Client struct {
 	// its own from it.
 	ctx    context.Context //nolint:containedctx // the life of the client, not of a call.
 	cancel context.CancelFunc
-	// open counts the goroutines of producers and readers.
+	// open counts the goroutines of producers and readers, and its own.
 	open   sync.WaitGroup
 	closed sync.Once
+
+	mu       sync.Mutex    // guards departed
+	departed chan struct{} // closed, and replaced, when the connection is gone
 }
 
 // New returns a client. It connects when it is first used; Close it. It fails
@@ -116,13 +119,14 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{conn: conn, onlyAddr: o.OnlyAddr, logger: o.Logger, pool: pool}
+	c := &Client{conn: conn, onlyAddr: o.OnlyAddr, logger: o.Logger, pool: pool, departed: make(chan struct{})}
 	if !strings.Contains(o.Addr, ",") {
 		c.addr = o.Addr
 	}
 	// The address is of one broker: whatever its name resolves to is the same.
 	c.leaders.dial = func(addr string) (*grpc.ClientConn, error) { return Dial("passthrough:///"+addr, opts...) }
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.open.Go(c.watch)
 	return c, nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
@@ -39,6 +38,8 @@ type produceStream struct {
 	ended chan struct{}
 	err   error
 	drain *pb.Drain
+	// gone is closed when the connection that the stream is on is gone.
+	gone <-chan struct{}
 	// answered: at least one request was. Written by the receiver, read after
 	// ended.
 	answered bool
@@ -127,7 +128,7 @@ func (p *Producer) openStream(conn *grpc.ClientConn, r *route) (*produceStream, 
 		cancel()
 		return nil, ErrorOf("produce", p.opts.Topic, err)
 	}
-	s := &produceStream{ClientStream: stream, route: r, cancel: cancel, stop: make(chan struct{}), ended: make(chan struct{})}
+	s := &produceStream{ClientStream: stream, route: r, cancel: cancel, stop: make(chan struct{}), ended: make(chan struct{}), gone: p.client.departure()}
 	go p.receive(s)
 	return s, nil
 }
@@ -143,7 +144,7 @@ func (p *Producer) serve(s *produceStream) (answered bool, err error) {
 	<-s.ended
 	p.lose(s.route, unsent, s.err)
 	if s.err == nil && s.drain != nil && s.route == p.routes.own {
-		p.client.awaitDrained(p.ctx, s.drain)
+		p.client.awaitDrained(p.ctx, s.drain, s.gone)
 	}
 	return s.answered, s.err
 }
@@ -271,19 +272,4 @@ func (p *Producer) unusual(s *produceStream, message []byte, stop func()) error 
 		a.BaseOffset = m.GetBaseOffset()
 	}
 	return p.acknowledge(&a, m.GetLeader().GetAddress())
-}
-
-// maxDrainWait bounds how long a stream is not opened again after the server
-// said that it stops.
-const maxDrainWait = 3 * time.Second
-
-// awaitDrained waits until the connection to a server that stops is gone, so
-// that nothing is sent to it any more.
-func (c *Client) awaitDrained(ctx context.Context, d *pb.Drain) {
-	wait := min(time.Duration(d.GetDeadlineMs())*time.Millisecond, maxDrainWait)
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	if c.conn.GetState() == connectivity.Ready {
-		c.conn.WaitForStateChange(ctx, connectivity.Ready)
-	}
 }

@@ -33,6 +33,7 @@ type fetchStream struct {
 	ended    chan struct{}
 	err      error
 	drain    *pb.Drain
+	gone     <-chan struct{} // closed when the connection that it is on is gone
 	received bool
 }
 
@@ -106,7 +107,10 @@ func (r *Reader) open(conn *grpc.ClientConn, rt *route) (*fetchStream, error) {
 		cancel()
 		return nil, ErrorOf("fetch", r.opts.Topic, err)
 	}
-	s := &fetchStream{ClientStream: stream, route: rt, cancel: cancel, ended: make(chan struct{}), taken: rt.taken.Load()}
+	s := &fetchStream{
+		ClientStream: stream, route: rt, cancel: cancel, ended: make(chan struct{}), gone: r.client.departure(),
+		taken: rt.taken.Load(),
+	}
 	r.subs.reset(rt)
 	go r.receive(s)
 	return s, nil
@@ -121,7 +125,7 @@ func (r *Reader) serve(s *fetchStream) (received bool, err error) {
 	<-s.ended
 	r.subs.reset(s.route)
 	if s.err == nil && s.drain != nil && s.route == r.subs.routes.own {
-		r.client.awaitDrained(r.ctx, s.drain)
+		r.client.awaitDrained(r.ctx, s.drain, s.gone)
 	}
 	return s.received, s.err
 }
