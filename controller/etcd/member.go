@@ -139,7 +139,8 @@ type Member struct {
 var smallWAL = sync.OnceFunc(func() { wal.SegmentSizeBytes = walSegmentBytes })
 
 // Open starts a member. It fails with *InUseError when another process has the
-// directory. It does not wait for a leader.
+// directory, and with *InterruptedError when it is not wholly restored. It does
+// not wait for a leader.
 func Open(o Options) (*Member, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -151,6 +152,9 @@ func Open(o Options) (*Member, error) {
 	lock, err := lockDir(filepath.Join(o.Dir, "lock"))
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, restoring)); err == nil {
+		return nil, errors.Join(&InterruptedError{Dir: o.Dir}, lock.Close())
 	}
 	cfg, err := o.config()
 	if err != nil {

@@ -2352,6 +2352,89 @@ func (x *ReplicaEnd) GetEnd() int64 {
 	return 0
 }
 
+// BackupClusterRequest asks for a backup.
+type BackupClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupClusterRequest) Reset() {
+	*x = BackupClusterRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupClusterRequest) ProtoMessage() {}
+
+func (x *BackupClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupClusterRequest.ProtoReflect.Descriptor instead.
+func (*BackupClusterRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{35}
+}
+
+// BackupClusterResponse is a piece of the file.
+type BackupClusterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes that follow those before, at most 256 KiB.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupClusterResponse) Reset() {
+	*x = BackupClusterResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupClusterResponse) ProtoMessage() {}
+
+func (x *BackupClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupClusterResponse.ProtoReflect.Descriptor instead.
+func (*BackupClusterResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *BackupClusterResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 var File_millstream_v1_cluster_service_proto protoreflect.FileDescriptor
 
 const file_millstream_v1_cluster_service_proto_rawDesc = "" +
@@ -2512,13 +2595,15 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"ReplicaEnd\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12*\n" +
 	"\x11last_leader_epoch\x18\x02 \x01(\x05R\x0flastLeaderEpoch\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\x03R\x03end*x\n" +
+	"\x03end\x18\x03 \x01(\x03R\x03end\"\x16\n" +
+	"\x14BackupClusterRequest\"+\n" +
+	"\x15BackupClusterResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data*x\n" +
 	"\vBrokerState\x12\x1c\n" +
 	"\x18BROKER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13BROKER_STATE_FENCED\x10\x01\x12\x17\n" +
 	"\x13BROKER_STATE_ACTIVE\x10\x02\x12\x19\n" +
-	"\x15BROKER_STATE_STOPPING\x10\x032\xd1\n" +
-	"\n" +
+	"\x15BROKER_STATE_STOPPING\x10\x032\xb4\v\n" +
 	"\x0eClusterService\x12e\n" +
 	"\x0fDescribeCluster\x12%.millstream.v1.DescribeClusterRequest\x1a&.millstream.v1.DescribeClusterResponse\"\x03\x90\x02\x01\x12Y\n" +
 	"\vListBrokers\x12!.millstream.v1.ListBrokersRequest\x1a\".millstream.v1.ListBrokersResponse\"\x03\x90\x02\x01\x12Y\n" +
@@ -2532,7 +2617,8 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\x13CancelReassignments\x12).millstream.v1.CancelReassignmentsRequest\x1a*.millstream.v1.CancelReassignmentsResponse\"\x03\x90\x02\x02\x12k\n" +
 	"\x11ListReassignments\x12'.millstream.v1.ListReassignmentsRequest\x1a(.millstream.v1.ListReassignmentsResponse\"\x03\x90\x02\x01\x12w\n" +
 	"\x15ListOfflinePartitions\x12+.millstream.v1.ListOfflinePartitionsRequest\x1a,.millstream.v1.ListOfflinePartitionsResponse\"\x03\x90\x02\x01\x12c\n" +
-	"\x10RecoverPartition\x12&.millstream.v1.RecoverPartitionRequest\x1a'.millstream.v1.RecoverPartitionResponseB\x80\x01\n" +
+	"\x10RecoverPartition\x12&.millstream.v1.RecoverPartitionRequest\x1a'.millstream.v1.RecoverPartitionResponse\x12a\n" +
+	"\rBackupCluster\x12#.millstream.v1.BackupClusterRequest\x1a$.millstream.v1.BackupClusterResponse\"\x03\x90\x02\x010\x01B\x80\x01\n" +
 	"\x10io.millstream.v1B\x13ClusterServiceProtoP\x01ZEgithub.com/millstream-io/millstream/gen/go/millstream/v1;millstreamv1\xaa\x02\rMillstream.V1b\x06proto3"
 
 var (
@@ -2548,7 +2634,7 @@ func file_millstream_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_millstream_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_millstream_v1_cluster_service_proto_goTypes = []any{
 	(BrokerState)(0),                      // 0: millstream.v1.BrokerState
 	(*Broker)(nil),                        // 1: millstream.v1.Broker
@@ -2586,12 +2672,14 @@ var file_millstream_v1_cluster_service_proto_goTypes = []any{
 	(*RecoverPartitionRequest)(nil),       // 33: millstream.v1.RecoverPartitionRequest
 	(*RecoverPartitionResponse)(nil),      // 34: millstream.v1.RecoverPartitionResponse
 	(*ReplicaEnd)(nil),                    // 35: millstream.v1.ReplicaEnd
-	(*timestamppb.Timestamp)(nil),         // 36: google.protobuf.Timestamp
-	(*RequestError)(nil),                  // 37: millstream.v1.RequestError
+	(*BackupClusterRequest)(nil),          // 36: millstream.v1.BackupClusterRequest
+	(*BackupClusterResponse)(nil),         // 37: millstream.v1.BackupClusterResponse
+	(*timestamppb.Timestamp)(nil),         // 38: google.protobuf.Timestamp
+	(*RequestError)(nil),                  // 39: millstream.v1.RequestError
 }
 var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
 	0,  // 0: millstream.v1.Broker.state:type_name -> millstream.v1.BrokerState
-	36, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
+	38, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: millstream.v1.DescribeClusterResponse.brokers:type_name -> millstream.v1.Broker
 	1,  // 3: millstream.v1.ListBrokersResponse.brokers:type_name -> millstream.v1.Broker
 	8,  // 4: millstream.v1.ListOrphansResponse.orphans:type_name -> millstream.v1.Orphan
@@ -2599,7 +2687,7 @@ var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
 	20, // 6: millstream.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.v1.Reassignment
 	22, // 7: millstream.v1.ReassignPartitionsResponse.results:type_name -> millstream.v1.ReassignmentResult
 	23, // 8: millstream.v1.ReassignmentResult.placement:type_name -> millstream.v1.PartitionPlacement
-	37, // 9: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
+	39, // 9: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
 	25, // 10: millstream.v1.CancelReassignmentsRequest.partitions:type_name -> millstream.v1.PartitionReference
 	22, // 11: millstream.v1.CancelReassignmentsResponse.results:type_name -> millstream.v1.ReassignmentResult
 	29, // 12: millstream.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.v1.OngoingReassignment
@@ -2620,21 +2708,23 @@ var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
 	27, // 27: millstream.v1.ClusterService.ListReassignments:input_type -> millstream.v1.ListReassignmentsRequest
 	30, // 28: millstream.v1.ClusterService.ListOfflinePartitions:input_type -> millstream.v1.ListOfflinePartitionsRequest
 	33, // 29: millstream.v1.ClusterService.RecoverPartition:input_type -> millstream.v1.RecoverPartitionRequest
-	3,  // 30: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
-	5,  // 31: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
-	7,  // 32: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
-	10, // 33: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
-	12, // 34: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
-	14, // 35: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
-	16, // 36: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
-	18, // 37: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
-	21, // 38: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
-	26, // 39: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
-	28, // 40: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
-	31, // 41: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
-	34, // 42: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
-	30, // [30:43] is the sub-list for method output_type
-	17, // [17:30] is the sub-list for method input_type
+	36, // 30: millstream.v1.ClusterService.BackupCluster:input_type -> millstream.v1.BackupClusterRequest
+	3,  // 31: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
+	5,  // 32: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
+	7,  // 33: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
+	10, // 34: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
+	12, // 35: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
+	14, // 36: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
+	16, // 37: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
+	18, // 38: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
+	21, // 39: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
+	26, // 40: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
+	28, // 41: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
+	31, // 42: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
+	34, // 43: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
+	37, // 44: millstream.v1.ClusterService.BackupCluster:output_type -> millstream.v1.BackupClusterResponse
+	31, // [31:45] is the sub-list for method output_type
+	17, // [17:31] is the sub-list for method input_type
 	17, // [17:17] is the sub-list for extension type_name
 	17, // [17:17] is the sub-list for extension extendee
 	0,  // [0:17] is the sub-list for field type_name
@@ -2653,7 +2743,7 @@ func file_millstream_v1_cluster_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_v1_cluster_service_proto_rawDesc), len(file_millstream_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,6 +34,7 @@ const (
 	ClusterService_ListReassignments_FullMethodName     = "/millstream.v1.ClusterService/ListReassignments"
 	ClusterService_ListOfflinePartitions_FullMethodName = "/millstream.v1.ClusterService/ListOfflinePartitions"
 	ClusterService_RecoverPartition_FullMethodName      = "/millstream.v1.ClusterService/RecoverPartition"
+	ClusterService_BackupCluster_FullMethodName         = "/millstream.v1.ClusterService/BackupCluster"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -92,6 +93,12 @@ type ClusterServiceClient interface {
 	// that it waits for will not come back. Refused with PARTITION_NOT_OFFLINE
 	// when repeated.
 	RecoverPartition(ctx context.Context, in *RecoverPartitionRequest, opts ...grpc.CallOption) (*RecoverPartitionResponse, error)
+	// BackupCluster streams a backup of the metadata: topics with their settings
+	// and partitions, and brokers, all at one revision, but no records. What is
+	// received is a file for `millstream cluster restore`, once the stream has
+	// ended without an error and the file's trailer is found to be right. It may
+	// be begun anew. gRPC only.
+	BackupCluster(ctx context.Context, in *BackupClusterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupClusterResponse], error)
 }
 
 type clusterServiceClient struct {
@@ -232,6 +239,25 @@ func (c *clusterServiceClient) RecoverPartition(ctx context.Context, in *Recover
 	return out, nil
 }
 
+func (c *clusterServiceClient) BackupCluster(ctx context.Context, in *BackupClusterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupClusterResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ClusterService_ServiceDesc.Streams[0], ClusterService_BackupCluster_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupClusterRequest, BackupClusterResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_BackupClusterClient = grpc.ServerStreamingClient[BackupClusterResponse]
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -288,6 +314,12 @@ type ClusterServiceServer interface {
 	// that it waits for will not come back. Refused with PARTITION_NOT_OFFLINE
 	// when repeated.
 	RecoverPartition(context.Context, *RecoverPartitionRequest) (*RecoverPartitionResponse, error)
+	// BackupCluster streams a backup of the metadata: topics with their settings
+	// and partitions, and brokers, all at one revision, but no records. What is
+	// received is a file for `millstream cluster restore`, once the stream has
+	// ended without an error and the file's trailer is found to be right. It may
+	// be begun anew. gRPC only.
+	BackupCluster(*BackupClusterRequest, grpc.ServerStreamingServer[BackupClusterResponse]) error
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -336,6 +368,9 @@ func (UnimplementedClusterServiceServer) ListOfflinePartitions(context.Context, 
 }
 func (UnimplementedClusterServiceServer) RecoverPartition(context.Context, *RecoverPartitionRequest) (*RecoverPartitionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RecoverPartition not implemented")
+}
+func (UnimplementedClusterServiceServer) BackupCluster(*BackupClusterRequest, grpc.ServerStreamingServer[BackupClusterResponse]) error {
+	return status.Error(codes.Unimplemented, "method BackupCluster not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -592,6 +627,17 @@ func _ClusterService_RecoverPartition_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_BackupCluster_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupClusterRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ClusterServiceServer).BackupCluster(m, &grpc.GenericServerStream[BackupClusterRequest, BackupClusterResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_BackupClusterServer = grpc.ServerStreamingServer[BackupClusterResponse]
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -652,6 +698,12 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ClusterService_RecoverPartition_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "BackupCluster",
+			Handler:       _ClusterService_BackupCluster_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "millstream/v1/cluster_service.proto",
 }

@@ -433,8 +433,11 @@ type TopicRecord struct {
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// That request left the number of replicas to the cluster.
 	DefaultReplicationFactor bool `protobuf:"varint,9,opt,name=default_replication_factor,json=defaultReplicationFactor,proto3" json:"default_replication_factor,omitempty"`
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	// It was there when the cluster was restored from a backup: brokers may hold
+	// logs of partitions that it was given after the backup.
+	FromBackup    bool `protobuf:"varint,10,opt,name=from_backup,json=fromBackup,proto3" json:"from_backup,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicRecord) Reset() {
@@ -530,6 +533,13 @@ func (x *TopicRecord) GetDefaultReplicationFactor() bool {
 	return false
 }
 
+func (x *TopicRecord) GetFromBackup() bool {
+	if x != nil {
+		return x.FromBackup
+	}
+	return false
+}
+
 // PartitionRecord is a partition as the metadata knows it.
 type PartitionRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -564,8 +574,14 @@ type PartitionRecord struct {
 	AddingReplicas []int32 `protobuf:"varint,14,rep,packed,name=adding_replicas,json=addingReplicas,proto3" json:"adding_replicas,omitempty"`
 	// How fast each of those may be filled; 0: as fast as can be.
 	MoveBytesPerSecond uint64 `protobuf:"varint,15,opt,name=move_bytes_per_second,json=moveBytesPerSecond,proto3" json:"move_bytes_per_second,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// What is known of it comes from a backup, and may have changed since: nobody
+	// leads before each broker has said whether it holds a log of it. False once
+	// somebody leads.
+	FromBackup bool `protobuf:"varint,16,opt,name=from_backup,json=fromBackup,proto3" json:"from_backup,omitempty"`
+	// How many brokers must hold one, with `from_backup`; else 0.
+	AwaitedLogs   uint32 `protobuf:"varint,17,opt,name=awaited_logs,json=awaitedLogs,proto3" json:"awaited_logs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PartitionRecord) Reset() {
@@ -699,6 +715,20 @@ func (x *PartitionRecord) GetAddingReplicas() []int32 {
 func (x *PartitionRecord) GetMoveBytesPerSecond() uint64 {
 	if x != nil {
 		return x.MoveBytesPerSecond
+	}
+	return 0
+}
+
+func (x *PartitionRecord) GetFromBackup() bool {
+	if x != nil {
+		return x.FromBackup
+	}
+	return false
+}
+
+func (x *PartitionRecord) GetAwaitedLogs() uint32 {
+	if x != nil {
+		return x.AwaitedLogs
 	}
 	return 0
 }
@@ -1232,7 +1262,9 @@ func (x *HeartbeatRequest) GetUnreachableBrokers() []*UnreachableBroker {
 	return nil
 }
 
-// RecoveredLog is what a broker found of a log when it started.
+// RecoveredLog is what a broker found of a log when it started. Of a partition
+// with `from_backup` that the broker has no replica of, it says only whether it
+// holds a log: epoch and end follow when it has one.
 type RecoveredLog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Topic, 16 bytes.
@@ -1244,7 +1276,10 @@ type RecoveredLog struct {
 	// The offset after its last record.
 	End int64 `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
 	// Recovery cut what may have been acknowledged, or found damage.
-	Doubtful      bool `protobuf:"varint,5,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
+	Doubtful bool `protobuf:"varint,5,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
+	// The broker had no log of it when it first came to this generation of the
+	// cluster; the other fields but the name are unset.
+	Absent        bool `protobuf:"varint,6,opt,name=absent,proto3" json:"absent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1310,6 +1345,13 @@ func (x *RecoveredLog) GetEnd() int64 {
 func (x *RecoveredLog) GetDoubtful() bool {
 	if x != nil {
 		return x.Doubtful
+	}
+	return false
+}
+
+func (x *RecoveredLog) GetAbsent() bool {
+	if x != nil {
+		return x.Absent
 	}
 	return false
 }
@@ -3468,6 +3510,89 @@ func (x *RemoveBrokerResponse) GetRevision() int64 {
 	return 0
 }
 
+// BackupMetadataRequest asks for a backup.
+type BackupMetadataRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupMetadataRequest) Reset() {
+	*x = BackupMetadataRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupMetadataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupMetadataRequest) ProtoMessage() {}
+
+func (x *BackupMetadataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupMetadataRequest.ProtoReflect.Descriptor instead.
+func (*BackupMetadataRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
+}
+
+// BackupMetadataResponse is a piece of a backup.
+type BackupMetadataResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes that follow those before, at most 256 KiB.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupMetadataResponse) Reset() {
+	*x = BackupMetadataResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupMetadataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupMetadataResponse) ProtoMessage() {}
+
+func (x *BackupMetadataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupMetadataResponse.ProtoReflect.Descriptor instead.
+func (*BackupMetadataResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *BackupMetadataResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // WatchMetadataRequest begins a watch.
 type WatchMetadataRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3483,7 +3608,7 @@ type WatchMetadataRequest struct {
 
 func (x *WatchMetadataRequest) Reset() {
 	*x = WatchMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3495,7 +3620,7 @@ func (x *WatchMetadataRequest) String() string {
 func (*WatchMetadataRequest) ProtoMessage() {}
 
 func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3508,7 +3633,7 @@ func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataRequest.ProtoReflect.Descriptor instead.
 func (*WatchMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WatchMetadataRequest) GetClusterGeneration() uint32 {
@@ -3555,7 +3680,7 @@ type WatchMetadataResponse struct {
 
 func (x *WatchMetadataResponse) Reset() {
 	*x = WatchMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +3692,7 @@ func (x *WatchMetadataResponse) String() string {
 func (*WatchMetadataResponse) ProtoMessage() {}
 
 func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +3705,7 @@ func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataResponse.ProtoReflect.Descriptor instead.
 func (*WatchMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WatchMetadataResponse) GetSnapshotBegin() bool {
@@ -3648,7 +3773,7 @@ type MetadataChange struct {
 
 func (x *MetadataChange) Reset() {
 	*x = MetadataChange{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3785,7 @@ func (x *MetadataChange) String() string {
 func (*MetadataChange) ProtoMessage() {}
 
 func (x *MetadataChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3798,7 @@ func (x *MetadataChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataChange.ProtoReflect.Descriptor instead.
 func (*MetadataChange) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *MetadataChange) GetChange() isMetadataChange_Change {
@@ -3829,7 +3954,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3841,7 +3966,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3854,7 +3979,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateTopicRequest) GetTopic() string {
@@ -3912,7 +4037,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3924,7 +4049,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3937,7 +4062,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CreateTopicResponse) GetTopic() *TopicRecord {
@@ -3975,7 +4100,7 @@ type UpdateTopicConfigRequest struct {
 
 func (x *UpdateTopicConfigRequest) Reset() {
 	*x = UpdateTopicConfigRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3987,7 +4112,7 @@ func (x *UpdateTopicConfigRequest) String() string {
 func (*UpdateTopicConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4000,7 +4125,7 @@ func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UpdateTopicConfigRequest) GetTopic() string {
@@ -4058,7 +4183,7 @@ type UpdateTopicConfigResponse struct {
 
 func (x *UpdateTopicConfigResponse) Reset() {
 	*x = UpdateTopicConfigResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4070,7 +4195,7 @@ func (x *UpdateTopicConfigResponse) String() string {
 func (*UpdateTopicConfigResponse) ProtoMessage() {}
 
 func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4083,7 +4208,7 @@ func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UpdateTopicConfigResponse) GetTopic() *TopicRecord {
@@ -4117,7 +4242,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4129,7 +4254,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4142,7 +4267,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -4184,7 +4309,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4196,7 +4321,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4209,7 +4334,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DeleteTopicResponse) GetRevision() int64 {
@@ -4240,7 +4365,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x11feature_level_max\x18\f \x01(\rR\x0ffeatureLevelMax\x12#\n" +
 	"\rold_directory\x18\r \x01(\bR\foldDirectory\x12\x1a\n" +
 	"\bdraining\x18\x0e \x01(\bR\bdraining\x123\n" +
-	"\x16drain_bytes_per_second\x18\x0f \x01(\x04R\x13drainBytesPerSecond\"\xce\x03\n" +
+	"\x16drain_bytes_per_second\x18\x0f \x01(\x04R\x13drainBytesPerSecond\"\xef\x03\n" +
 	"\vTopicRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12'\n" +
@@ -4251,10 +4376,13 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x12partitioning_epoch\x18\a \x01(\rR\x11partitioningEpoch\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\b \x01(\tR\trequestId\x12<\n" +
-	"\x1adefault_replication_factor\x18\t \x01(\bR\x18defaultReplicationFactor\x1a9\n" +
+	"\x1adefault_replication_factor\x18\t \x01(\bR\x18defaultReplicationFactor\x12\x1f\n" +
+	"\vfrom_backup\x18\n" +
+	" \x01(\bR\n" +
+	"fromBackup\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbb\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xff\x04\n" +
 	"\x0fPartitionRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x16\n" +
@@ -4272,7 +4400,10 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x04disk\x18\f \x01(\bR\x04disk\x12'\n" +
 	"\x0ftarget_replicas\x18\r \x03(\x05R\x0etargetReplicas\x12'\n" +
 	"\x0fadding_replicas\x18\x0e \x03(\x05R\x0eaddingReplicas\x121\n" +
-	"\x15move_bytes_per_second\x18\x0f \x01(\x04R\x12moveBytesPerSecond\"\xc4\x01\n" +
+	"\x15move_bytes_per_second\x18\x0f \x01(\x04R\x12moveBytesPerSecond\x12\x1f\n" +
+	"\vfrom_backup\x18\x10 \x01(\bR\n" +
+	"fromBackup\x12!\n" +
+	"\fawaited_logs\x18\x11 \x01(\rR\vawaitedLogs\"\xc4\x01\n" +
 	"\x0eDeletionRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12$\n" +
@@ -4320,13 +4451,14 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\bstopping\x18\x05 \x01(\bR\bstopping\x120\n" +
 	"\x14failed_directory_ids\x18\x06 \x03(\fR\x12failedDirectoryIds\x12M\n" +
 	"\x0erecovered_logs\x18\a \x03(\v2&.millstream.controller.v1.RecoveredLogR\rrecoveredLogs\x12\\\n" +
-	"\x13unreachable_brokers\x18\b \x03(\v2+.millstream.controller.v1.UnreachableBrokerR\x12unreachableBrokers\"\xa1\x01\n" +
+	"\x13unreachable_brokers\x18\b \x03(\v2+.millstream.controller.v1.UnreachableBrokerR\x12unreachableBrokers\"\xb9\x01\n" +
 	"\fRecoveredLog\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12*\n" +
 	"\x11last_leader_epoch\x18\x03 \x01(\x05R\x0flastLeaderEpoch\x12\x10\n" +
 	"\x03end\x18\x04 \x01(\x03R\x03end\x12\x1a\n" +
-	"\bdoubtful\x18\x05 \x01(\bR\bdoubtful\"S\n" +
+	"\bdoubtful\x18\x05 \x01(\bR\bdoubtful\x12\x16\n" +
+	"\x06absent\x18\x06 \x01(\bR\x06absent\"S\n" +
 	"\x11UnreachableBroker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\"\xa8\x01\n" +
@@ -4465,7 +4597,10 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"2\n" +
 	"\x14RemoveBrokerResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"~\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\x17\n" +
+	"\x15BackupMetadataRequest\",\n" +
+	"\x16BackupMetadataResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"~\n" +
 	"\x14WatchMetadataRequest\x12-\n" +
 	"\x12cluster_generation\x18\x01 \x01(\rR\x11clusterGeneration\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1b\n" +
@@ -4550,7 +4685,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	" REASSIGNMENT_OUTCOME_IN_PROGRESS\x10\b\x12.\n" +
 	"*REASSIGNMENT_OUTCOME_STALE_PARTITION_EPOCH\x10\t\x12\x1f\n" +
 	"\x1bREASSIGNMENT_OUTCOME_UNSAFE\x10\n" +
-	"2\x8f\x11\n" +
+	"2\x8b\x12\n" +
 	"\x11ControllerService\x12s\n" +
 	"\x0eRegisterBroker\x12/.millstream.controller.v1.RegisterBrokerRequest\x1a0.millstream.controller.v1.RegisterBrokerResponse\x12d\n" +
 	"\tHeartbeat\x12*.millstream.controller.v1.HeartbeatRequest\x1a+.millstream.controller.v1.HeartbeatResponse\x12s\n" +
@@ -4565,7 +4700,8 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x15ElectPreferredLeaders\x126.millstream.controller.v1.ElectPreferredLeadersRequest\x1a7.millstream.controller.v1.ElectPreferredLeadersResponse\x12j\n" +
 	"\vDrainBroker\x12,.millstream.controller.v1.DrainBrokerRequest\x1a-.millstream.controller.v1.DrainBrokerResponse\x12p\n" +
 	"\rUndrainBroker\x12..millstream.controller.v1.UndrainBrokerRequest\x1a/.millstream.controller.v1.UndrainBrokerResponse\x12m\n" +
-	"\fRemoveBroker\x12-.millstream.controller.v1.RemoveBrokerRequest\x1a..millstream.controller.v1.RemoveBrokerResponse\x12w\n" +
+	"\fRemoveBroker\x12-.millstream.controller.v1.RemoveBrokerRequest\x1a..millstream.controller.v1.RemoveBrokerResponse\x12z\n" +
+	"\x0eBackupMetadata\x12/.millstream.controller.v1.BackupMetadataRequest\x1a0.millstream.controller.v1.BackupMetadataResponse\"\x03\x90\x02\x010\x01\x12w\n" +
 	"\rWatchMetadata\x12..millstream.controller.v1.WatchMetadataRequest\x1a/.millstream.controller.v1.WatchMetadataResponse\"\x03\x90\x02\x010\x01\x12j\n" +
 	"\vCreateTopic\x12,.millstream.controller.v1.CreateTopicRequest\x1a-.millstream.controller.v1.CreateTopicResponse\x12|\n" +
 	"\x11UpdateTopicConfig\x122.millstream.controller.v1.UpdateTopicConfigRequest\x1a3.millstream.controller.v1.UpdateTopicConfigResponse\x12j\n" +
@@ -4584,7 +4720,7 @@ func file_millstream_controller_v1_controller_service_proto_rawDescGZIP() []byte
 }
 
 var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(InSyncOutcome)(0),                    // 0: millstream.controller.v1.InSyncOutcome
 	(Ineligibility)(0),                    // 1: millstream.controller.v1.Ineligibility
@@ -4633,21 +4769,23 @@ var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(*UndrainBrokerResponse)(nil),         // 44: millstream.controller.v1.UndrainBrokerResponse
 	(*RemoveBrokerRequest)(nil),           // 45: millstream.controller.v1.RemoveBrokerRequest
 	(*RemoveBrokerResponse)(nil),          // 46: millstream.controller.v1.RemoveBrokerResponse
-	(*WatchMetadataRequest)(nil),          // 47: millstream.controller.v1.WatchMetadataRequest
-	(*WatchMetadataResponse)(nil),         // 48: millstream.controller.v1.WatchMetadataResponse
-	(*MetadataChange)(nil),                // 49: millstream.controller.v1.MetadataChange
-	(*CreateTopicRequest)(nil),            // 50: millstream.controller.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),           // 51: millstream.controller.v1.CreateTopicResponse
-	(*UpdateTopicConfigRequest)(nil),      // 52: millstream.controller.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil),     // 53: millstream.controller.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),            // 54: millstream.controller.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),           // 55: millstream.controller.v1.DeleteTopicResponse
-	nil,                                   // 56: millstream.controller.v1.TopicRecord.ConfigEntry
-	nil,                                   // 57: millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	nil,                                   // 58: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	(*BackupMetadataRequest)(nil),         // 47: millstream.controller.v1.BackupMetadataRequest
+	(*BackupMetadataResponse)(nil),        // 48: millstream.controller.v1.BackupMetadataResponse
+	(*WatchMetadataRequest)(nil),          // 49: millstream.controller.v1.WatchMetadataRequest
+	(*WatchMetadataResponse)(nil),         // 50: millstream.controller.v1.WatchMetadataResponse
+	(*MetadataChange)(nil),                // 51: millstream.controller.v1.MetadataChange
+	(*CreateTopicRequest)(nil),            // 52: millstream.controller.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),           // 53: millstream.controller.v1.CreateTopicResponse
+	(*UpdateTopicConfigRequest)(nil),      // 54: millstream.controller.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil),     // 55: millstream.controller.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),            // 56: millstream.controller.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),           // 57: millstream.controller.v1.DeleteTopicResponse
+	nil,                                   // 58: millstream.controller.v1.TopicRecord.ConfigEntry
+	nil,                                   // 59: millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	nil,                                   // 60: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 }
 var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
-	56, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
+	58, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
 	7,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
 	11, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
 	12, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
@@ -4671,15 +4809,15 @@ var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
 	36, // 21: millstream.controller.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.controller.v1.OngoingReassignment
 	5,  // 22: millstream.controller.v1.OngoingReassignment.record:type_name -> millstream.controller.v1.PartitionRecord
 	31, // 23: millstream.controller.v1.SpreadReplicasResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	49, // 24: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
+	51, // 24: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
 	7,  // 25: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
 	3,  // 26: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
 	4,  // 27: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
 	5,  // 28: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
 	6,  // 29: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
-	57, // 30: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	59, // 30: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
 	4,  // 31: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	58, // 32: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	60, // 32: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 	4,  // 33: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
 	8,  // 34: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
 	10, // 35: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
@@ -4695,30 +4833,32 @@ var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
 	41, // 45: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
 	43, // 46: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
 	45, // 47: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
-	47, // 48: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
-	50, // 49: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
-	52, // 50: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
-	54, // 51: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
-	9,  // 52: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
-	13, // 53: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
-	18, // 54: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
-	21, // 55: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
-	24, // 56: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
-	27, // 57: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
-	30, // 58: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
-	33, // 59: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
-	35, // 60: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
-	38, // 61: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
-	40, // 62: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
-	42, // 63: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
-	44, // 64: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
-	46, // 65: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
-	48, // 66: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
-	51, // 67: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
-	53, // 68: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
-	55, // 69: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
-	52, // [52:70] is the sub-list for method output_type
-	34, // [34:52] is the sub-list for method input_type
+	47, // 48: millstream.controller.v1.ControllerService.BackupMetadata:input_type -> millstream.controller.v1.BackupMetadataRequest
+	49, // 49: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
+	52, // 50: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
+	54, // 51: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
+	56, // 52: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
+	9,  // 53: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
+	13, // 54: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
+	18, // 55: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
+	21, // 56: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
+	24, // 57: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
+	27, // 58: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
+	30, // 59: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
+	33, // 60: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
+	35, // 61: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
+	38, // 62: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
+	40, // 63: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
+	42, // 64: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
+	44, // 65: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
+	46, // 66: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
+	48, // 67: millstream.controller.v1.ControllerService.BackupMetadata:output_type -> millstream.controller.v1.BackupMetadataResponse
+	50, // 68: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
+	53, // 69: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
+	55, // 70: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
+	57, // 71: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
+	53, // [53:72] is the sub-list for method output_type
+	34, // [34:53] is the sub-list for method input_type
 	34, // [34:34] is the sub-list for extension type_name
 	34, // [34:34] is the sub-list for extension extendee
 	0,  // [0:34] is the sub-list for field type_name
@@ -4730,7 +4870,7 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		return
 	}
 	file_millstream_controller_v1_controller_service_proto_msgTypes[26].OneofWrappers = []any{}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[46].OneofWrappers = []any{
+	file_millstream_controller_v1_controller_service_proto_msgTypes[48].OneofWrappers = []any{
 		(*MetadataChange_Cluster)(nil),
 		(*MetadataChange_Broker)(nil),
 		(*MetadataChange_RemovedBrokerId)(nil),
@@ -4739,14 +4879,14 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		(*MetadataChange_Deletion)(nil),
 		(*MetadataChange_ForgottenDeletion)(nil),
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[49].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[51].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_controller_v1_controller_service_proto_rawDesc), len(file_millstream_controller_v1_controller_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   56,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,7 @@ const (
 	ControllerService_DrainBroker_FullMethodName           = "/millstream.controller.v1.ControllerService/DrainBroker"
 	ControllerService_UndrainBroker_FullMethodName         = "/millstream.controller.v1.ControllerService/UndrainBroker"
 	ControllerService_RemoveBroker_FullMethodName          = "/millstream.controller.v1.ControllerService/RemoveBroker"
+	ControllerService_BackupMetadata_FullMethodName        = "/millstream.controller.v1.ControllerService/BackupMetadata"
 	ControllerService_WatchMetadata_FullMethodName         = "/millstream.controller.v1.ControllerService/WatchMetadata"
 	ControllerService_CreateTopic_FullMethodName           = "/millstream.controller.v1.ControllerService/CreateTopic"
 	ControllerService_UpdateTopicConfig_FullMethodName     = "/millstream.controller.v1.ControllerService/UpdateTopicConfig"
@@ -90,6 +91,11 @@ type ControllerServiceClient interface {
 	UndrainBroker(ctx context.Context, in *UndrainBrokerRequest, opts ...grpc.CallOption) (*UndrainBrokerResponse, error)
 	// RemoveBroker forgets a broker that holds nothing and is stopped.
 	RemoveBroker(ctx context.Context, in *RemoveBrokerRequest, opts ...grpc.CallOption) (*RemoveBrokerResponse, error)
+	// BackupMetadata streams the bytes of a backup: all metadata at one revision,
+	// as the message Backup encodes it, confirmed by a quorum. Any controller
+	// answers it. A stream that ended with an error is no backup, and its last
+	// bytes are missing; it may be begun anew.
+	BackupMetadata(ctx context.Context, in *BackupMetadataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupMetadataResponse], error)
 	// WatchMetadata streams the metadata: a snapshot at one revision in pieces
 	// below 4 MiB, then deltas in order of revision, and at least each second a
 	// frame that confirms the revision. A watcher that names a revision which
@@ -251,9 +257,28 @@ func (c *controllerServiceClient) RemoveBroker(ctx context.Context, in *RemoveBr
 	return out, nil
 }
 
+func (c *controllerServiceClient) BackupMetadata(ctx context.Context, in *BackupMetadataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupMetadataResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControllerService_ServiceDesc.Streams[0], ControllerService_BackupMetadata_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupMetadataRequest, BackupMetadataResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControllerService_BackupMetadataClient = grpc.ServerStreamingClient[BackupMetadataResponse]
+
 func (c *controllerServiceClient) WatchMetadata(ctx context.Context, in *WatchMetadataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchMetadataResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &ControllerService_ServiceDesc.Streams[0], ControllerService_WatchMetadata_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ControllerService_ServiceDesc.Streams[1], ControllerService_WatchMetadata_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -348,6 +373,11 @@ type ControllerServiceServer interface {
 	UndrainBroker(context.Context, *UndrainBrokerRequest) (*UndrainBrokerResponse, error)
 	// RemoveBroker forgets a broker that holds nothing and is stopped.
 	RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error)
+	// BackupMetadata streams the bytes of a backup: all metadata at one revision,
+	// as the message Backup encodes it, confirmed by a quorum. Any controller
+	// answers it. A stream that ended with an error is no backup, and its last
+	// bytes are missing; it may be begun anew.
+	BackupMetadata(*BackupMetadataRequest, grpc.ServerStreamingServer[BackupMetadataResponse]) error
 	// WatchMetadata streams the metadata: a snapshot at one revision in pieces
 	// below 4 MiB, then deltas in order of revision, and at least each second a
 	// frame that confirms the revision. A watcher that names a revision which
@@ -410,6 +440,9 @@ func (UnimplementedControllerServiceServer) UndrainBroker(context.Context, *Undr
 }
 func (UnimplementedControllerServiceServer) RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveBroker not implemented")
+}
+func (UnimplementedControllerServiceServer) BackupMetadata(*BackupMetadataRequest, grpc.ServerStreamingServer[BackupMetadataResponse]) error {
+	return status.Error(codes.Unimplemented, "method BackupMetadata not implemented")
 }
 func (UnimplementedControllerServiceServer) WatchMetadata(*WatchMetadataRequest, grpc.ServerStreamingServer[WatchMetadataResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchMetadata not implemented")
@@ -696,6 +729,17 @@ func _ControllerService_RemoveBroker_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControllerService_BackupMetadata_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupMetadataRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControllerServiceServer).BackupMetadata(m, &grpc.GenericServerStream[BackupMetadataRequest, BackupMetadataResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControllerService_BackupMetadataServer = grpc.ServerStreamingServer[BackupMetadataResponse]
+
 func _ControllerService_WatchMetadata_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchMetadataRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -838,6 +882,11 @@ var ControllerService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "BackupMetadata",
+			Handler:       _ControllerService_BackupMetadata_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "WatchMetadata",
 			Handler:       _ControllerService_WatchMetadata_Handler,
