@@ -66,6 +66,8 @@ type Options struct {
 	// Callers says who calls; nil: nobody knows, and what requests say of
 	// their broker is believed.
 	Callers caller.Func
+	// Version of the software, for backups.
+	Version string
 	// ConfirmInterval is how often watches are told that they are up to date;
 	// 0: DefaultConfirmInterval.
 	ConfirmInterval time.Duration
@@ -79,6 +81,7 @@ type Service struct {
 
 	o        Options
 	watchers atomic.Int64
+	backups  atomic.Int64
 
 	drain     chan struct{} // closed by Drain
 	drainOnce sync.Once

@@ -49,13 +49,26 @@ const (
 // ErrNoCluster says that there is no cluster yet to make a backup of.
 var ErrNoCluster = errors.New("there is no cluster yet")
 
+// ReadError says that the store could not be read to the end: there was no
+// quorum, or it took so long that the revision was compacted. A backup may be
+// begun anew.
+type ReadError struct{ Cause error }
+
+// Error says it for people.
+func (e *ReadError) Error() string {
+	return "the metadata cannot be read for a backup now: " + e.Cause.Error()
+}
+
+// Unwrap returns the cause.
+func (e *ReadError) Unwrap() error { return e.Cause }
+
 // Write makes a backup of what the store holds now and passes it on in pieces,
 // which the callee may keep no longer than its call. It fails with
-// ErrNoCluster, or *store.CompactedError if it took too long.
+// ErrNoCluster or *ReadError.
 func Write(ctx context.Context, kv store.KV, now time.Time, version string, pass func(piece []byte) error) error {
 	page, err := kv.Range(ctx, store.Range{Prefix: store.ClusterKey.String(), Limit: 1})
 	if err != nil {
-		return fmt.Errorf("read the cluster: %w", err)
+		return &ReadError{err}
 	}
 	if len(page.Entries) == 0 {
 		return ErrNoCluster
@@ -75,7 +88,7 @@ func Write(ctx context.Context, kv store.KV, now time.Time, version string, pass
 	for more := true; more; {
 		page, err := kv.Range(ctx, at)
 		if err != nil {
-			return fmt.Errorf("read the metadata: %w", err)
+			return &ReadError{err}
 		}
 		for _, e := range page.Entries {
 			at.After = e.Key

@@ -95,6 +95,9 @@ type Partition struct {
 	// MoveBytesPerSecond is how fast each of those may be filled; 0: as fast as
 	// can be.
 	MoveBytesPerSecond uint64
+	// FromBackup says that what is known of it comes from a backup, and may have
+	// changed since; nobody has led it since.
+	FromBackup bool
 	// Revision is that of its last change.
 	Revision int64
 }
