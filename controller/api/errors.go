@@ -164,6 +164,12 @@ func ofController(err error) *rpc.Fault {
 	if e, ok := errors.AsType[*backup.ReadError](err); ok {
 		return unavailable(e.Error(), -1)
 	}
+	if e, ok := errors.AsType[*unreadableError](err); ok {
+		return unavailable(e.Error(), -1)
+	}
+	if e, ok := errors.AsType[*store.MembershipError](err); ok {
+		return ofMembers(e)
+	}
 	switch {
 	case errors.Is(err, backup.ErrNoCluster):
 		return unavailable(err.Error(), -1)
@@ -196,6 +202,19 @@ func ofController(err error) *rpc.Fault {
 		return unknownOutcome("the call ended before its outcome was known")
 	}
 	return nil
+}
+
+// ofMembers maps why the controllers cannot be changed.
+func ofMembers(e *store.MembershipError) *rpc.Fault {
+	f := &rpc.Fault{Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_QUORUM_AT_RISK, Message: e.Error(), Retryable: e.Retryable}
+	switch e.Refusal {
+	case store.RefusedUnknown:
+		f.Code, f.Reason = codes.NotFound, pb.ErrorReason_ERROR_REASON_UNKNOWN_CONTROLLER
+	case store.RefusedExists:
+		f.Code, f.Reason = codes.AlreadyExists, pb.ErrorReason_ERROR_REASON_CONTROLLER_EXISTS
+	case store.RefusedAtRisk:
+	}
+	return f
 }
 
 func unavailable(message string, active int32) *rpc.Fault {

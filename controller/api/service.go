@@ -36,6 +36,7 @@ const (
 
 // Loop carries out what changes the metadata; *reconcile.Loop is one.
 type Loop interface {
+	AwaitActive(context.Context) error
 	RegisterBroker(context.Context, *controllerv1.RegisterBrokerRequest) (*controllerv1.RegisterBrokerResponse, error)
 	Heartbeat(context.Context, *controllerv1.HeartbeatRequest) (*controllerv1.HeartbeatResponse, error)
 	AlterPartition(context.Context, *controllerv1.AlterPartitionRequest) (*controllerv1.AlterPartitionResponse, error)
@@ -63,6 +64,8 @@ type Options struct {
 	Image *image.Image
 	// KV is the store that the image follows.
 	KV store.KV
+	// Members are the controllers that keep the store.
+	Members store.Members
 	// Callers says who calls; nil: nobody knows, and what requests say of
 	// their broker is believed.
 	Callers caller.Func

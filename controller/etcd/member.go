@@ -131,6 +131,7 @@ type Member struct {
 	logger *slog.Logger
 	quota  int64
 	dir    string
+	scheme string // of the addresses of peers; empty: it can have none
 	lock   *os.File
 	closed sync.Once
 }
@@ -177,7 +178,11 @@ func Open(o Options) (*Member, error) {
 	if err := reserve(filepath.Join(cfg.Dir, "member", "snap", "db"), reservedBytes); err != nil {
 		o.Logger.Warn("no disk space is reserved for the metadata store", slog.Any("err", err))
 	}
-	return &Member{etcd: e, client: v3client.New(e.Server), logger: o.Logger, quota: cfg.QuotaBackendBytes, dir: o.Dir, lock: lock}, nil
+	scheme := ""
+	if len(o.Peers) > 0 {
+		scheme = cfg.AdvertisePeerUrls[0].Scheme
+	}
+	return &Member{etcd: e, scheme: scheme, client: v3client.New(e.Server), logger: o.Logger, quota: cfg.QuotaBackendBytes, dir: o.Dir, lock: lock}, nil
 }
 
 func (o Options) config() (*embed.Config, error) {

@@ -120,7 +120,7 @@ func TestThreeRestoredStoresAreOneQuorum(t *testing.T) {
 		t.Error("one that was restored to something else is among them")
 	}
 	infos, err := first.Members(ctx)
-	if err != nil || !slices.EqualFunc(infos, []int32{0, 1, 2}, func(i MemberInfo, id int32) bool { return i.ID == id && !i.Learner }) {
+	if err != nil || !slices.EqualFunc(infos, []int32{0, 1, 2}, func(i store.Member, id int32) bool { return i.ID == id && !i.Learner }) {
 		t.Errorf("members %+v, %v", infos, err)
 	}
 }

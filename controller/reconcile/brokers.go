@@ -159,7 +159,7 @@ func (a *active) retire(ctx context.Context, old image.Broker, r *controllerv1.R
 func (l *Loop) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatRequest) (*controllerv1.HeartbeatResponse, error) {
 	if !l.Active() {
 		// The loop waits until it is, or knows who is.
-		if err := l.do(ctx, func(context.Context, *active) error { return nil }); err != nil {
+		if err := l.AwaitActive(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -3510,6 +3510,391 @@ func (x *RemoveBrokerResponse) GetRevision() int64 {
 	return 0
 }
 
+// ControllerRecord is a controller as the others know it.
+type ControllerRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identity; -1: it was added and has not started yet.
+	ControllerId int32 `protobuf:"varint,1,opt,name=controller_id,json=controllerId,proto3" json:"controller_id,omitempty"`
+	// HOST:PORT where the others reach it.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// It is being filled and has no vote yet.
+	Learner bool `protobuf:"varint,3,opt,name=learner,proto3" json:"learner,omitempty"`
+	// It is the active one.
+	Active bool `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
+	// The active controller can connect to it.
+	Reachable     bool `protobuf:"varint,5,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControllerRecord) Reset() {
+	*x = ControllerRecord{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControllerRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControllerRecord) ProtoMessage() {}
+
+func (x *ControllerRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControllerRecord.ProtoReflect.Descriptor instead.
+func (*ControllerRecord) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ControllerRecord) GetControllerId() int32 {
+	if x != nil {
+		return x.ControllerId
+	}
+	return 0
+}
+
+func (x *ControllerRecord) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ControllerRecord) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
+func (x *ControllerRecord) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *ControllerRecord) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+// ListControllersRequest asks for all.
+type ListControllersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListControllersRequest) Reset() {
+	*x = ListControllersRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListControllersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListControllersRequest) ProtoMessage() {}
+
+func (x *ListControllersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListControllersRequest.ProtoReflect.Descriptor instead.
+func (*ListControllersRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
+}
+
+// ListControllersResponse has them.
+type ListControllersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By identity, then by address.
+	Controllers   []*ControllerRecord `protobuf:"bytes,1,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListControllersResponse) Reset() {
+	*x = ListControllersResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListControllersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListControllersResponse) ProtoMessage() {}
+
+func (x *ListControllersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListControllersResponse.ProtoReflect.Descriptor instead.
+func (*ListControllersResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ListControllersResponse) GetControllers() []*ControllerRecord {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
+// AddControllerRequest says where a controller will be.
+type AddControllerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identity that it will have; one that no controller has.
+	ControllerId int32 `protobuf:"varint,1,opt,name=controller_id,json=controllerId,proto3" json:"controller_id,omitempty"`
+	// HOST:PORT where the others will reach it.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddControllerRequest) Reset() {
+	*x = AddControllerRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddControllerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddControllerRequest) ProtoMessage() {}
+
+func (x *AddControllerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddControllerRequest.ProtoReflect.Descriptor instead.
+func (*AddControllerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *AddControllerRequest) GetControllerId() int32 {
+	if x != nil {
+		return x.ControllerId
+	}
+	return 0
+}
+
+func (x *AddControllerRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddControllerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// AddControllerResponse says that it may be started.
+type AddControllerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All controllers, the new one included; it is to be told of them.
+	Controllers   []*ControllerRecord `protobuf:"bytes,1,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddControllerResponse) Reset() {
+	*x = AddControllerResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddControllerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddControllerResponse) ProtoMessage() {}
+
+func (x *AddControllerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddControllerResponse.ProtoReflect.Descriptor instead.
+func (*AddControllerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *AddControllerResponse) GetControllers() []*ControllerRecord {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
+// RemoveControllerRequest names a controller.
+type RemoveControllerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity, unless an address is given.
+	ControllerId int32 `protobuf:"varint,1,opt,name=controller_id,json=controllerId,proto3" json:"controller_id,omitempty"`
+	// Its address; for one that has not started yet.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveControllerRequest) Reset() {
+	*x = RemoveControllerRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveControllerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveControllerRequest) ProtoMessage() {}
+
+func (x *RemoveControllerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveControllerRequest.ProtoReflect.Descriptor instead.
+func (*RemoveControllerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RemoveControllerRequest) GetControllerId() int32 {
+	if x != nil {
+		return x.ControllerId
+	}
+	return 0
+}
+
+func (x *RemoveControllerRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RemoveControllerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// RemoveControllerResponse says that it is out.
+type RemoveControllerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The controllers that are left.
+	Controllers   []*ControllerRecord `protobuf:"bytes,1,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveControllerResponse) Reset() {
+	*x = RemoveControllerResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveControllerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveControllerResponse) ProtoMessage() {}
+
+func (x *RemoveControllerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveControllerResponse.ProtoReflect.Descriptor instead.
+func (*RemoveControllerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *RemoveControllerResponse) GetControllers() []*ControllerRecord {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
 // BackupMetadataRequest asks for a backup.
 type BackupMetadataRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3519,7 +3904,7 @@ type BackupMetadataRequest struct {
 
 func (x *BackupMetadataRequest) Reset() {
 	*x = BackupMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3531,7 +3916,7 @@ func (x *BackupMetadataRequest) String() string {
 func (*BackupMetadataRequest) ProtoMessage() {}
 
 func (x *BackupMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3544,7 +3929,7 @@ func (x *BackupMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupMetadataRequest.ProtoReflect.Descriptor instead.
 func (*BackupMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
 }
 
 // BackupMetadataResponse is a piece of a backup.
@@ -3558,7 +3943,7 @@ type BackupMetadataResponse struct {
 
 func (x *BackupMetadataResponse) Reset() {
 	*x = BackupMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3570,7 +3955,7 @@ func (x *BackupMetadataResponse) String() string {
 func (*BackupMetadataResponse) ProtoMessage() {}
 
 func (x *BackupMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3583,7 +3968,7 @@ func (x *BackupMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupMetadataResponse.ProtoReflect.Descriptor instead.
 func (*BackupMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *BackupMetadataResponse) GetData() []byte {
@@ -3608,7 +3993,7 @@ type WatchMetadataRequest struct {
 
 func (x *WatchMetadataRequest) Reset() {
 	*x = WatchMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3620,7 +4005,7 @@ func (x *WatchMetadataRequest) String() string {
 func (*WatchMetadataRequest) ProtoMessage() {}
 
 func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3633,7 +4018,7 @@ func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataRequest.ProtoReflect.Descriptor instead.
 func (*WatchMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WatchMetadataRequest) GetClusterGeneration() uint32 {
@@ -3680,7 +4065,7 @@ type WatchMetadataResponse struct {
 
 func (x *WatchMetadataResponse) Reset() {
 	*x = WatchMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3692,7 +4077,7 @@ func (x *WatchMetadataResponse) String() string {
 func (*WatchMetadataResponse) ProtoMessage() {}
 
 func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3705,7 +4090,7 @@ func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataResponse.ProtoReflect.Descriptor instead.
 func (*WatchMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WatchMetadataResponse) GetSnapshotBegin() bool {
@@ -3773,7 +4158,7 @@ type MetadataChange struct {
 
 func (x *MetadataChange) Reset() {
 	*x = MetadataChange{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3785,7 +4170,7 @@ func (x *MetadataChange) String() string {
 func (*MetadataChange) ProtoMessage() {}
 
 func (x *MetadataChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3798,7 +4183,7 @@ func (x *MetadataChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataChange.ProtoReflect.Descriptor instead.
 func (*MetadataChange) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MetadataChange) GetChange() isMetadataChange_Change {
@@ -3954,7 +4339,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3966,7 +4351,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3979,7 +4364,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CreateTopicRequest) GetTopic() string {
@@ -4037,7 +4422,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4049,7 +4434,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4062,7 +4447,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CreateTopicResponse) GetTopic() *TopicRecord {
@@ -4100,7 +4485,7 @@ type UpdateTopicConfigRequest struct {
 
 func (x *UpdateTopicConfigRequest) Reset() {
 	*x = UpdateTopicConfigRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4112,7 +4497,7 @@ func (x *UpdateTopicConfigRequest) String() string {
 func (*UpdateTopicConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4125,7 +4510,7 @@ func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *UpdateTopicConfigRequest) GetTopic() string {
@@ -4183,7 +4568,7 @@ type UpdateTopicConfigResponse struct {
 
 func (x *UpdateTopicConfigResponse) Reset() {
 	*x = UpdateTopicConfigResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4195,7 +4580,7 @@ func (x *UpdateTopicConfigResponse) String() string {
 func (*UpdateTopicConfigResponse) ProtoMessage() {}
 
 func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4208,7 +4593,7 @@ func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *UpdateTopicConfigResponse) GetTopic() *TopicRecord {
@@ -4242,7 +4627,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4254,7 +4639,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4267,7 +4652,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{53}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -4309,7 +4694,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4321,7 +4706,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4334,7 +4719,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{54}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *DeleteTopicResponse) GetRevision() int64 {
@@ -4597,7 +4982,28 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"2\n" +
 	"\x14RemoveBrokerResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"\x17\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\xa1\x01\n" +
+	"\x10ControllerRecord\x12#\n" +
+	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
+	"\alearner\x18\x03 \x01(\bR\alearner\x12\x16\n" +
+	"\x06active\x18\x04 \x01(\bR\x06active\x12\x1c\n" +
+	"\treachable\x18\x05 \x01(\bR\treachable\"\x18\n" +
+	"\x16ListControllersRequest\"g\n" +
+	"\x17ListControllersResponse\x12L\n" +
+	"\vcontrollers\x18\x01 \x03(\v2*.millstream.controller.v1.ControllerRecordR\vcontrollers\"z\n" +
+	"\x14AddControllerRequest\x12#\n" +
+	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"e\n" +
+	"\x15AddControllerResponse\x12L\n" +
+	"\vcontrollers\x18\x01 \x03(\v2*.millstream.controller.v1.ControllerRecordR\vcontrollers\"}\n" +
+	"\x17RemoveControllerRequest\x12#\n" +
+	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"h\n" +
+	"\x18RemoveControllerResponse\x12L\n" +
+	"\vcontrollers\x18\x01 \x03(\v2*.millstream.controller.v1.ControllerRecordR\vcontrollers\"\x17\n" +
 	"\x15BackupMetadataRequest\",\n" +
 	"\x16BackupMetadataResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"~\n" +
@@ -4685,7 +5091,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	" REASSIGNMENT_OUTCOME_IN_PROGRESS\x10\b\x12.\n" +
 	"*REASSIGNMENT_OUTCOME_STALE_PARTITION_EPOCH\x10\t\x12\x1f\n" +
 	"\x1bREASSIGNMENT_OUTCOME_UNSAFE\x10\n" +
-	"2\x8b\x12\n" +
+	"2\xf5\x14\n" +
 	"\x11ControllerService\x12s\n" +
 	"\x0eRegisterBroker\x12/.millstream.controller.v1.RegisterBrokerRequest\x1a0.millstream.controller.v1.RegisterBrokerResponse\x12d\n" +
 	"\tHeartbeat\x12*.millstream.controller.v1.HeartbeatRequest\x1a+.millstream.controller.v1.HeartbeatResponse\x12s\n" +
@@ -4700,7 +5106,10 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x15ElectPreferredLeaders\x126.millstream.controller.v1.ElectPreferredLeadersRequest\x1a7.millstream.controller.v1.ElectPreferredLeadersResponse\x12j\n" +
 	"\vDrainBroker\x12,.millstream.controller.v1.DrainBrokerRequest\x1a-.millstream.controller.v1.DrainBrokerResponse\x12p\n" +
 	"\rUndrainBroker\x12..millstream.controller.v1.UndrainBrokerRequest\x1a/.millstream.controller.v1.UndrainBrokerResponse\x12m\n" +
-	"\fRemoveBroker\x12-.millstream.controller.v1.RemoveBrokerRequest\x1a..millstream.controller.v1.RemoveBrokerResponse\x12z\n" +
+	"\fRemoveBroker\x12-.millstream.controller.v1.RemoveBrokerRequest\x1a..millstream.controller.v1.RemoveBrokerResponse\x12{\n" +
+	"\x0fListControllers\x120.millstream.controller.v1.ListControllersRequest\x1a1.millstream.controller.v1.ListControllersResponse\"\x03\x90\x02\x01\x12p\n" +
+	"\rAddController\x12..millstream.controller.v1.AddControllerRequest\x1a/.millstream.controller.v1.AddControllerResponse\x12y\n" +
+	"\x10RemoveController\x121.millstream.controller.v1.RemoveControllerRequest\x1a2.millstream.controller.v1.RemoveControllerResponse\x12z\n" +
 	"\x0eBackupMetadata\x12/.millstream.controller.v1.BackupMetadataRequest\x1a0.millstream.controller.v1.BackupMetadataResponse\"\x03\x90\x02\x010\x01\x12w\n" +
 	"\rWatchMetadata\x12..millstream.controller.v1.WatchMetadataRequest\x1a/.millstream.controller.v1.WatchMetadataResponse\"\x03\x90\x02\x010\x01\x12j\n" +
 	"\vCreateTopic\x12,.millstream.controller.v1.CreateTopicRequest\x1a-.millstream.controller.v1.CreateTopicResponse\x12|\n" +
@@ -4720,7 +5129,7 @@ func file_millstream_controller_v1_controller_service_proto_rawDescGZIP() []byte
 }
 
 var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(InSyncOutcome)(0),                    // 0: millstream.controller.v1.InSyncOutcome
 	(Ineligibility)(0),                    // 1: millstream.controller.v1.Ineligibility
@@ -4769,23 +5178,30 @@ var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(*UndrainBrokerResponse)(nil),         // 44: millstream.controller.v1.UndrainBrokerResponse
 	(*RemoveBrokerRequest)(nil),           // 45: millstream.controller.v1.RemoveBrokerRequest
 	(*RemoveBrokerResponse)(nil),          // 46: millstream.controller.v1.RemoveBrokerResponse
-	(*BackupMetadataRequest)(nil),         // 47: millstream.controller.v1.BackupMetadataRequest
-	(*BackupMetadataResponse)(nil),        // 48: millstream.controller.v1.BackupMetadataResponse
-	(*WatchMetadataRequest)(nil),          // 49: millstream.controller.v1.WatchMetadataRequest
-	(*WatchMetadataResponse)(nil),         // 50: millstream.controller.v1.WatchMetadataResponse
-	(*MetadataChange)(nil),                // 51: millstream.controller.v1.MetadataChange
-	(*CreateTopicRequest)(nil),            // 52: millstream.controller.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),           // 53: millstream.controller.v1.CreateTopicResponse
-	(*UpdateTopicConfigRequest)(nil),      // 54: millstream.controller.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil),     // 55: millstream.controller.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),            // 56: millstream.controller.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),           // 57: millstream.controller.v1.DeleteTopicResponse
-	nil,                                   // 58: millstream.controller.v1.TopicRecord.ConfigEntry
-	nil,                                   // 59: millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	nil,                                   // 60: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	(*ControllerRecord)(nil),              // 47: millstream.controller.v1.ControllerRecord
+	(*ListControllersRequest)(nil),        // 48: millstream.controller.v1.ListControllersRequest
+	(*ListControllersResponse)(nil),       // 49: millstream.controller.v1.ListControllersResponse
+	(*AddControllerRequest)(nil),          // 50: millstream.controller.v1.AddControllerRequest
+	(*AddControllerResponse)(nil),         // 51: millstream.controller.v1.AddControllerResponse
+	(*RemoveControllerRequest)(nil),       // 52: millstream.controller.v1.RemoveControllerRequest
+	(*RemoveControllerResponse)(nil),      // 53: millstream.controller.v1.RemoveControllerResponse
+	(*BackupMetadataRequest)(nil),         // 54: millstream.controller.v1.BackupMetadataRequest
+	(*BackupMetadataResponse)(nil),        // 55: millstream.controller.v1.BackupMetadataResponse
+	(*WatchMetadataRequest)(nil),          // 56: millstream.controller.v1.WatchMetadataRequest
+	(*WatchMetadataResponse)(nil),         // 57: millstream.controller.v1.WatchMetadataResponse
+	(*MetadataChange)(nil),                // 58: millstream.controller.v1.MetadataChange
+	(*CreateTopicRequest)(nil),            // 59: millstream.controller.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),           // 60: millstream.controller.v1.CreateTopicResponse
+	(*UpdateTopicConfigRequest)(nil),      // 61: millstream.controller.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil),     // 62: millstream.controller.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),            // 63: millstream.controller.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),           // 64: millstream.controller.v1.DeleteTopicResponse
+	nil,                                   // 65: millstream.controller.v1.TopicRecord.ConfigEntry
+	nil,                                   // 66: millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	nil,                                   // 67: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 }
 var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
-	58, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
+	65, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
 	7,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
 	11, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
 	12, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
@@ -4809,59 +5225,68 @@ var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
 	36, // 21: millstream.controller.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.controller.v1.OngoingReassignment
 	5,  // 22: millstream.controller.v1.OngoingReassignment.record:type_name -> millstream.controller.v1.PartitionRecord
 	31, // 23: millstream.controller.v1.SpreadReplicasResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	51, // 24: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
-	7,  // 25: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	3,  // 26: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
-	4,  // 27: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
-	5,  // 28: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
-	6,  // 29: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
-	59, // 30: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	4,  // 31: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	60, // 32: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
-	4,  // 33: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	8,  // 34: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
-	10, // 35: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
-	15, // 36: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
-	20, // 37: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
-	23, // 38: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
-	26, // 39: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
-	28, // 40: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
-	32, // 41: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
-	34, // 42: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
-	37, // 43: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
-	39, // 44: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
-	41, // 45: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
-	43, // 46: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
-	45, // 47: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
-	47, // 48: millstream.controller.v1.ControllerService.BackupMetadata:input_type -> millstream.controller.v1.BackupMetadataRequest
-	49, // 49: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
-	52, // 50: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
-	54, // 51: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
-	56, // 52: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
-	9,  // 53: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
-	13, // 54: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
-	18, // 55: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
-	21, // 56: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
-	24, // 57: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
-	27, // 58: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
-	30, // 59: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
-	33, // 60: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
-	35, // 61: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
-	38, // 62: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
-	40, // 63: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
-	42, // 64: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
-	44, // 65: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
-	46, // 66: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
-	48, // 67: millstream.controller.v1.ControllerService.BackupMetadata:output_type -> millstream.controller.v1.BackupMetadataResponse
-	50, // 68: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
-	53, // 69: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
-	55, // 70: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
-	57, // 71: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
-	53, // [53:72] is the sub-list for method output_type
-	34, // [34:53] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	47, // 24: millstream.controller.v1.ListControllersResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	47, // 25: millstream.controller.v1.AddControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	47, // 26: millstream.controller.v1.RemoveControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	58, // 27: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
+	7,  // 28: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	3,  // 29: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
+	4,  // 30: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
+	5,  // 31: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
+	6,  // 32: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
+	66, // 33: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	4,  // 34: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	67, // 35: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	4,  // 36: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	8,  // 37: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
+	10, // 38: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
+	15, // 39: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
+	20, // 40: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
+	23, // 41: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
+	26, // 42: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
+	28, // 43: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
+	32, // 44: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
+	34, // 45: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
+	37, // 46: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
+	39, // 47: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
+	41, // 48: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
+	43, // 49: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
+	45, // 50: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
+	48, // 51: millstream.controller.v1.ControllerService.ListControllers:input_type -> millstream.controller.v1.ListControllersRequest
+	50, // 52: millstream.controller.v1.ControllerService.AddController:input_type -> millstream.controller.v1.AddControllerRequest
+	52, // 53: millstream.controller.v1.ControllerService.RemoveController:input_type -> millstream.controller.v1.RemoveControllerRequest
+	54, // 54: millstream.controller.v1.ControllerService.BackupMetadata:input_type -> millstream.controller.v1.BackupMetadataRequest
+	56, // 55: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
+	59, // 56: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
+	61, // 57: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
+	63, // 58: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
+	9,  // 59: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
+	13, // 60: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
+	18, // 61: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
+	21, // 62: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
+	24, // 63: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
+	27, // 64: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
+	30, // 65: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
+	33, // 66: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
+	35, // 67: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
+	38, // 68: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
+	40, // 69: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
+	42, // 70: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
+	44, // 71: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
+	46, // 72: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
+	49, // 73: millstream.controller.v1.ControllerService.ListControllers:output_type -> millstream.controller.v1.ListControllersResponse
+	51, // 74: millstream.controller.v1.ControllerService.AddController:output_type -> millstream.controller.v1.AddControllerResponse
+	53, // 75: millstream.controller.v1.ControllerService.RemoveController:output_type -> millstream.controller.v1.RemoveControllerResponse
+	55, // 76: millstream.controller.v1.ControllerService.BackupMetadata:output_type -> millstream.controller.v1.BackupMetadataResponse
+	57, // 77: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
+	60, // 78: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
+	62, // 79: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
+	64, // 80: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
+	59, // [59:81] is the sub-list for method output_type
+	37, // [37:59] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_millstream_controller_v1_controller_service_proto_init() }
@@ -4870,7 +5295,7 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		return
 	}
 	file_millstream_controller_v1_controller_service_proto_msgTypes[26].OneofWrappers = []any{}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[48].OneofWrappers = []any{
+	file_millstream_controller_v1_controller_service_proto_msgTypes[55].OneofWrappers = []any{
 		(*MetadataChange_Cluster)(nil),
 		(*MetadataChange_Broker)(nil),
 		(*MetadataChange_RemovedBrokerId)(nil),
@@ -4879,14 +5304,14 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		(*MetadataChange_Deletion)(nil),
 		(*MetadataChange_ForgottenDeletion)(nil),
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[51].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[58].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_controller_v1_controller_service_proto_rawDesc), len(file_millstream_controller_v1_controller_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   58,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
