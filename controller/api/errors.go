@@ -14,6 +14,7 @@ import (
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/topicconfig"
 
+	"github.com/millstream-io/millstream/controller/backup"
 	"github.com/millstream-io/millstream/controller/placement"
 	"github.com/millstream-io/millstream/controller/reconcile"
 	"github.com/millstream-io/millstream/controller/store"
@@ -160,7 +161,23 @@ func ofController(err error) *rpc.Fault {
 	if e, ok := errors.AsType[*reconcile.UnfinishedError](err); ok {
 		return unknownOutcome(e.Error())
 	}
+	if e, ok := errors.AsType[*backup.ReadError](err); ok {
+		return unavailable(e.Error(), -1)
+	}
+	if e, ok := errors.AsType[*unreadableError](err); ok {
+		return unavailable(e.Error(), -1)
+	}
+	if e, ok := errors.AsType[*store.MembershipError](err); ok {
+		return ofMembers(e)
+	}
 	switch {
+	case errors.Is(err, backup.ErrNoCluster):
+		return unavailable(err.Error(), -1)
+	case errors.Is(err, errTooManyBackups):
+		return &rpc.Fault{
+			Code: codes.ResourceExhausted, Reason: pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, Message: err.Error(), Retryable: true,
+			Limit: &pb.LimitViolation{Limit: "backups of a controller at once", Maximum: maxBackups, Actual: maxBackups + 1},
+		}
 	case errors.Is(err, store.ErrUnknownOutcome):
 		return unknownOutcome("the controller lost sight of the change: it may or may not be carried out")
 	case errors.Is(err, store.ErrDeposed):
@@ -185,6 +202,19 @@ func ofController(err error) *rpc.Fault {
 		return unknownOutcome("the call ended before its outcome was known")
 	}
 	return nil
+}
+
+// ofMembers maps why the controllers cannot be changed.
+func ofMembers(e *store.MembershipError) *rpc.Fault {
+	f := &rpc.Fault{Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_QUORUM_AT_RISK, Message: e.Error(), Retryable: e.Retryable}
+	switch e.Refusal {
+	case store.RefusedUnknown:
+		f.Code, f.Reason = codes.NotFound, pb.ErrorReason_ERROR_REASON_UNKNOWN_CONTROLLER
+	case store.RefusedExists:
+		f.Code, f.Reason = codes.AlreadyExists, pb.ErrorReason_ERROR_REASON_CONTROLLER_EXISTS
+	case store.RefusedAtRisk:
+	}
+	return f
 }
 
 func unavailable(message string, active int32) *rpc.Fault {

@@ -13,6 +13,7 @@ import (
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/caller"
 
+	"github.com/millstream-io/millstream/controller/backup"
 	"github.com/millstream-io/millstream/controller/reconcile"
 	"github.com/millstream-io/millstream/controller/store"
 )
@@ -41,6 +42,13 @@ func TestErrorsOfTheControllerAreMapped(t *testing.T) {
 		{&reconcile.NotOfflineError{Topic: "a", Leader: 1}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_PARTITION_NOT_OFFLINE, false},
 		{&reconcile.NoReplicaServesError{Topic: "a"}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_NO_REPLICA_SERVES, false},
 		{&reconcile.FewerPartitionsError{Topic: "a", Have: 3, Asked: 2}, codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_INVALID_FIELD, false},
+		{&store.MembershipError{Retryable: true}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_QUORUM_AT_RISK, true},
+		{&store.MembershipError{Refusal: store.RefusedUnknown}, codes.NotFound, pb.ErrorReason_ERROR_REASON_UNKNOWN_CONTROLLER, false},
+		{&store.MembershipError{Refusal: store.RefusedExists}, codes.AlreadyExists, pb.ErrorReason_ERROR_REASON_CONTROLLER_EXISTS, false},
+		{&unreadableError{errors.New("x")}, codes.Unavailable, pb.ErrorReason_ERROR_REASON_CONTROLLER_UNAVAILABLE, true},
+		{backup.ErrNoCluster, codes.Unavailable, pb.ErrorReason_ERROR_REASON_CONTROLLER_UNAVAILABLE, true},
+		{&backup.ReadError{Cause: context.DeadlineExceeded}, codes.Unavailable, pb.ErrorReason_ERROR_REASON_CONTROLLER_UNAVAILABLE, true},
+		{errTooManyBackups, codes.ResourceExhausted, pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, true},
 		{errDraining, codes.Unavailable, pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, true},
 	} {
 		f := FaultOf(c.err)

@@ -36,6 +36,7 @@ const (
 
 // Loop carries out what changes the metadata; *reconcile.Loop is one.
 type Loop interface {
+	AwaitActive(context.Context) error
 	RegisterBroker(context.Context, *controllerv1.RegisterBrokerRequest) (*controllerv1.RegisterBrokerResponse, error)
 	Heartbeat(context.Context, *controllerv1.HeartbeatRequest) (*controllerv1.HeartbeatResponse, error)
 	AlterPartition(context.Context, *controllerv1.AlterPartitionRequest) (*controllerv1.AlterPartitionResponse, error)
@@ -63,9 +64,13 @@ type Options struct {
 	Image *image.Image
 	// KV is the store that the image follows.
 	KV store.KV
+	// Members are the controllers that keep the store.
+	Members store.Members
 	// Callers says who calls; nil: nobody knows, and what requests say of
 	// their broker is believed.
 	Callers caller.Func
+	// Version of the software, for backups.
+	Version string
 	// ConfirmInterval is how often watches are told that they are up to date;
 	// 0: DefaultConfirmInterval.
 	ConfirmInterval time.Duration
@@ -79,6 +84,7 @@ type Service struct {
 
 	o        Options
 	watchers atomic.Int64
+	backups  atomic.Int64
 
 	drain     chan struct{} // closed by Drain
 	drainOnce sync.Once

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/millstream-io/millstream/controller/backup"
 	"github.com/millstream-io/millstream/controller/store"
 )
 
@@ -228,4 +229,14 @@ func (l *Leader) LeadershipChanged() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.changed
+}
+
+// NewRestoredStore returns a store that begins with what was restored.
+func NewRestoredStore(r *backup.Restored) *MemStore {
+	m := NewMemStore()
+	m.revision, m.oldest = r.Revision, r.Revision
+	for _, e := range r.Entries {
+		m.entries[e.Key] = e
+	}
+	return m
 }

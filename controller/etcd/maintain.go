@@ -14,6 +14,8 @@ import (
 const (
 	// maintainEvery is how often a member looks after its store.
 	maintainEvery = time.Minute
+	// promoteEvery is how often it looks after learners.
+	promoteEvery = time.Second
 	// defragBytes is the least size of a store for which it is worth it.
 	defragBytes = 64 << 20
 	// defragLock is held by the member whose store is written anew. It is no
@@ -29,15 +31,22 @@ const (
 // Maintain looks after the store until ctx ends, and returns its cause: old
 // revisions are dropped when the store has grown, the space that they leave is
 // given back, one member at a time and none while it leads others, and the
-// alarm of a full store is ended when there is room again. Nobody has to do
-// anything.
+// alarm of a full store is ended when there is room again. A member that was
+// added gets its vote when it has everything. Nobody has to do anything.
 func (m *Member) Maintain(ctx context.Context) error {
 	t := time.NewTicker(maintainEvery)
 	defer t.Stop()
+	promote := time.NewTicker(promoteEvery)
+	defer promote.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-promote.C:
+			short, cancel := context.WithTimeout(ctx, maintainTimeout)
+			m.promoteLearners(short)
+			cancel()
+			continue
 		case <-t.C:
 		}
 		look, cancel := context.WithTimeout(ctx, maintainTimeout)

@@ -131,6 +131,7 @@ type Member struct {
 	logger *slog.Logger
 	quota  int64
 	dir    string
+	scheme string // of the addresses of peers; empty: it can have none
 	lock   *os.File
 	closed sync.Once
 }
@@ -139,7 +140,8 @@ type Member struct {
 var smallWAL = sync.OnceFunc(func() { wal.SegmentSizeBytes = walSegmentBytes })
 
 // Open starts a member. It fails with *InUseError when another process has the
-// directory. It does not wait for a leader.
+// directory, and with *InterruptedError when it is not wholly restored. It does
+// not wait for a leader.
 func Open(o Options) (*Member, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -151,6 +153,9 @@ func Open(o Options) (*Member, error) {
 	lock, err := lockDir(filepath.Join(o.Dir, "lock"))
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, restoring)); err == nil {
+		return nil, errors.Join(&InterruptedError{Dir: o.Dir}, lock.Close())
 	}
 	cfg, err := o.config()
 	if err != nil {
@@ -173,7 +178,11 @@ func Open(o Options) (*Member, error) {
 	if err := reserve(filepath.Join(cfg.Dir, "member", "snap", "db"), reservedBytes); err != nil {
 		o.Logger.Warn("no disk space is reserved for the metadata store", slog.Any("err", err))
 	}
-	return &Member{etcd: e, client: v3client.New(e.Server), logger: o.Logger, quota: cfg.QuotaBackendBytes, dir: o.Dir, lock: lock}, nil
+	scheme := ""
+	if len(o.Peers) > 0 {
+		scheme = cfg.AdvertisePeerUrls[0].Scheme
+	}
+	return &Member{etcd: e, scheme: scheme, client: v3client.New(e.Server), logger: o.Logger, quota: cfg.QuotaBackendBytes, dir: o.Dir, lock: lock}, nil
 }
 
 func (o Options) config() (*embed.Config, error) {

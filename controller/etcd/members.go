@@ -4,60 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/millstream-io/millstream/controller/store"
 )
+
+var _ store.Members = (*Member)(nil)
 
 // changePause is the pause before a change that is not possible yet is tried
 // again.
 const changePause = 100 * time.Millisecond
 
-// MemberInfo is a member as the quorum knows it.
-type MemberInfo struct {
-	// Key is how the quorum names it: another for each time it is added.
-	Key uint64
-	// ID is the controller's identity; -1: it was added and has not started.
-	ID int32
-	// URL is where its peers reach it.
-	URL string
-	// Learner says that it is being filled and has no vote yet.
-	Learner bool
-	// Leading says that it leads.
-	Leading bool
-}
-
-// MembershipError says that the members cannot be changed now.
-type MembershipError struct {
-	// Why, to follow "the controllers cannot be changed: ".
-	Why string
-	// Retryable says that it may be possible later.
-	Retryable bool
-	Cause     error
-}
-
-// Error says it for people.
-func (e *MembershipError) Error() string { return "the controllers cannot be changed: " + e.Why }
-
-// Unwrap returns the cause.
-func (e *MembershipError) Unwrap() error { return e.Cause }
-
 // Members returns the members, confirmed by a quorum, in the order of their
 // identities.
-func (m *Member) Members(ctx context.Context) ([]MemberInfo, error) {
+func (m *Member) Members(ctx context.Context) ([]store.Member, error) {
 	resp, err := m.client.MemberList(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list the controllers: %w", err)
 	}
-	infos := make([]MemberInfo, len(resp.Members))
+	infos := make([]store.Member, len(resp.Members))
 	for i, p := range resp.Members {
-		infos[i] = MemberInfo{Key: p.ID, ID: idOf(p.Name), Learner: p.IsLearner, Leading: p.ID == uint64(m.etcd.Server.Leader())}
+		infos[i] = store.Member{Key: p.ID, ID: idOf(p.Name), Learner: p.IsLearner, Leading: p.ID == uint64(m.etcd.Server.Leader())}
 		if len(p.PeerURLs) > 0 {
 			infos[i].URL = p.PeerURLs[0]
 		}
 	}
-	slices.SortFunc(infos, func(a, b MemberInfo) int { return int(a.ID) - int(b.ID) })
+	slices.SortFunc(infos, func(a, b store.Member) int { return int(a.ID) - int(b.ID) })
 	return infos, nil
 }
 
@@ -70,20 +47,39 @@ func idOf(name string) int32 {
 	return id
 }
 
-// AddLearner makes room for a controller that is reached there, which may then
+// AddLearner makes room for a controller that is reached there, HOST:PORT or
+// with the scheme of this one's own address, which may then
 // be started with Join on an empty directory, and returns the key it has from
 // now on. It has no vote, so that the quorum does not depend on it before it
-// has everything. It fails with *MembershipError.
-func (m *Member) AddLearner(ctx context.Context, url string) (uint64, error) {
-	resp, err := m.client.MemberAddAsLearner(ctx, []string{url})
-	if err != nil {
-		return 0, membershipError(err)
+// has everything. While too few of the others are reached, or have been for less
+// than five seconds, it waits until ctx ends. It fails with
+// *store.MembershipError.
+func (m *Member) AddLearner(ctx context.Context, address string) (uint64, error) {
+	if m.scheme == "" {
+		return 0, &store.MembershipError{Why: "this one was made without peers, and has no address for others: restore a backup to more of them instead"}
 	}
-	return resp.Member.ID, nil
+	url := address
+	if !strings.HasPrefix(address, m.scheme+"://") {
+		url = m.scheme + "://" + address
+	}
+	var key uint64
+	var full error
+	err := whenPossible(ctx, func() error {
+		resp, err := m.client.MemberAddAsLearner(ctx, []string{url})
+		switch {
+		case err == nil:
+			key = resp.Member.ID
+		case errors.Is(err, rpctypes.ErrTooManyLearners): // that takes as long as it takes
+			full = membershipError(err)
+			return nil
+		}
+		return err
+	})
+	return key, errors.Join(err, full)
 }
 
 // Promote gives a learner its vote as soon as it has everything that the others
-// have; it waits for that until ctx ends. It fails with *MembershipError.
+// have; it waits for that until ctx ends. It fails with *store.MembershipError.
 func (m *Member) Promote(ctx context.Context, key uint64) error {
 	return whenPossible(ctx, func() error {
 		_, err := m.client.MemberPromote(ctx, key)
@@ -100,7 +96,7 @@ func whenPossible(ctx context.Context, change func() error) error {
 			return nil
 		}
 		failed := membershipError(err)
-		if e, ok := errors.AsType[*MembershipError](failed); !ok || !e.Retryable {
+		if e, ok := errors.AsType[*store.MembershipError](failed); !ok || !e.Retryable {
 			return failed
 		}
 		select {
@@ -115,7 +111,7 @@ func whenPossible(ctx context.Context, change func() error) error {
 // use afterwards: one that comes back is added anew, on an empty directory.
 // While those that are left could not go on without waiting for one that is
 // away, or has been there for less than five seconds, it waits until ctx ends.
-// It fails with *MembershipError.
+// It fails with *store.MembershipError.
 func (m *Member) Remove(ctx context.Context, key uint64) error {
 	return whenPossible(ctx, func() error {
 		_, err := m.client.MemberRemove(ctx, key)
@@ -127,20 +123,21 @@ func (m *Member) Remove(ctx context.Context, key uint64) error {
 func membershipError(err error) error {
 	for _, known := range []struct {
 		cause     error
+		refusal   store.Refusal
 		why       string
 		retryable bool
 	}{
-		{rpctypes.ErrUnhealthy, "too few of them are reached; a change now could leave no quorum", true},
-		{rpctypes.ErrMemberNotEnoughStarted, "too few of them are started; a change now could leave no quorum", true},
-		{rpctypes.ErrMemberLearnerNotReady, "the learner has not got everything yet", true},
-		{rpctypes.ErrTooManyLearners, "another one is being added", true},
-		{rpctypes.ErrMemberNotFound, "there is no such member", false},
-		{rpctypes.ErrMemberNotLearner, "it has its vote already", false},
-		{rpctypes.ErrMemberExist, "it is a member already", false},
-		{rpctypes.ErrPeerURLExist, "another one is reached at that address", false},
+		{rpctypes.ErrUnhealthy, store.RefusedAtRisk, "too few of them are reached; a change now could leave no quorum", true},
+		{rpctypes.ErrMemberNotEnoughStarted, store.RefusedAtRisk, "too few of them are started; a change now could leave no quorum", true},
+		{rpctypes.ErrMemberLearnerNotReady, store.RefusedAtRisk, "the learner has not got everything yet", true},
+		{rpctypes.ErrTooManyLearners, store.RefusedAtRisk, "another one is being added", true},
+		{rpctypes.ErrMemberNotFound, store.RefusedUnknown, "there is no such member", false},
+		{rpctypes.ErrMemberNotLearner, store.RefusedExists, "it has its vote already", false},
+		{rpctypes.ErrMemberExist, store.RefusedExists, "it is a member already", false},
+		{rpctypes.ErrPeerURLExist, store.RefusedExists, "another one is reached at that address", false},
 	} {
 		if errors.Is(err, known.cause) {
-			return &MembershipError{Why: known.why, Retryable: known.retryable, Cause: err}
+			return &store.MembershipError{Refusal: known.refusal, Why: known.why, Retryable: known.retryable, Cause: err}
 		}
 	}
 	return fmt.Errorf("change the controllers: %w", err)
@@ -171,4 +168,25 @@ func (m *Member) HandOver(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("hand over: %w", failed)
 	}
 	return false, nil
+}
+
+// promoteLearners gives learners that have everything their vote, if this
+// member leads. One that has not is tried again.
+func (m *Member) promoteLearners(ctx context.Context) {
+	if _, leading := m.Leadership(); !leading {
+		return
+	}
+	for _, p := range m.etcd.Server.Cluster().Members() {
+		if !p.IsLearner || p.Name == "" {
+			continue
+		}
+		_, err := m.client.MemberPromote(ctx, uint64(p.ID))
+		failed, known := errors.AsType[*store.MembershipError](membershipError(err))
+		switch {
+		case err == nil:
+			m.logger.InfoContext(ctx, "a controller has its vote", slog.Int("controller_id", int(idOf(p.Name))), slog.Any("peers", p.PeerURLs))
+		case !known || !failed.Retryable:
+			m.logger.WarnContext(ctx, "a controller has no vote yet", slog.Int("controller_id", int(idOf(p.Name))), slog.Any("err", err))
+		}
+	}
 }

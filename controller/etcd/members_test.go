@@ -88,7 +88,7 @@ func TestAControllerIsAddedAndAnotherRemoved(t *testing.T) {
 }
 
 func retryable(err error) bool {
-	e, ok := errors.AsType[*MembershipError](err)
+	e, ok := errors.AsType[*store.MembershipError](err)
 	return ok && e.Retryable
 }
 

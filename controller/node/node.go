@@ -74,6 +74,8 @@ type Options struct {
 	// Callers says who calls; required with credentials. Then only brokers and
 	// controllers are served, and brokers only in their own name.
 	Callers caller.Func
+	// Version of the software, for backups.
+	Version string
 	// Now is the time of day; nil: time.Now.
 	Now func() time.Time
 	// Random makes identities; nil: crypto/rand.
@@ -164,7 +166,7 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Recovery: n.o.Recovery, Room: member.Room, Now: n.o.Now, Random: n.o.Random,
 		Logger: n.o.Logger,
 	})
-	service := api.New(api.Options{Loop: loop, Image: img, KV: member, Callers: n.o.Callers, Logger: n.o.Logger})
+	service := api.New(api.Options{Loop: loop, Image: img, KV: member, Members: member, Callers: n.o.Callers, Version: n.o.Version, Logger: n.o.Logger})
 	service.Register(n.server)
 	n.server.OnDrain(service.Drain)
 	n.metrics.watch(img, loop, service, member)

@@ -90,13 +90,24 @@ func (a *active) registered(cluster *controllerv1.ClusterRecord, in incarnation)
 }
 
 // mayRegister refuses brokers of another cluster, and more than there may be.
+//
+// A broker of an earlier generation is one of a cluster that was restored since.
+// One of this generation has no greater epoch than was given out in it: if it
+// has, it belongs to another cluster that was restored from the same backup as
+// the same generation.
 func mayRegister(v *image.View, r *controllerv1.RegisterBrokerRequest) error {
 	c := v.Cluster.Record
-	if len(r.GetClusterId()) > 0 &&
-		(!bytes.Equal(r.GetClusterId(), c.GetClusterId()) || r.GetClusterGeneration() != c.GetGeneration()) {
-		return &WrongClusterError{
-			Got:  fmt.Sprintf("%x generation %d", r.GetClusterId(), r.GetClusterGeneration()),
-			Want: fmt.Sprintf("%x generation %d", c.GetClusterId(), c.GetGeneration()),
+	if len(r.GetClusterId()) > 0 {
+		last := v.Revision
+		if b := v.Brokers[r.GetBrokerId()].Record; b != nil {
+			last = b.GetBrokerEpoch()
+		}
+		if !bytes.Equal(r.GetClusterId(), c.GetClusterId()) || r.GetClusterGeneration() > c.GetGeneration() ||
+			r.GetClusterGeneration() == c.GetGeneration() && r.GetPreviousBrokerEpoch() > last {
+			return &WrongClusterError{
+				Got:  fmt.Sprintf("%x generation %d, broker epoch %d", r.GetClusterId(), r.GetClusterGeneration(), r.GetPreviousBrokerEpoch()),
+				Want: fmt.Sprintf("%x generation %d, broker epoch %d", c.GetClusterId(), c.GetGeneration(), last),
+			}
 		}
 	}
 	least, greatest := r.GetFeatureLevelMin(), r.GetFeatureLevelMax()
@@ -148,7 +159,7 @@ func (a *active) retire(ctx context.Context, old image.Broker, r *controllerv1.R
 func (l *Loop) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatRequest) (*controllerv1.HeartbeatResponse, error) {
 	if !l.Active() {
 		// The loop waits until it is, or knows who is.
-		if err := l.do(ctx, func(context.Context, *active) error { return nil }); err != nil {
+		if err := l.AwaitActive(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -8,6 +8,8 @@ import (
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 
+	"github.com/millstream-io/millstream/controller/backup"
+	"github.com/millstream-io/millstream/controller/election"
 	"github.com/millstream-io/millstream/controller/image"
 	"github.com/millstream-io/millstream/controller/placement"
 	"github.com/millstream-io/millstream/controller/store"
@@ -40,6 +42,7 @@ func (a *active) grow(ctx context.Context, r *controllerv1.CreatePartitionsReque
 		if _, err := a.commit(ctx, e); err != nil {
 			return nil, err
 		}
+		a.scan = a.scan || resp.GetTopic().GetFromBackup()
 		a.o.Logger.InfoContext(ctx, "partitions created", slog.String("topic", r.GetTopic()), slog.Int("partitions", int(resp.GetTopic().GetPartitionCount())))
 	}
 }
@@ -90,7 +93,19 @@ func growEdit(v *image.View, t *image.Topic, rec *controllerv1.TopicRecord, p *p
 	e := new(store.Edit).Expect(store.TopicKey(id), t.Revision).Put(store.TopicKey(id), rec)
 	for n := t.Record.GetPartitionCount(); n < rec.GetPartitionCount(); n++ {
 		k := store.PartitionKey(id, n)
-		e.Expect(k, 0).Put(k, newPartition(v, rec, c, n, p.Next()))
+		part := newPartition(v, rec, c, n, p.Next())
+		if rec.GetFromBackup() {
+			doubt(part, v.Cluster.Record.GetGeneration())
+		}
+		e.Expect(k, 0).Put(k, part)
 	}
 	return e
+}
+
+// doubt has brokers say whether they hold a log of a new partition before
+// anybody leads it: the topic comes from a backup, after which it may have had
+// a partition of that number.
+func doubt(p *controllerv1.PartitionRecord, generation uint32) {
+	p.Leader, p.LeaderEpoch = election.NoLeader, int32(generation-1)*backup.LeaderEpochsPerGeneration+firstLeaderEpoch
+	p.InSyncReplicas, p.LastKnown, p.FromBackup = nil, p.GetReplicas(), true
 }

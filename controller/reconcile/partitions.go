@@ -31,11 +31,16 @@ type electable struct {
 	rate           uint64
 	// successor is whom its leader is asked to hand it over to, or NoLeader.
 	successor int32
+	// Of one that comes from a backup and was not led since: how many brokers
+	// must hold a log of it.
+	fromBackup  bool
+	awaitedLogs uint32
 }
 
 func newElectable(r *controllerv1.PartitionRecord) electable {
 	e := electable{record: r, min: r.GetMinInsyncReplicas(), disk: r.GetDisk(), directories: r.GetDirectoryIds(),
-		target: r.GetTargetReplicas(), adding: r.GetAddingReplicas(), rate: r.GetMoveBytesPerSecond(), Partition: election.Partition{
+		target: r.GetTargetReplicas(), adding: r.GetAddingReplicas(), rate: r.GetMoveBytesPerSecond(),
+		fromBackup: r.GetFromBackup(), awaitedLogs: r.GetAwaitedLogs(), Partition: election.Partition{
 			Leader: r.GetLeader(), LeaderEpoch: r.GetLeaderEpoch(), Replicas: r.GetReplicas(), ISR: r.GetInSyncReplicas(),
 			ELR: r.GetEligibleLeaderReplicas(), LastKnown: r.GetLastKnown(),
 			MinISR: effectiveMin(r.GetMinInsyncReplicas(), r.GetReplicas()),
@@ -119,6 +124,9 @@ func (e electable) edited() *controllerv1.PartitionRecord {
 	r.Replicas, r.MinInsyncReplicas, r.Disk, r.DirectoryIds = e.Replicas, e.min, e.disk, e.directories
 	r.TargetReplicas, r.AddingReplicas, r.MoveBytesPerSecond = e.target, e.adding, e.rate
 	e.setSuccessor(r)
+	if e.Leader != election.NoLeader {
+		r.FromBackup, r.AwaitedLogs = false, 0
+	}
 	return r
 }
 

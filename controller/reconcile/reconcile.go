@@ -252,6 +252,12 @@ func (l *Loop) do(ctx context.Context, step func(ctx context.Context, a *active)
 	}
 }
 
+// AwaitActive returns nil if this controller is the active one, once it is known
+// who is.
+func (l *Loop) AwaitActive(ctx context.Context) error {
+	return l.do(ctx, func(context.Context, *active) error { return nil })
+}
+
 // spent reports whether an error means that the election must be won anew.
 func spent(err error) bool {
 	return errors.Is(err, store.ErrDeposed) || errors.Is(err, store.ErrUnknownOutcome)

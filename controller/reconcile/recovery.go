@@ -49,7 +49,7 @@ type Offline struct {
 // reports is where the logs of an incarnation of a broker end.
 type reports struct {
 	epoch int64
-	ends  map[partitionID]election.Recovered
+	ends  map[partitionID]found
 }
 
 // recoveries is what is known of the partitions that nobody leads. Nothing of
@@ -120,26 +120,28 @@ func (r *recoveries) wantedOf(broker int32) []*controllerv1.WantedLog {
 // incarnations of its brokers have said so. With lenient also those count whose
 // directory is older than what was acknowledged on it.
 func (a *active) reported(v *image.View, e electable, lenient bool) func(int32) (election.Recovered, bool) {
-	id := partitionID{store.TopicID(e.record.GetTopicId()), e.record.GetPartition()}
 	return func(broker int32) (election.Recovered, bool) {
-		b, rs := v.Brokers[broker].Record, a.recoveries.byBroker[broker]
-		if b == nil || b.GetBrokerEpoch() != rs.epoch || !e.holds(b) || b.GetOldDirectory() && !lenient {
+		b := v.Brokers[broker].Record
+		if b == nil || !e.holds(b) || b.GetOldDirectory() && !lenient {
 			return election.Recovered{}, false
 		}
-		end, ok := rs.ends[id]
-		return end, ok
+		f, ok := a.said(v, e, broker)
+		return f.Recovered, ok
 	}
 }
 
 // recover returns the partition led by who has the most, if nobody can be
 // trusted to have everything (rule H4).
 func (a *active) recover(v *image.View, e electable) (electable, bool) {
-	if e.Leader != election.NoLeader || !e.record.GetDisk() && a.o.Recovery == RecoveryManual {
+	if e.Leader != election.NoLeader || !e.record.GetDisk() && a.o.Recovery == RecoveryManual || !a.complete(v, e) {
 		return e, false
 	}
 	var led bool
 	e.Partition, led = election.Recover(e.Partition, e.standing(v), a.reported(v, e, false))
-	if led {
+	switch {
+	case led && e.fromBackup:
+		e = a.settled(v, e)
+	case led:
 		a.tellLoss(v, e, "who has the most of those that are left leads")
 	}
 	return e, led
@@ -161,24 +163,35 @@ type offlines struct {
 // add notes a partition that nobody leads.
 func (o *offlines) add(a *active, v *image.View, e electable) {
 	id := partitionID{store.TopicID(e.record.GetTopicId()), e.record.GetPartition()}
+	awaited := election.Awaits(e.Partition, e.standing(v), a.reported(v, e, false))
 	o.list = append(o.list, Offline{
-		Topic: id.topic, Name: topicOf(v, id.topic).Record.GetTopic(), Partition: id.n,
-		Awaited: election.Awaits(e.Partition, e.standing(v), a.reported(v, e, false)),
+		Topic: id.topic, Name: topicOf(v, id.topic).Record.GetTopic(), Partition: id.n, Awaited: append(awaited, a.silent(v, e)...),
 	})
-	lenient := a.reported(v, e, true)
-	for _, broker := range e.Replicas {
-		b := v.Brokers[broker].Record
-		if _, known := lenient(broker); known || b.GetFenced() || !e.holds(b) {
-			continue
-		}
+	want := func(broker int32) {
 		if o.wanted == nil {
 			o.wanted = map[int32][]partitionID{}
 		}
 		o.wanted[broker] = append(o.wanted[broker], id)
 	}
+	if e.fromBackup {
+		for broker, b := range v.Brokers {
+			if _, known := a.said(v, e, broker); !known && !b.Record.GetFenced() {
+				want(broker)
+			}
+		}
+		return
+	}
+	lenient := a.reported(v, e, true)
+	for _, broker := range e.Replicas {
+		b := v.Brokers[broker].Record
+		if _, known := lenient(broker); !known && !b.GetFenced() && e.holds(b) {
+			want(broker)
+		}
+	}
 }
 
-// report takes what a broker found of its logs. A replica that is doubtful is
+// report takes what a broker found of its logs. Who turns out to hold a
+// partition that comes from a backup becomes a replica of it. A replica that is doubtful is
 // neither in sync nor eligible any more, before anything else follows from the
 // heartbeat.
 func (a *active) report(ctx context.Context, broker int32, r *controllerv1.HeartbeatRequest) error {
@@ -188,9 +201,9 @@ func (a *active) report(ctx context.Context, broker int32, r *controllerv1.Heart
 	}
 	rs := a.recoveries.byBroker[broker]
 	if rs.epoch != rec.GetBrokerEpoch() {
-		rs = reports{epoch: rec.GetBrokerEpoch(), ends: map[partitionID]election.Recovered{}}
+		rs = reports{epoch: rec.GetBrokerEpoch(), ends: map[partitionID]found{}}
 	}
-	doubts := newBatch()
+	edits := newBatch()
 	a.o.Image.Read(func(v *image.View) {
 		for _, l := range r.GetRecoveredLogs() {
 			id := store.TopicID(l.GetTopicId())
@@ -199,24 +212,35 @@ func (a *active) report(ctx context.Context, broker int32, r *controllerv1.Heart
 				continue
 			}
 			e := newElectable(p.Record)
-			if !e.holds(rec) {
-				continue
-			}
+			key := store.PartitionKey(id, l.GetPartition())
 			// A broker that has not seen yet that nobody leads may write still.
-			if e.Leader == election.NoLeader && r.GetRevision() >= p.Revision {
-				rs.ends[partitionID{id, l.GetPartition()}] = election.Recovered{LastEpoch: l.GetLastLeaderEpoch(), End: l.GetEnd()}
+			stopped := e.Leader == election.NoLeader && r.GetRevision() >= p.Revision
+			switch holds := e.holds(rec); {
+			case l.GetAbsent():
+				if stopped && e.fromBackup {
+					rs.ends[partitionID{id, l.GetPartition()}] = found{absent: true}
+				}
+				continue
+			case !holds && stopped && e.fromBackup:
+				e.adopt(rec) // and where its log ends is asked for then
+				edits.put(key, p.Revision, e.edited())
+				continue
+			case !holds:
+				continue
+			case stopped:
+				rs.ends[partitionID{id, l.GetPartition()}] = found{Recovered: election.Recovered{LastEpoch: l.GetLastLeaderEpoch(), End: l.GetEnd()}}
 			}
 			var changed bool
 			if e.Partition, changed = election.Distrust(e.Partition, broker); changed && l.GetDoubtful() {
 				a.o.Logger.Error("a replica is doubtful", slog.String("topic_id", id.String()), slog.Int("partition", int(l.GetPartition())), slog.Int("broker_id", int(broker)))
-				doubts.put(store.PartitionKey(id, l.GetPartition()), p.Revision, e.edited())
+				edits.put(key, p.Revision, e.edited())
 			}
 		}
 	})
 	a.recoveries.byBroker[broker] = rs
 	a.scan = true
-	if len(doubts.edits) > 0 {
-		if _, err := a.commit(ctx, doubts.edits...); err != nil {
+	if len(edits.edits) > 0 {
+		if _, err := a.commit(ctx, edits.edits...); err != nil {
 			return err
 		}
 	}
@@ -273,7 +297,7 @@ func (a *active) acceptLoss(ctx context.Context, r *controllerv1.RecoverPartitio
 				resp.Ends = append(resp.Ends, &controllerv1.ReplicaEnd{BrokerId: id, LastLeaderEpoch: end.LastEpoch, End: end.End})
 			}
 		}
-		resp.AwaitedBrokerIds = election.Awaits(e.Partition, e.standing(v), a.reported(v, e, false))
+		resp.AwaitedBrokerIds = append(election.Awaits(e.Partition, e.standing(v), a.reported(v, e, false)), a.silent(v, e)...)
 		var led bool
 		if e.Partition, led = election.AcceptLoss(e.Partition, e.anywhere(v), reported); !led {
 			err = &NoReplicaServesError{Topic: r.GetTopic(), Partition: r.GetPartition(), Replicas: e.Replicas}

@@ -20,7 +20,7 @@ import (
 func rebooted(r *controllerv1.RegisterBrokerRequest) { r.Clean, r.SameBoot = false, false }
 
 // ended is a heartbeat that says where the log of a partition ends.
-func (c *controller) ended(p *controllerv1.PartitionRecord, epoch int32, end int64) func(*controllerv1.HeartbeatRequest) { //nolint:unparam // its stories have one so far
+func (c *controller) ended(p *controllerv1.PartitionRecord, epoch int32, end int64) func(*controllerv1.HeartbeatRequest) {
 	return func(r *controllerv1.HeartbeatRequest) {
 		r.Revision = c.img.Revision()
 		r.RecoveredLogs = []*controllerv1.RecoveredLog{{TopicId: p.GetTopicId(), Partition: p.GetPartition(), LastLeaderEpoch: epoch, End: end}}

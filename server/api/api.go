@@ -66,7 +66,9 @@ func New(o Options) (*Service, error) {
 	return &Service{
 		public:   services{broker: b, topic: newTopicService(o, false)},
 		internal: services{broker: in, topic: newTopicService(o, true)},
-		cluster:  &ClusterService{broker: o.Broker, metadata: o.Metadata, controller: o.Controller, version: o.Version},
+		cluster: &ClusterService{
+			broker: o.Broker, metadata: o.Metadata, controller: o.Controller, version: o.Version, stall: b.limits.StallTimeout, streams: &b.streams,
+		},
 	}, nil
 }
 

@@ -2,6 +2,8 @@ package api
 
 import (
 	"slices"
+	"sync"
+	"time"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
@@ -18,6 +20,8 @@ type ClusterService struct {
 	metadata   *metadata.Mirror
 	controller controllerv1.ControllerServiceClient
 	version    string
+	stall      time.Duration   // for how long a client may leave a piece of a backup unread
+	streams    *sync.WaitGroup // goroutines of streams
 }
 
 // tally is what the partitions of a snapshot come to.

@@ -37,6 +37,7 @@ type Broker struct {
 	proposals *proposals
 	handOvers *proposals
 	doubts    doubts
+	found     found
 	// unclean says that the stop before this start was not orderly. Set by Run,
 	// before anything is started.
 	unclean bool
@@ -129,6 +130,9 @@ func (b *Broker) Run(ctx context.Context) (err error) {
 		return err
 	}
 	if err := b.dir.prepare(); err != nil {
+		return err
+	}
+	if err := b.found.load(b.opts.FS, b.opts.DataDir, inc.Generation); err != nil {
 		return err
 	}
 	b.unclean = !inc.Clean && inc.BrokerEpoch != 0

@@ -19,6 +19,7 @@ import (
 //
 //	lock                                  held while a broker runs
 //	incarnation                           who used it last (rule S3)
+//	found                                 what was in it when the cluster was restored
 //	topics/<topic id>-<partition>/        a log
 //	trash/<topic id>-<partition>.<ms>     a log that was deleted, and when
 //	trash/<topic id>-<partition>.<ms>.now one that is to go at once
@@ -145,6 +146,16 @@ const (
 	trashNow     = "now"
 	trashDamaged = "damaged"
 )
+
+// putAside gives a log a name that is none, under which it stays. DURABLE when
+// it returns.
+func (d *directory) putAside(k logKey, generation uint32) error {
+	err := d.fs.Rename(d.logPath(k), fmt.Sprintf("%s.before-generation-%d", d.logPath(k), generation))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("put log aside: %w", err)
+	}
+	return d.fs.SyncDir(d.topics())
+}
 
 // settle makes discards durable.
 func (d *directory) settle() error {

@@ -49,11 +49,14 @@ type cluster struct {
 	pinned     []byte // where the metadata has the replicas, if not in directory
 	topics     map[byte]*controllerv1.TopicRecord
 	leaderless bool // nobody leads any partition
-	wanted     []*controllerv1.WantedLog
+	generation uint32
+	// shape changes the partitions of a topic from what they would be.
+	shape  map[byte]func(*controllerv1.PartitionRecord)
+	wanted []*controllerv1.WantedLog
 }
 
 func newCluster() *cluster {
-	c := &cluster{beatMs: 500, mirror: metadata.New(metadata.Options{}), topics: map[byte]*controllerv1.TopicRecord{}}
+	c := &cluster{beatMs: 500, generation: 1, shape: map[byte]func(*controllerv1.PartitionRecord){}, mirror: metadata.New(metadata.Options{}), topics: map[byte]*controllerv1.TopicRecord{}}
 	c.publish(true)
 	return c
 }
@@ -75,7 +78,7 @@ func (c *cluster) RegisterBroker(_ context.Context, r *controllerv1.RegisterBrok
 	c.publishLocked(false, changes...)
 	return &controllerv1.RegisterBrokerResponse{
 		BrokerEpoch: c.epoch, Revision: c.revision, HeartbeatIntervalMs: c.beatMs, SessionTimeoutMs: 4 * c.beatMs, Eligible: true,
-		Cluster: &controllerv1.ClusterRecord{ClusterId: clusterID, Generation: 1},
+		Cluster: &controllerv1.ClusterRecord{ClusterId: clusterID, Generation: c.generation},
 	}, nil
 }
 
@@ -108,7 +111,7 @@ func (c *cluster) publishLocked(snapshot bool, changes ...*controllerv1.Metadata
 		ch.Revision = c.revision
 	}
 	if err := c.mirror.Apply(&controllerv1.WatchMetadataResponse{
-		SnapshotBegin: snapshot, SnapshotEnd: snapshot, Changes: changes, Revision: c.revision, ClusterGeneration: 1,
+		SnapshotBegin: snapshot, SnapshotEnd: snapshot, Changes: changes, Revision: c.revision, ClusterGeneration: c.generation,
 	}); err != nil {
 		panic(err)
 	}
@@ -145,13 +148,15 @@ func (c *cluster) partitions(n byte, t *controllerv1.TopicRecord) []*controllerv
 	}
 	var changes []*controllerv1.MetadataChange
 	for i := range t.GetPartitionCount() {
-		changes = append(changes, &controllerv1.MetadataChange{Change: &controllerv1.MetadataChange_Partition{
-			Partition: &controllerv1.PartitionRecord{
-				TopicId: topicID(n), Partition: i, Leader: leader, LeaderEpoch: int32(c.epoch / 100), Replicas: []int32{1},
-				DirectoryIds: [][]byte{dir}, InSyncReplicas: []int32{1}, MinInsyncReplicas: 2,
-				Disk: t.GetConfig()["durability"] != "memory",
-			},
-		}})
+		p := &controllerv1.PartitionRecord{
+			TopicId: topicID(n), Partition: i, Leader: leader, LeaderEpoch: int32(c.epoch / 100), Replicas: []int32{1},
+			DirectoryIds: [][]byte{dir}, InSyncReplicas: []int32{1}, MinInsyncReplicas: 2,
+			Disk: t.GetConfig()["durability"] != "memory",
+		}
+		if f := c.shape[n]; f != nil {
+			f(p)
+		}
+		changes = append(changes, &controllerv1.MetadataChange{Change: &controllerv1.MetadataChange_Partition{Partition: p}})
 	}
 	return changes
 }

@@ -39,6 +39,12 @@ func (b *Broker) follow(ctx context.Context, revision int64) error {
 
 // apply carries out what differs between two snapshots.
 func (b *Broker) apply(old, next *metadata.Snapshot) {
+	// Before a log is made that was not there: it may come before the broker has
+	// registered in the generation.
+	if err := b.found.enter(b.opts.FS, &b.dir, next.Generation); err != nil {
+		b.failDirectory(err)
+		return
+	}
 	for was, is := range next.ChangedTopics(old) {
 		if is == nil {
 			b.dropTopic(was, next.Deletion(was.ID))
@@ -56,6 +62,7 @@ func (b *Broker) apply(old, next *metadata.Snapshot) {
 				}
 				continue
 			}
+			b.claimFor(w)
 			if l := b.ensure(w); l != nil && l.opened.Load() == nil {
 				b.errand.add(func() { b.openInBackground(l) })
 			}
@@ -192,7 +199,7 @@ func (b *Broker) bury(s *metadata.Snapshot) {
 
 // discard moves logs to the trash on a record of deletion (rule S5).
 func (b *Broker) discard(d *metadata.Deletion, keys []logKey) {
-	if d.Generation != b.identity.Load().Generation {
+	if !b.current(d.Generation) {
 		b.logger.Warn("deletion of another cluster generation: logs are kept", "topic", d.Name, "generation", d.Generation)
 		return
 	}

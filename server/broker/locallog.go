@@ -252,17 +252,21 @@ func (l *localLog) fail(cause error) {
 
 // holds tells whether the metadata has the replica of a broker in a directory.
 // A record without directories does not say.
-func (w *wanted) holds(broker int32, dir ID16) bool {
-	want := w.directory(broker)
+func (w *wanted) holds(broker int32, dir ID16) bool { return holds(w.part, broker, dir) }
+
+func (w *wanted) directory(broker int32) ID16 { return directoryOf(w.part, broker) }
+
+func holds(p *metadata.Partition, broker int32, dir ID16) bool {
+	want := directoryOf(p, broker)
 	return want == dir || want == ID16{}
 }
 
-func (w *wanted) directory(broker int32) ID16 {
-	i := slices.Index(w.part.Replicas, broker)
-	if i < 0 || i >= len(w.part.Directories) {
+func directoryOf(p *metadata.Partition, broker int32) ID16 {
+	i := slices.Index(p.Replicas, broker)
+	if i < 0 || i >= len(p.Directories) {
 		return ID16{}
 	}
-	return ID16(w.part.Directories[i])
+	return ID16(p.Directories[i])
 }
 
 func ids(brokers []int32) []replica.ID {

@@ -111,8 +111,10 @@ func (b *Broker) orphaned(s *metadata.Snapshot, k logKey) string {
 	id := metadata.TopicID(k.topic)
 	t := s.TopicByID(id)
 	switch {
-	case t == nil && s.Deletion(id) != nil:
+	case t == nil && s.Deletion(id) != nil && s.Deletion(id).Generation == s.Generation:
 		return "" // on its way to the trash
+	case t == nil && s.Deletion(id) != nil:
+		return "its topic was deleted in an earlier generation of the cluster"
 	case t == nil:
 		return "no such topic, and no record of its deletion"
 	case t.Partition(uint32(k.partition)) == nil:

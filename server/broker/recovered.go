@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -15,6 +16,10 @@ import (
 // that nobody leads, since none of their replicas is trusted to have
 // everything (rule H4). A log that is not open yet is opened in the background,
 // and the next heartbeat has it.
+//
+// Of a partition that comes from a backup it says whether there was a log when
+// this broker came to the cluster's generation, and where that ends once it is
+// a replica.
 //
 // INVARIANT: nothing is appended to a log that is told of before its partition
 // has a leader again: the metadata of s, of which this broker has carried out
@@ -31,8 +36,22 @@ func (b *Broker) recovered(s *metadata.Snapshot, wanted []*controllerv1.WantedLo
 			continue
 		}
 		part := t.Partition(w.GetPartition())
-		l := b.log(keyOf(id, w.GetPartition()))
-		if part == nil || part.Leader != metadata.NoLeader || l == nil {
+		k := keyOf(id, w.GetPartition())
+		if part == nil || part.Leader != metadata.NoLeader {
+			continue
+		}
+		if part.FromBackup {
+			there, ok := b.found.has(k, s.Generation)
+			if !ok {
+				continue // it is not known yet
+			}
+			if !there || !slices.Contains(part.Replicas, b.opts.ID) || !holds(part, b.opts.ID, b.identity.Load().DirectoryID) {
+				logs = append(logs, &controllerv1.RecoveredLog{TopicId: w.GetTopicId(), Partition: w.GetPartition(), Absent: !there})
+				continue
+			}
+		}
+		l := b.log(k)
+		if l == nil {
 			continue
 		}
 		p := l.opened.Load()

@@ -82,7 +82,13 @@ func (b *Broker) adopt(inc Incarnation, resp *controllerv1.RegisterBrokerRespons
 	if inc.ClusterID != (ID16{}) && inc.ClusterID != cluster {
 		return registration{}, &WrongClusterError{Directory: b.opts.DataDir, Have: inc.ClusterID, Want: cluster}
 	}
+	if have, is := inc.Generation, resp.GetCluster().GetGeneration(); is != have && have != 0 {
+		b.logger.Warn("the cluster was restored from a backup", "generation", is, "generation_before", have)
+	}
 	inc.ClusterID, inc.Generation = cluster, resp.GetCluster().GetGeneration()
+	if err := b.found.enter(b.opts.FS, &b.dir, inc.Generation); err != nil {
+		return registration{}, err
+	}
 	inc.BrokerEpoch, inc.BootID, inc.Clean = resp.GetBrokerEpoch(), b.opts.BootID(), false
 	if err := inc.store(b.opts.FS, b.opts.DataDir); err != nil {
 		return registration{}, err

@@ -29,8 +29,11 @@ func (b *Broker) release(w *wanted) {
 func (b *Broker) stillReleased(k logKey) (*wanted, bool) {
 	s := b.mirror.Current()
 	t := s.TopicByID(metadata.TopicID(k.topic))
-	if t == nil || s.Generation != b.identity.Load().Generation {
+	if t == nil || !b.current(s.Generation) {
 		return nil, false // deleted meanwhile, or of another generation: not for this reason
+	}
+	if b.found.unclaimed(k) {
+		return nil, false // who leads now did not know of it
 	}
 	now := &wanted{s.Generation, t, t.Partition(uint32(k.partition))}
 	return now, now.part != nil && now.released(b.opts.ID)

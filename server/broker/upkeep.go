@@ -42,6 +42,14 @@ func (b *Broker) upkeep(ctx context.Context) error {
 		})
 	})
 	group.Go(func() error {
+		return every(ctx, b.opts.RetentionInterval, nil, func() {
+			if err := b.found.save(b.opts.FS, b.opts.DataDir); err != nil {
+				b.metrics.upkeepErrors.WithLabelValues("found").Inc()
+				b.logger.Warn("it is not saved which logs are claimed", "err", err)
+			}
+		})
+	})
+	group.Go(func() error {
 		b.emptyTrash(ctx)
 		return every(ctx, trashInterval, b.swept, func() { b.emptyTrash(ctx) })
 	})

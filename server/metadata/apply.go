@@ -129,7 +129,7 @@ func (b *builder) partition(r *controllerv1.PartitionRecord, rev int64) error {
 		ID: r.GetPartition(), Leader: r.GetLeader(), LeaderEpoch: r.GetLeaderEpoch(), Epoch: r.GetPartitionEpoch(),
 		Replicas: r.GetReplicas(), ISR: r.GetInSyncReplicas(), MinISR: int(r.GetMinInsyncReplicas()), Disk: r.GetDisk(),
 		ELR: r.GetEligibleLeaderReplicas(), LastKnown: r.GetLastKnown(),
-		Target: r.GetTargetReplicas(), Adding: r.GetAddingReplicas(), MoveBytesPerSecond: r.GetMoveBytesPerSecond(),
+		Target: r.GetTargetReplicas(), Adding: r.GetAddingReplicas(), MoveBytesPerSecond: r.GetMoveBytesPerSecond(), FromBackup: r.GetFromBackup(),
 		Directories: make([]DirectoryID, len(r.GetDirectoryIds())), Revision: rev,
 		Successor: NoLeader,
 	}

@@ -97,6 +97,9 @@ type Partition struct {
 	MoveBytesPerSecond uint64
 	// Successor is whom the leader is to hand the partition over to, or NoLeader.
 	Successor int32
+	// FromBackup says that what is known of it comes from a backup, and may have
+	// changed since; nobody has led it since.
+	FromBackup bool
 	// Revision is that of its last change.
 	Revision int64
 }

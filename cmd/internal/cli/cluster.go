@@ -13,7 +13,8 @@ import (
 
 func (p *Program) clusterCommand() *cobra.Command {
 	return group("cluster", "Look at the cluster, and change which brokers hold what", p.clusterStatus(), p.clusterDescribe(),
-		p.clusterDrain(), p.clusterUndrain(), p.clusterRemove(), p.clusterRebalance(), p.clusterMove(), p.clusterRecover(), p.clusterOrphans())
+		p.clusterDrain(), p.clusterUndrain(), p.clusterRemove(), p.clusterRebalance(), p.clusterMove(), p.clusterRecover(), p.clusterOrphans(),
+		p.clusterControllers(), p.clusterBackup(), p.clusterRestore())
 }
 
 func cluster(conn grpc.ClientConnInterface) pb.ClusterServiceClient {

@@ -240,6 +240,8 @@ func advice(e *pb.RequestError) string {
 		return "wait until its replicas are in sync: millstream cluster status"
 	case pb.ErrorReason_ERROR_REASON_NO_REPLICA_SERVES:
 		return "start one of them first"
+	case pb.ErrorReason_ERROR_REASON_UNKNOWN_CONTROLLER, pb.ErrorReason_ERROR_REASON_CONTROLLER_EXISTS, pb.ErrorReason_ERROR_REASON_QUORUM_AT_RISK:
+		return "see how they are with: millstream cluster controllers list"
 	case pb.ErrorReason_ERROR_REASON_CORRUPT_SEGMENT:
 		return "check the data directory with: millstream log verify DIR"
 	}

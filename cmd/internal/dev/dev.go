@@ -194,7 +194,7 @@ func RunController(ctx context.Context, cfg controllerconfig.Config, o Options) 
 	if err != nil {
 		return err
 	}
-	opts.Listeners, opts.Logger, opts.Registerer = []net.Listener{lis}, o.Logger, reg
+	opts.Listeners, opts.Version, opts.Logger, opts.Registerer = []net.Listener{lis}, o.Version, o.Logger, reg
 	if internal != nil {
 		opts.Server.Credentials, opts.Callers = internal.ServerCredentials(slog.LevelWarn), internal.Peer
 	}

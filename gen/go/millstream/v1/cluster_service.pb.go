@@ -2353,6 +2353,474 @@ func (x *ReplicaEnd) GetEnd() int64 {
 	return 0
 }
 
+// Controller is a controller as the others know it.
+type Controller struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identity; -1: it was added and has not started yet.
+	ControllerId int32 `protobuf:"varint,1,opt,name=controller_id,json=controllerId,proto3" json:"controller_id,omitempty"`
+	// HOST:PORT where the other controllers reach it.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// It is being filled and has no vote yet.
+	Learner bool `protobuf:"varint,3,opt,name=learner,proto3" json:"learner,omitempty"`
+	// It is the active one.
+	Active bool `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
+	// The active controller can connect to it.
+	Reachable     bool `protobuf:"varint,5,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Controller) Reset() {
+	*x = Controller{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Controller) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Controller) ProtoMessage() {}
+
+func (x *Controller) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Controller.ProtoReflect.Descriptor instead.
+func (*Controller) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *Controller) GetControllerId() int32 {
+	if x != nil {
+		return x.ControllerId
+	}
+	return 0
+}
+
+func (x *Controller) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Controller) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
+func (x *Controller) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *Controller) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+// ListControllersRequest asks for all.
+type ListControllersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListControllersRequest) Reset() {
+	*x = ListControllersRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListControllersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListControllersRequest) ProtoMessage() {}
+
+func (x *ListControllersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListControllersRequest.ProtoReflect.Descriptor instead.
+func (*ListControllersRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{36}
+}
+
+// ListControllersResponse has them.
+type ListControllersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By identity, then by address.
+	Controllers   []*Controller `protobuf:"bytes,1,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListControllersResponse) Reset() {
+	*x = ListControllersResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListControllersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListControllersResponse) ProtoMessage() {}
+
+func (x *ListControllersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListControllersResponse.ProtoReflect.Descriptor instead.
+func (*ListControllersResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ListControllersResponse) GetControllers() []*Controller {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
+// AddControllerRequest says where a controller will be.
+type AddControllerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identity that it will have; one that no controller has.
+	ControllerId int32 `protobuf:"varint,1,opt,name=controller_id,json=controllerId,proto3" json:"controller_id,omitempty"`
+	// HOST:PORT where the other controllers will reach it. At most 261 bytes.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddControllerRequest) Reset() {
+	*x = AddControllerRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddControllerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddControllerRequest) ProtoMessage() {}
+
+func (x *AddControllerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddControllerRequest.ProtoReflect.Descriptor instead.
+func (*AddControllerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *AddControllerRequest) GetControllerId() int32 {
+	if x != nil {
+		return x.ControllerId
+	}
+	return 0
+}
+
+func (x *AddControllerRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddControllerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// AddControllerResponse says that it may be started.
+type AddControllerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All controllers, the new one included: those that it is to be told of.
+	Controllers   []*Controller `protobuf:"bytes,1,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddControllerResponse) Reset() {
+	*x = AddControllerResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddControllerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddControllerResponse) ProtoMessage() {}
+
+func (x *AddControllerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddControllerResponse.ProtoReflect.Descriptor instead.
+func (*AddControllerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *AddControllerResponse) GetControllers() []*Controller {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
+// RemoveControllerRequest names a controller.
+type RemoveControllerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity, unless an address is given.
+	ControllerId int32 `protobuf:"varint,1,opt,name=controller_id,json=controllerId,proto3" json:"controller_id,omitempty"`
+	// Its address; for one that has not started yet. At most 261 bytes.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveControllerRequest) Reset() {
+	*x = RemoveControllerRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveControllerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveControllerRequest) ProtoMessage() {}
+
+func (x *RemoveControllerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveControllerRequest.ProtoReflect.Descriptor instead.
+func (*RemoveControllerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *RemoveControllerRequest) GetControllerId() int32 {
+	if x != nil {
+		return x.ControllerId
+	}
+	return 0
+}
+
+func (x *RemoveControllerRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RemoveControllerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// RemoveControllerResponse says that it is out.
+type RemoveControllerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The controllers that are left.
+	Controllers   []*Controller `protobuf:"bytes,1,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveControllerResponse) Reset() {
+	*x = RemoveControllerResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveControllerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveControllerResponse) ProtoMessage() {}
+
+func (x *RemoveControllerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveControllerResponse.ProtoReflect.Descriptor instead.
+func (*RemoveControllerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *RemoveControllerResponse) GetControllers() []*Controller {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
+// BackupClusterRequest asks for a backup.
+type BackupClusterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupClusterRequest) Reset() {
+	*x = BackupClusterRequest{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupClusterRequest) ProtoMessage() {}
+
+func (x *BackupClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupClusterRequest.ProtoReflect.Descriptor instead.
+func (*BackupClusterRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{42}
+}
+
+// BackupClusterResponse is a piece of the file.
+type BackupClusterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes that follow those before, at most 256 KiB.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupClusterResponse) Reset() {
+	*x = BackupClusterResponse{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupClusterResponse) ProtoMessage() {}
+
+func (x *BackupClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupClusterResponse.ProtoReflect.Descriptor instead.
+func (*BackupClusterResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *BackupClusterResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 var File_millstream_v1_cluster_service_proto protoreflect.FileDescriptor
 
 const file_millstream_v1_cluster_service_proto_rawDesc = "" +
@@ -2513,13 +2981,37 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"ReplicaEnd\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12*\n" +
 	"\x11last_leader_epoch\x18\x02 \x01(\x05R\x0flastLeaderEpoch\x12\x10\n" +
-	"\x03end\x18\x03 \x01(\x03R\x03end*x\n" +
+	"\x03end\x18\x03 \x01(\x03R\x03end\"\x9b\x01\n" +
+	"\n" +
+	"Controller\x12#\n" +
+	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
+	"\alearner\x18\x03 \x01(\bR\alearner\x12\x16\n" +
+	"\x06active\x18\x04 \x01(\bR\x06active\x12\x1c\n" +
+	"\treachable\x18\x05 \x01(\bR\treachable\"\x18\n" +
+	"\x16ListControllersRequest\"V\n" +
+	"\x17ListControllersResponse\x12;\n" +
+	"\vcontrollers\x18\x01 \x03(\v2\x19.millstream.v1.ControllerR\vcontrollers\"z\n" +
+	"\x14AddControllerRequest\x12#\n" +
+	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"T\n" +
+	"\x15AddControllerResponse\x12;\n" +
+	"\vcontrollers\x18\x01 \x03(\v2\x19.millstream.v1.ControllerR\vcontrollers\"}\n" +
+	"\x17RemoveControllerRequest\x12#\n" +
+	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"W\n" +
+	"\x18RemoveControllerResponse\x12;\n" +
+	"\vcontrollers\x18\x01 \x03(\v2\x19.millstream.v1.ControllerR\vcontrollers\"\x16\n" +
+	"\x14BackupClusterRequest\"+\n" +
+	"\x15BackupClusterResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data*x\n" +
 	"\vBrokerState\x12\x1c\n" +
 	"\x18BROKER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13BROKER_STATE_FENCED\x10\x01\x12\x17\n" +
 	"\x13BROKER_STATE_ACTIVE\x10\x02\x12\x19\n" +
-	"\x15BROKER_STATE_STOPPING\x10\x032\xd1\n" +
-	"\n" +
+	"\x15BROKER_STATE_STOPPING\x10\x032\xdc\r\n" +
 	"\x0eClusterService\x12e\n" +
 	"\x0fDescribeCluster\x12%.millstream.v1.DescribeClusterRequest\x1a&.millstream.v1.DescribeClusterResponse\"\x03\x90\x02\x01\x12Y\n" +
 	"\vListBrokers\x12!.millstream.v1.ListBrokersRequest\x1a\".millstream.v1.ListBrokersResponse\"\x03\x90\x02\x01\x12Y\n" +
@@ -2533,7 +3025,11 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\x13CancelReassignments\x12).millstream.v1.CancelReassignmentsRequest\x1a*.millstream.v1.CancelReassignmentsResponse\"\x03\x90\x02\x02\x12k\n" +
 	"\x11ListReassignments\x12'.millstream.v1.ListReassignmentsRequest\x1a(.millstream.v1.ListReassignmentsResponse\"\x03\x90\x02\x01\x12w\n" +
 	"\x15ListOfflinePartitions\x12+.millstream.v1.ListOfflinePartitionsRequest\x1a,.millstream.v1.ListOfflinePartitionsResponse\"\x03\x90\x02\x01\x12c\n" +
-	"\x10RecoverPartition\x12&.millstream.v1.RecoverPartitionRequest\x1a'.millstream.v1.RecoverPartitionResponseB\x80\x01\n" +
+	"\x10RecoverPartition\x12&.millstream.v1.RecoverPartitionRequest\x1a'.millstream.v1.RecoverPartitionResponse\x12e\n" +
+	"\x0fListControllers\x12%.millstream.v1.ListControllersRequest\x1a&.millstream.v1.ListControllersResponse\"\x03\x90\x02\x01\x12Z\n" +
+	"\rAddController\x12#.millstream.v1.AddControllerRequest\x1a$.millstream.v1.AddControllerResponse\x12c\n" +
+	"\x10RemoveController\x12&.millstream.v1.RemoveControllerRequest\x1a'.millstream.v1.RemoveControllerResponse\x12a\n" +
+	"\rBackupCluster\x12#.millstream.v1.BackupClusterRequest\x1a$.millstream.v1.BackupClusterResponse\"\x03\x90\x02\x010\x01B\x80\x01\n" +
 	"\x10io.millstream.v1B\x13ClusterServiceProtoP\x01ZEgithub.com/millstream-io/millstream/gen/go/millstream/v1;millstreamv1\xaa\x02\rMillstream.V1b\x06proto3"
 
 var (
@@ -2549,7 +3045,7 @@ func file_millstream_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_millstream_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_millstream_v1_cluster_service_proto_goTypes = []any{
 	(BrokerState)(0),                      // 0: millstream.v1.BrokerState
 	(*Broker)(nil),                        // 1: millstream.v1.Broker
@@ -2587,12 +3083,21 @@ var file_millstream_v1_cluster_service_proto_goTypes = []any{
 	(*RecoverPartitionRequest)(nil),       // 33: millstream.v1.RecoverPartitionRequest
 	(*RecoverPartitionResponse)(nil),      // 34: millstream.v1.RecoverPartitionResponse
 	(*ReplicaEnd)(nil),                    // 35: millstream.v1.ReplicaEnd
-	(*timestamppb.Timestamp)(nil),         // 36: google.protobuf.Timestamp
-	(*RequestError)(nil),                  // 37: millstream.v1.RequestError
+	(*Controller)(nil),                    // 36: millstream.v1.Controller
+	(*ListControllersRequest)(nil),        // 37: millstream.v1.ListControllersRequest
+	(*ListControllersResponse)(nil),       // 38: millstream.v1.ListControllersResponse
+	(*AddControllerRequest)(nil),          // 39: millstream.v1.AddControllerRequest
+	(*AddControllerResponse)(nil),         // 40: millstream.v1.AddControllerResponse
+	(*RemoveControllerRequest)(nil),       // 41: millstream.v1.RemoveControllerRequest
+	(*RemoveControllerResponse)(nil),      // 42: millstream.v1.RemoveControllerResponse
+	(*BackupClusterRequest)(nil),          // 43: millstream.v1.BackupClusterRequest
+	(*BackupClusterResponse)(nil),         // 44: millstream.v1.BackupClusterResponse
+	(*timestamppb.Timestamp)(nil),         // 45: google.protobuf.Timestamp
+	(*RequestError)(nil),                  // 46: millstream.v1.RequestError
 }
 var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
 	0,  // 0: millstream.v1.Broker.state:type_name -> millstream.v1.BrokerState
-	36, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
+	45, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: millstream.v1.DescribeClusterResponse.brokers:type_name -> millstream.v1.Broker
 	1,  // 3: millstream.v1.ListBrokersResponse.brokers:type_name -> millstream.v1.Broker
 	8,  // 4: millstream.v1.ListOrphansResponse.orphans:type_name -> millstream.v1.Orphan
@@ -2600,7 +3105,7 @@ var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
 	20, // 6: millstream.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.v1.Reassignment
 	22, // 7: millstream.v1.ReassignPartitionsResponse.results:type_name -> millstream.v1.ReassignmentResult
 	23, // 8: millstream.v1.ReassignmentResult.placement:type_name -> millstream.v1.PartitionPlacement
-	37, // 9: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
+	46, // 9: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
 	25, // 10: millstream.v1.CancelReassignmentsRequest.partitions:type_name -> millstream.v1.PartitionReference
 	22, // 11: millstream.v1.CancelReassignmentsResponse.results:type_name -> millstream.v1.ReassignmentResult
 	29, // 12: millstream.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.v1.OngoingReassignment
@@ -2608,37 +3113,48 @@ var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
 	32, // 14: millstream.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.v1.OfflinePartition
 	23, // 15: millstream.v1.RecoverPartitionResponse.placement:type_name -> millstream.v1.PartitionPlacement
 	35, // 16: millstream.v1.RecoverPartitionResponse.ends:type_name -> millstream.v1.ReplicaEnd
-	2,  // 17: millstream.v1.ClusterService.DescribeCluster:input_type -> millstream.v1.DescribeClusterRequest
-	4,  // 18: millstream.v1.ClusterService.ListBrokers:input_type -> millstream.v1.ListBrokersRequest
-	6,  // 19: millstream.v1.ClusterService.ListOrphans:input_type -> millstream.v1.ListOrphansRequest
-	9,  // 20: millstream.v1.ClusterService.DrainBroker:input_type -> millstream.v1.DrainBrokerRequest
-	11, // 21: millstream.v1.ClusterService.UndrainBroker:input_type -> millstream.v1.UndrainBrokerRequest
-	13, // 22: millstream.v1.ClusterService.RemoveBroker:input_type -> millstream.v1.RemoveBrokerRequest
-	15, // 23: millstream.v1.ClusterService.RebalanceReplicas:input_type -> millstream.v1.RebalanceReplicasRequest
-	17, // 24: millstream.v1.ClusterService.ElectPreferredLeaders:input_type -> millstream.v1.ElectPreferredLeadersRequest
-	19, // 25: millstream.v1.ClusterService.ReassignPartitions:input_type -> millstream.v1.ReassignPartitionsRequest
-	24, // 26: millstream.v1.ClusterService.CancelReassignments:input_type -> millstream.v1.CancelReassignmentsRequest
-	27, // 27: millstream.v1.ClusterService.ListReassignments:input_type -> millstream.v1.ListReassignmentsRequest
-	30, // 28: millstream.v1.ClusterService.ListOfflinePartitions:input_type -> millstream.v1.ListOfflinePartitionsRequest
-	33, // 29: millstream.v1.ClusterService.RecoverPartition:input_type -> millstream.v1.RecoverPartitionRequest
-	3,  // 30: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
-	5,  // 31: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
-	7,  // 32: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
-	10, // 33: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
-	12, // 34: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
-	14, // 35: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
-	16, // 36: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
-	18, // 37: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
-	21, // 38: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
-	26, // 39: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
-	28, // 40: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
-	31, // 41: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
-	34, // 42: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
-	30, // [30:43] is the sub-list for method output_type
-	17, // [17:30] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	36, // 17: millstream.v1.ListControllersResponse.controllers:type_name -> millstream.v1.Controller
+	36, // 18: millstream.v1.AddControllerResponse.controllers:type_name -> millstream.v1.Controller
+	36, // 19: millstream.v1.RemoveControllerResponse.controllers:type_name -> millstream.v1.Controller
+	2,  // 20: millstream.v1.ClusterService.DescribeCluster:input_type -> millstream.v1.DescribeClusterRequest
+	4,  // 21: millstream.v1.ClusterService.ListBrokers:input_type -> millstream.v1.ListBrokersRequest
+	6,  // 22: millstream.v1.ClusterService.ListOrphans:input_type -> millstream.v1.ListOrphansRequest
+	9,  // 23: millstream.v1.ClusterService.DrainBroker:input_type -> millstream.v1.DrainBrokerRequest
+	11, // 24: millstream.v1.ClusterService.UndrainBroker:input_type -> millstream.v1.UndrainBrokerRequest
+	13, // 25: millstream.v1.ClusterService.RemoveBroker:input_type -> millstream.v1.RemoveBrokerRequest
+	15, // 26: millstream.v1.ClusterService.RebalanceReplicas:input_type -> millstream.v1.RebalanceReplicasRequest
+	17, // 27: millstream.v1.ClusterService.ElectPreferredLeaders:input_type -> millstream.v1.ElectPreferredLeadersRequest
+	19, // 28: millstream.v1.ClusterService.ReassignPartitions:input_type -> millstream.v1.ReassignPartitionsRequest
+	24, // 29: millstream.v1.ClusterService.CancelReassignments:input_type -> millstream.v1.CancelReassignmentsRequest
+	27, // 30: millstream.v1.ClusterService.ListReassignments:input_type -> millstream.v1.ListReassignmentsRequest
+	30, // 31: millstream.v1.ClusterService.ListOfflinePartitions:input_type -> millstream.v1.ListOfflinePartitionsRequest
+	33, // 32: millstream.v1.ClusterService.RecoverPartition:input_type -> millstream.v1.RecoverPartitionRequest
+	37, // 33: millstream.v1.ClusterService.ListControllers:input_type -> millstream.v1.ListControllersRequest
+	39, // 34: millstream.v1.ClusterService.AddController:input_type -> millstream.v1.AddControllerRequest
+	41, // 35: millstream.v1.ClusterService.RemoveController:input_type -> millstream.v1.RemoveControllerRequest
+	43, // 36: millstream.v1.ClusterService.BackupCluster:input_type -> millstream.v1.BackupClusterRequest
+	3,  // 37: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
+	5,  // 38: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
+	7,  // 39: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
+	10, // 40: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
+	12, // 41: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
+	14, // 42: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
+	16, // 43: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
+	18, // 44: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
+	21, // 45: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
+	26, // 46: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
+	28, // 47: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
+	31, // 48: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
+	34, // 49: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
+	38, // 50: millstream.v1.ClusterService.ListControllers:output_type -> millstream.v1.ListControllersResponse
+	40, // 51: millstream.v1.ClusterService.AddController:output_type -> millstream.v1.AddControllerResponse
+	42, // 52: millstream.v1.ClusterService.RemoveController:output_type -> millstream.v1.RemoveControllerResponse
+	44, // 53: millstream.v1.ClusterService.BackupCluster:output_type -> millstream.v1.BackupClusterResponse
+	37, // [37:54] is the sub-list for method output_type
+	20, // [20:37] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_millstream_v1_cluster_service_proto_init() }
@@ -2654,7 +3170,7 @@ func file_millstream_v1_cluster_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_v1_cluster_service_proto_rawDesc), len(file_millstream_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   35,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,6 +34,10 @@ const (
 	ClusterService_ListReassignments_FullMethodName     = "/millstream.v1.ClusterService/ListReassignments"
 	ClusterService_ListOfflinePartitions_FullMethodName = "/millstream.v1.ClusterService/ListOfflinePartitions"
 	ClusterService_RecoverPartition_FullMethodName      = "/millstream.v1.ClusterService/RecoverPartition"
+	ClusterService_ListControllers_FullMethodName       = "/millstream.v1.ClusterService/ListControllers"
+	ClusterService_AddController_FullMethodName         = "/millstream.v1.ClusterService/AddController"
+	ClusterService_RemoveController_FullMethodName      = "/millstream.v1.ClusterService/RemoveController"
+	ClusterService_BackupCluster_FullMethodName         = "/millstream.v1.ClusterService/BackupCluster"
 )
 
 // ClusterServiceClient is the client API for ClusterService service.
@@ -92,6 +96,26 @@ type ClusterServiceClient interface {
 	// that it waits for will not come back. Refused with PARTITION_NOT_OFFLINE
 	// when repeated.
 	RecoverPartition(ctx context.Context, in *RecoverPartitionRequest, opts ...grpc.CallOption) (*RecoverPartitionResponse, error)
+	// ListControllers lists the controllers as a quorum of them knows them, those
+	// that are being added included.
+	ListControllers(ctx context.Context, in *ListControllersRequest, opts ...grpc.CallOption) (*ListControllersResponse, error)
+	// AddController makes room for a controller, which is then to be started to
+	// join the others on an empty directory. It has no vote before it has
+	// everything, and gets it then by itself. One at a time: refused with
+	// QUORUM_AT_RISK while another one is being added, or too few of them are
+	// reached. Refused with CONTROLLER_EXISTS when repeated.
+	AddController(ctx context.Context, in *AddControllerRequest, opts ...grpc.CallOption) (*AddControllerResponse, error)
+	// RemoveController takes a controller out for good: one that comes back is
+	// added anew, on an empty directory. Refused with QUORUM_AT_RISK where those
+	// that are left could not go on without one that is away, and with
+	// UNKNOWN_CONTROLLER when repeated.
+	RemoveController(ctx context.Context, in *RemoveControllerRequest, opts ...grpc.CallOption) (*RemoveControllerResponse, error)
+	// BackupCluster streams a backup of the metadata: topics with their settings
+	// and partitions, and brokers, all at one revision, but no records. What is
+	// received is a file for `millstream cluster restore`, once the stream has
+	// ended without an error and the file's trailer is found to be right. It may
+	// be begun anew. gRPC only.
+	BackupCluster(ctx context.Context, in *BackupClusterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupClusterResponse], error)
 }
 
 type clusterServiceClient struct {
@@ -232,6 +256,55 @@ func (c *clusterServiceClient) RecoverPartition(ctx context.Context, in *Recover
 	return out, nil
 }
 
+func (c *clusterServiceClient) ListControllers(ctx context.Context, in *ListControllersRequest, opts ...grpc.CallOption) (*ListControllersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListControllersResponse)
+	err := c.cc.Invoke(ctx, ClusterService_ListControllers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) AddController(ctx context.Context, in *AddControllerRequest, opts ...grpc.CallOption) (*AddControllerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddControllerResponse)
+	err := c.cc.Invoke(ctx, ClusterService_AddController_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) RemoveController(ctx context.Context, in *RemoveControllerRequest, opts ...grpc.CallOption) (*RemoveControllerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveControllerResponse)
+	err := c.cc.Invoke(ctx, ClusterService_RemoveController_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *clusterServiceClient) BackupCluster(ctx context.Context, in *BackupClusterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupClusterResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ClusterService_ServiceDesc.Streams[0], ClusterService_BackupCluster_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupClusterRequest, BackupClusterResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_BackupClusterClient = grpc.ServerStreamingClient[BackupClusterResponse]
+
 // ClusterServiceServer is the server API for ClusterService service.
 // All implementations must embed UnimplementedClusterServiceServer
 // for forward compatibility.
@@ -288,6 +361,26 @@ type ClusterServiceServer interface {
 	// that it waits for will not come back. Refused with PARTITION_NOT_OFFLINE
 	// when repeated.
 	RecoverPartition(context.Context, *RecoverPartitionRequest) (*RecoverPartitionResponse, error)
+	// ListControllers lists the controllers as a quorum of them knows them, those
+	// that are being added included.
+	ListControllers(context.Context, *ListControllersRequest) (*ListControllersResponse, error)
+	// AddController makes room for a controller, which is then to be started to
+	// join the others on an empty directory. It has no vote before it has
+	// everything, and gets it then by itself. One at a time: refused with
+	// QUORUM_AT_RISK while another one is being added, or too few of them are
+	// reached. Refused with CONTROLLER_EXISTS when repeated.
+	AddController(context.Context, *AddControllerRequest) (*AddControllerResponse, error)
+	// RemoveController takes a controller out for good: one that comes back is
+	// added anew, on an empty directory. Refused with QUORUM_AT_RISK where those
+	// that are left could not go on without one that is away, and with
+	// UNKNOWN_CONTROLLER when repeated.
+	RemoveController(context.Context, *RemoveControllerRequest) (*RemoveControllerResponse, error)
+	// BackupCluster streams a backup of the metadata: topics with their settings
+	// and partitions, and brokers, all at one revision, but no records. What is
+	// received is a file for `millstream cluster restore`, once the stream has
+	// ended without an error and the file's trailer is found to be right. It may
+	// be begun anew. gRPC only.
+	BackupCluster(*BackupClusterRequest, grpc.ServerStreamingServer[BackupClusterResponse]) error
 	mustEmbedUnimplementedClusterServiceServer()
 }
 
@@ -336,6 +429,18 @@ func (UnimplementedClusterServiceServer) ListOfflinePartitions(context.Context, 
 }
 func (UnimplementedClusterServiceServer) RecoverPartition(context.Context, *RecoverPartitionRequest) (*RecoverPartitionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RecoverPartition not implemented")
+}
+func (UnimplementedClusterServiceServer) ListControllers(context.Context, *ListControllersRequest) (*ListControllersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListControllers not implemented")
+}
+func (UnimplementedClusterServiceServer) AddController(context.Context, *AddControllerRequest) (*AddControllerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddController not implemented")
+}
+func (UnimplementedClusterServiceServer) RemoveController(context.Context, *RemoveControllerRequest) (*RemoveControllerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveController not implemented")
+}
+func (UnimplementedClusterServiceServer) BackupCluster(*BackupClusterRequest, grpc.ServerStreamingServer[BackupClusterResponse]) error {
+	return status.Error(codes.Unimplemented, "method BackupCluster not implemented")
 }
 func (UnimplementedClusterServiceServer) mustEmbedUnimplementedClusterServiceServer() {}
 func (UnimplementedClusterServiceServer) testEmbeddedByValue()                        {}
@@ -592,6 +697,71 @@ func _ClusterService_RecoverPartition_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ClusterService_ListControllers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListControllersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).ListControllers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_ListControllers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).ListControllers(ctx, req.(*ListControllersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_AddController_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddControllerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).AddController(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_AddController_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).AddController(ctx, req.(*AddControllerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_RemoveController_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveControllerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ClusterServiceServer).RemoveController(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ClusterService_RemoveController_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ClusterServiceServer).RemoveController(ctx, req.(*RemoveControllerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ClusterService_BackupCluster_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupClusterRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ClusterServiceServer).BackupCluster(m, &grpc.GenericServerStream[BackupClusterRequest, BackupClusterResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ClusterService_BackupClusterServer = grpc.ServerStreamingServer[BackupClusterResponse]
+
 // ClusterService_ServiceDesc is the grpc.ServiceDesc for ClusterService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -651,7 +821,25 @@ var ClusterService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "RecoverPartition",
 			Handler:    _ClusterService_RecoverPartition_Handler,
 		},
+		{
+			MethodName: "ListControllers",
+			Handler:    _ClusterService_ListControllers_Handler,
+		},
+		{
+			MethodName: "AddController",
+			Handler:    _ClusterService_AddController_Handler,
+		},
+		{
+			MethodName: "RemoveController",
+			Handler:    _ClusterService_RemoveController_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "BackupCluster",
+			Handler:       _ClusterService_BackupCluster_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "millstream/v1/cluster_service.proto",
 }

@@ -146,6 +146,14 @@ const (
 	// None of the brokers that hold the partition serves: one has to be started
 	// first (FAILED_PRECONDITION).
 	ErrorReason_ERROR_REASON_NO_REPLICA_SERVES ErrorReason = 45
+	// There is no such controller; `resource` says which (NOT_FOUND).
+	ErrorReason_ERROR_REASON_UNKNOWN_CONTROLLER ErrorReason = 46
+	// There is a controller of that identity, or at that address
+	// (ALREADY_EXISTS).
+	ErrorReason_ERROR_REASON_CONTROLLER_EXISTS ErrorReason = 47
+	// The change could leave the controllers without a quorum
+	// (FAILED_PRECONDITION, retryable if it may be possible later).
+	ErrorReason_ERROR_REASON_QUORUM_AT_RISK ErrorReason = 48
 )
 
 // Enum value maps for ErrorReason.
@@ -197,6 +205,9 @@ var (
 		43: "ERROR_REASON_UNSAFE_REASSIGNMENT",
 		44: "ERROR_REASON_PARTITION_NOT_OFFLINE",
 		45: "ERROR_REASON_NO_REPLICA_SERVES",
+		46: "ERROR_REASON_UNKNOWN_CONTROLLER",
+		47: "ERROR_REASON_CONTROLLER_EXISTS",
+		48: "ERROR_REASON_QUORUM_AT_RISK",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                0,
@@ -245,6 +256,9 @@ var (
 		"ERROR_REASON_UNSAFE_REASSIGNMENT":        43,
 		"ERROR_REASON_PARTITION_NOT_OFFLINE":      44,
 		"ERROR_REASON_NO_REPLICA_SERVES":          45,
+		"ERROR_REASON_UNKNOWN_CONTROLLER":         46,
+		"ERROR_REASON_CONTROLLER_EXISTS":          47,
+		"ERROR_REASON_QUORUM_AT_RISK":             48,
 	}
 )
 
@@ -868,7 +882,7 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"safeOffset\";\n" +
 	"\x11ResourceReference\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name*\xcd\f\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name*\xb7\r\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -916,7 +930,10 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"%ERROR_REASON_REASSIGNMENT_IN_PROGRESS\x10*\x12$\n" +
 	" ERROR_REASON_UNSAFE_REASSIGNMENT\x10+\x12&\n" +
 	"\"ERROR_REASON_PARTITION_NOT_OFFLINE\x10,\x12\"\n" +
-	"\x1eERROR_REASON_NO_REPLICA_SERVES\x10-Bx\n" +
+	"\x1eERROR_REASON_NO_REPLICA_SERVES\x10-\x12#\n" +
+	"\x1fERROR_REASON_UNKNOWN_CONTROLLER\x10.\x12\"\n" +
+	"\x1eERROR_REASON_CONTROLLER_EXISTS\x10/\x12\x1f\n" +
+	"\x1bERROR_REASON_QUORUM_AT_RISK\x100Bx\n" +
 	"\x10io.millstream.v1B\vErrorsProtoP\x01ZEgithub.com/millstream-io/millstream/gen/go/millstream/v1;millstreamv1\xaa\x02\rMillstream.V1b\x06proto3"
 
 var (

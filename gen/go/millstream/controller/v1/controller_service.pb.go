@@ -437,8 +437,11 @@ type TopicRecord struct {
 	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// That request left the number of replicas to the cluster.
 	DefaultReplicationFactor bool `protobuf:"varint,9,opt,name=default_replication_factor,json=defaultReplicationFactor,proto3" json:"default_replication_factor,omitempty"`
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	// It was there when the cluster was restored from a backup: brokers may hold
+	// logs of partitions that it was given after the backup.
+	FromBackup    bool `protobuf:"varint,10,opt,name=from_backup,json=fromBackup,proto3" json:"from_backup,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TopicRecord) Reset() {
@@ -534,6 +537,13 @@ func (x *TopicRecord) GetDefaultReplicationFactor() bool {
 	return false
 }
 
+func (x *TopicRecord) GetFromBackup() bool {
+	if x != nil {
+		return x.FromBackup
+	}
+	return false
+}
+
 // PartitionRecord is a partition as the metadata knows it.
 type PartitionRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -572,7 +582,13 @@ type PartitionRecord struct {
 	// taking records, and when all that it has is committed it asks for the change
 	// by InSyncProposal.hand_over. If that takes long it goes on as before, and
 	// the controller takes this back. In sync, and not the leader.
-	Successor     *int32 `protobuf:"varint,16,opt,name=successor,proto3,oneof" json:"successor,omitempty"`
+	Successor *int32 `protobuf:"varint,16,opt,name=successor,proto3,oneof" json:"successor,omitempty"`
+	// What is known of it comes from a backup, and may have changed since: nobody
+	// leads before each broker has said whether it holds a log of it. False once
+	// somebody leads.
+	FromBackup bool `protobuf:"varint,17,opt,name=from_backup,json=fromBackup,proto3" json:"from_backup,omitempty"`
+	// How many brokers must hold one, with `from_backup`; else 0.
+	AwaitedLogs   uint32 `protobuf:"varint,18,opt,name=awaited_logs,json=awaitedLogs,proto3" json:"awaited_logs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -715,6 +731,20 @@ func (x *PartitionRecord) GetMoveBytesPerSecond() uint64 {
 func (x *PartitionRecord) GetSuccessor() int32 {
 	if x != nil && x.Successor != nil {
 		return *x.Successor
+	}
+	return 0
+}
+
+func (x *PartitionRecord) GetFromBackup() bool {
+	if x != nil {
+		return x.FromBackup
+	}
+	return false
+}
+
+func (x *PartitionRecord) GetAwaitedLogs() uint32 {
+	if x != nil {
+		return x.AwaitedLogs
 	}
 	return 0
 }
@@ -1248,7 +1278,9 @@ func (x *HeartbeatRequest) GetUnreachableBrokers() []*UnreachableBroker {
 	return nil
 }
 
-// RecoveredLog is what a broker found of a log when it started.
+// RecoveredLog is what a broker found of a log when it started. Of a partition
+// with `from_backup` that the broker has no replica of, it says only whether it
+// holds a log: epoch and end follow when it has one.
 type RecoveredLog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Topic, 16 bytes.
@@ -1260,7 +1292,10 @@ type RecoveredLog struct {
 	// The offset after its last record.
 	End int64 `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
 	// Recovery cut what may have been acknowledged, or found damage.
-	Doubtful      bool `protobuf:"varint,5,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
+	Doubtful bool `protobuf:"varint,5,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
+	// The broker had no log of it when it first came to this generation of the
+	// cluster; the other fields but the name are unset.
+	Absent        bool `protobuf:"varint,6,opt,name=absent,proto3" json:"absent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1326,6 +1361,13 @@ func (x *RecoveredLog) GetEnd() int64 {
 func (x *RecoveredLog) GetDoubtful() bool {
 	if x != nil {
 		return x.Doubtful
+	}
+	return false
+}
+
+func (x *RecoveredLog) GetAbsent() bool {
+	if x != nil {
+		return x.Absent
 	}
 	return false
 }
@@ -3498,6 +3540,474 @@ func (x *RemoveBrokerResponse) GetRevision() int64 {
 	return 0
 }
 
+// ControllerRecord is a controller as the others know it.
+type ControllerRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identity; -1: it was added and has not started yet.
+	ControllerId int32 `protobuf:"varint,1,opt,name=controller_id,json=controllerId,proto3" json:"controller_id,omitempty"`
+	// HOST:PORT where the others reach it.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// It is being filled and has no vote yet.
+	Learner bool `protobuf:"varint,3,opt,name=learner,proto3" json:"learner,omitempty"`
+	// It is the active one.
+	Active bool `protobuf:"varint,4,opt,name=active,proto3" json:"active,omitempty"`
+	// The active controller can connect to it.
+	Reachable     bool `protobuf:"varint,5,opt,name=reachable,proto3" json:"reachable,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ControllerRecord) Reset() {
+	*x = ControllerRecord{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControllerRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControllerRecord) ProtoMessage() {}
+
+func (x *ControllerRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControllerRecord.ProtoReflect.Descriptor instead.
+func (*ControllerRecord) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *ControllerRecord) GetControllerId() int32 {
+	if x != nil {
+		return x.ControllerId
+	}
+	return 0
+}
+
+func (x *ControllerRecord) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ControllerRecord) GetLearner() bool {
+	if x != nil {
+		return x.Learner
+	}
+	return false
+}
+
+func (x *ControllerRecord) GetActive() bool {
+	if x != nil {
+		return x.Active
+	}
+	return false
+}
+
+func (x *ControllerRecord) GetReachable() bool {
+	if x != nil {
+		return x.Reachable
+	}
+	return false
+}
+
+// ListControllersRequest asks for all.
+type ListControllersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListControllersRequest) Reset() {
+	*x = ListControllersRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListControllersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListControllersRequest) ProtoMessage() {}
+
+func (x *ListControllersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListControllersRequest.ProtoReflect.Descriptor instead.
+func (*ListControllersRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
+}
+
+// ListControllersResponse has them.
+type ListControllersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By identity, then by address.
+	Controllers   []*ControllerRecord `protobuf:"bytes,1,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListControllersResponse) Reset() {
+	*x = ListControllersResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListControllersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListControllersResponse) ProtoMessage() {}
+
+func (x *ListControllersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListControllersResponse.ProtoReflect.Descriptor instead.
+func (*ListControllersResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *ListControllersResponse) GetControllers() []*ControllerRecord {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
+// AddControllerRequest says where a controller will be.
+type AddControllerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Identity that it will have; one that no controller has.
+	ControllerId int32 `protobuf:"varint,1,opt,name=controller_id,json=controllerId,proto3" json:"controller_id,omitempty"`
+	// HOST:PORT where the others will reach it.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddControllerRequest) Reset() {
+	*x = AddControllerRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddControllerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddControllerRequest) ProtoMessage() {}
+
+func (x *AddControllerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddControllerRequest.ProtoReflect.Descriptor instead.
+func (*AddControllerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *AddControllerRequest) GetControllerId() int32 {
+	if x != nil {
+		return x.ControllerId
+	}
+	return 0
+}
+
+func (x *AddControllerRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *AddControllerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// AddControllerResponse says that it may be started.
+type AddControllerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All controllers, the new one included; it is to be told of them.
+	Controllers   []*ControllerRecord `protobuf:"bytes,1,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddControllerResponse) Reset() {
+	*x = AddControllerResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddControllerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddControllerResponse) ProtoMessage() {}
+
+func (x *AddControllerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddControllerResponse.ProtoReflect.Descriptor instead.
+func (*AddControllerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *AddControllerResponse) GetControllers() []*ControllerRecord {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
+// RemoveControllerRequest names a controller.
+type RemoveControllerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity, unless an address is given.
+	ControllerId int32 `protobuf:"varint,1,opt,name=controller_id,json=controllerId,proto3" json:"controller_id,omitempty"`
+	// Its address; for one that has not started yet.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Check only.
+	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveControllerRequest) Reset() {
+	*x = RemoveControllerRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveControllerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveControllerRequest) ProtoMessage() {}
+
+func (x *RemoveControllerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveControllerRequest.ProtoReflect.Descriptor instead.
+func (*RemoveControllerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RemoveControllerRequest) GetControllerId() int32 {
+	if x != nil {
+		return x.ControllerId
+	}
+	return 0
+}
+
+func (x *RemoveControllerRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *RemoveControllerRequest) GetValidateOnly() bool {
+	if x != nil {
+		return x.ValidateOnly
+	}
+	return false
+}
+
+// RemoveControllerResponse says that it is out.
+type RemoveControllerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The controllers that are left.
+	Controllers   []*ControllerRecord `protobuf:"bytes,1,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveControllerResponse) Reset() {
+	*x = RemoveControllerResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveControllerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveControllerResponse) ProtoMessage() {}
+
+func (x *RemoveControllerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveControllerResponse.ProtoReflect.Descriptor instead.
+func (*RemoveControllerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *RemoveControllerResponse) GetControllers() []*ControllerRecord {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
+}
+
+// BackupMetadataRequest asks for a backup.
+type BackupMetadataRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupMetadataRequest) Reset() {
+	*x = BackupMetadataRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupMetadataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupMetadataRequest) ProtoMessage() {}
+
+func (x *BackupMetadataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupMetadataRequest.ProtoReflect.Descriptor instead.
+func (*BackupMetadataRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
+}
+
+// BackupMetadataResponse is a piece of a backup.
+type BackupMetadataResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes that follow those before, at most 256 KiB.
+	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupMetadataResponse) Reset() {
+	*x = BackupMetadataResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupMetadataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupMetadataResponse) ProtoMessage() {}
+
+func (x *BackupMetadataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupMetadataResponse.ProtoReflect.Descriptor instead.
+func (*BackupMetadataResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *BackupMetadataResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 // WatchMetadataRequest begins a watch.
 type WatchMetadataRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3513,7 +4023,7 @@ type WatchMetadataRequest struct {
 
 func (x *WatchMetadataRequest) Reset() {
 	*x = WatchMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3525,7 +4035,7 @@ func (x *WatchMetadataRequest) String() string {
 func (*WatchMetadataRequest) ProtoMessage() {}
 
 func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3538,7 +4048,7 @@ func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataRequest.ProtoReflect.Descriptor instead.
 func (*WatchMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *WatchMetadataRequest) GetClusterGeneration() uint32 {
@@ -3585,7 +4095,7 @@ type WatchMetadataResponse struct {
 
 func (x *WatchMetadataResponse) Reset() {
 	*x = WatchMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3597,7 +4107,7 @@ func (x *WatchMetadataResponse) String() string {
 func (*WatchMetadataResponse) ProtoMessage() {}
 
 func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3610,7 +4120,7 @@ func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataResponse.ProtoReflect.Descriptor instead.
 func (*WatchMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *WatchMetadataResponse) GetSnapshotBegin() bool {
@@ -3678,7 +4188,7 @@ type MetadataChange struct {
 
 func (x *MetadataChange) Reset() {
 	*x = MetadataChange{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3690,7 +4200,7 @@ func (x *MetadataChange) String() string {
 func (*MetadataChange) ProtoMessage() {}
 
 func (x *MetadataChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3703,7 +4213,7 @@ func (x *MetadataChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataChange.ProtoReflect.Descriptor instead.
 func (*MetadataChange) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *MetadataChange) GetChange() isMetadataChange_Change {
@@ -3859,7 +4369,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3871,7 +4381,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3884,7 +4394,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *CreateTopicRequest) GetTopic() string {
@@ -3942,7 +4452,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3954,7 +4464,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3967,7 +4477,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *CreateTopicResponse) GetTopic() *TopicRecord {
@@ -4005,7 +4515,7 @@ type UpdateTopicConfigRequest struct {
 
 func (x *UpdateTopicConfigRequest) Reset() {
 	*x = UpdateTopicConfigRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4017,7 +4527,7 @@ func (x *UpdateTopicConfigRequest) String() string {
 func (*UpdateTopicConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4030,7 +4540,7 @@ func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *UpdateTopicConfigRequest) GetTopic() string {
@@ -4088,7 +4598,7 @@ type UpdateTopicConfigResponse struct {
 
 func (x *UpdateTopicConfigResponse) Reset() {
 	*x = UpdateTopicConfigResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4100,7 +4610,7 @@ func (x *UpdateTopicConfigResponse) String() string {
 func (*UpdateTopicConfigResponse) ProtoMessage() {}
 
 func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4113,7 +4623,7 @@ func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *UpdateTopicConfigResponse) GetTopic() *TopicRecord {
@@ -4147,7 +4657,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4159,7 +4669,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4172,7 +4682,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -4214,7 +4724,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4226,7 +4736,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4239,7 +4749,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *DeleteTopicResponse) GetRevision() int64 {
@@ -4270,7 +4780,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x11feature_level_max\x18\f \x01(\rR\x0ffeatureLevelMax\x12#\n" +
 	"\rold_directory\x18\r \x01(\bR\foldDirectory\x12\x1a\n" +
 	"\bdraining\x18\x0e \x01(\bR\bdraining\x123\n" +
-	"\x16drain_bytes_per_second\x18\x0f \x01(\x04R\x13drainBytesPerSecond\"\xce\x03\n" +
+	"\x16drain_bytes_per_second\x18\x0f \x01(\x04R\x13drainBytesPerSecond\"\xef\x03\n" +
 	"\vTopicRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12'\n" +
@@ -4281,10 +4791,13 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x12partitioning_epoch\x18\a \x01(\rR\x11partitioningEpoch\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\b \x01(\tR\trequestId\x12<\n" +
-	"\x1adefault_replication_factor\x18\t \x01(\bR\x18defaultReplicationFactor\x1a9\n" +
+	"\x1adefault_replication_factor\x18\t \x01(\bR\x18defaultReplicationFactor\x12\x1f\n" +
+	"\vfrom_backup\x18\n" +
+	" \x01(\bR\n" +
+	"fromBackup\x1a9\n" +
 	"\vConfigEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x04\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb0\x05\n" +
 	"\x0fPartitionRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x16\n" +
@@ -4303,7 +4816,10 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x0ftarget_replicas\x18\r \x03(\x05R\x0etargetReplicas\x12'\n" +
 	"\x0fadding_replicas\x18\x0e \x03(\x05R\x0eaddingReplicas\x121\n" +
 	"\x15move_bytes_per_second\x18\x0f \x01(\x04R\x12moveBytesPerSecond\x12!\n" +
-	"\tsuccessor\x18\x10 \x01(\x05H\x00R\tsuccessor\x88\x01\x01B\f\n" +
+	"\tsuccessor\x18\x10 \x01(\x05H\x00R\tsuccessor\x88\x01\x01\x12\x1f\n" +
+	"\vfrom_backup\x18\x11 \x01(\bR\n" +
+	"fromBackup\x12!\n" +
+	"\fawaited_logs\x18\x12 \x01(\rR\vawaitedLogsB\f\n" +
 	"\n" +
 	"_successor\"\xc4\x01\n" +
 	"\x0eDeletionRecord\x12\x19\n" +
@@ -4353,13 +4869,14 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\bstopping\x18\x05 \x01(\bR\bstopping\x120\n" +
 	"\x14failed_directory_ids\x18\x06 \x03(\fR\x12failedDirectoryIds\x12M\n" +
 	"\x0erecovered_logs\x18\a \x03(\v2&.millstream.controller.v1.RecoveredLogR\rrecoveredLogs\x12\\\n" +
-	"\x13unreachable_brokers\x18\b \x03(\v2+.millstream.controller.v1.UnreachableBrokerR\x12unreachableBrokers\"\xa1\x01\n" +
+	"\x13unreachable_brokers\x18\b \x03(\v2+.millstream.controller.v1.UnreachableBrokerR\x12unreachableBrokers\"\xb9\x01\n" +
 	"\fRecoveredLog\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12*\n" +
 	"\x11last_leader_epoch\x18\x03 \x01(\x05R\x0flastLeaderEpoch\x12\x10\n" +
 	"\x03end\x18\x04 \x01(\x03R\x03end\x12\x1a\n" +
-	"\bdoubtful\x18\x05 \x01(\bR\bdoubtful\"S\n" +
+	"\bdoubtful\x18\x05 \x01(\bR\bdoubtful\x12\x16\n" +
+	"\x06absent\x18\x06 \x01(\bR\x06absent\"S\n" +
 	"\x11UnreachableBroker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\"\xa8\x01\n" +
@@ -4499,7 +5016,31 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"2\n" +
 	"\x14RemoveBrokerResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"~\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\xa1\x01\n" +
+	"\x10ControllerRecord\x12#\n" +
+	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
+	"\alearner\x18\x03 \x01(\bR\alearner\x12\x16\n" +
+	"\x06active\x18\x04 \x01(\bR\x06active\x12\x1c\n" +
+	"\treachable\x18\x05 \x01(\bR\treachable\"\x18\n" +
+	"\x16ListControllersRequest\"g\n" +
+	"\x17ListControllersResponse\x12L\n" +
+	"\vcontrollers\x18\x01 \x03(\v2*.millstream.controller.v1.ControllerRecordR\vcontrollers\"z\n" +
+	"\x14AddControllerRequest\x12#\n" +
+	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"e\n" +
+	"\x15AddControllerResponse\x12L\n" +
+	"\vcontrollers\x18\x01 \x03(\v2*.millstream.controller.v1.ControllerRecordR\vcontrollers\"}\n" +
+	"\x17RemoveControllerRequest\x12#\n" +
+	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12#\n" +
+	"\rvalidate_only\x18\x03 \x01(\bR\fvalidateOnly\"h\n" +
+	"\x18RemoveControllerResponse\x12L\n" +
+	"\vcontrollers\x18\x01 \x03(\v2*.millstream.controller.v1.ControllerRecordR\vcontrollers\"\x17\n" +
+	"\x15BackupMetadataRequest\",\n" +
+	"\x16BackupMetadataResponse\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"~\n" +
 	"\x14WatchMetadataRequest\x12-\n" +
 	"\x12cluster_generation\x18\x01 \x01(\rR\x11clusterGeneration\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1b\n" +
@@ -4585,7 +5126,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	" REASSIGNMENT_OUTCOME_IN_PROGRESS\x10\b\x12.\n" +
 	"*REASSIGNMENT_OUTCOME_STALE_PARTITION_EPOCH\x10\t\x12\x1f\n" +
 	"\x1bREASSIGNMENT_OUTCOME_UNSAFE\x10\n" +
-	"2\x8f\x11\n" +
+	"2\xf5\x14\n" +
 	"\x11ControllerService\x12s\n" +
 	"\x0eRegisterBroker\x12/.millstream.controller.v1.RegisterBrokerRequest\x1a0.millstream.controller.v1.RegisterBrokerResponse\x12d\n" +
 	"\tHeartbeat\x12*.millstream.controller.v1.HeartbeatRequest\x1a+.millstream.controller.v1.HeartbeatResponse\x12s\n" +
@@ -4600,7 +5141,11 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x15ElectPreferredLeaders\x126.millstream.controller.v1.ElectPreferredLeadersRequest\x1a7.millstream.controller.v1.ElectPreferredLeadersResponse\x12j\n" +
 	"\vDrainBroker\x12,.millstream.controller.v1.DrainBrokerRequest\x1a-.millstream.controller.v1.DrainBrokerResponse\x12p\n" +
 	"\rUndrainBroker\x12..millstream.controller.v1.UndrainBrokerRequest\x1a/.millstream.controller.v1.UndrainBrokerResponse\x12m\n" +
-	"\fRemoveBroker\x12-.millstream.controller.v1.RemoveBrokerRequest\x1a..millstream.controller.v1.RemoveBrokerResponse\x12w\n" +
+	"\fRemoveBroker\x12-.millstream.controller.v1.RemoveBrokerRequest\x1a..millstream.controller.v1.RemoveBrokerResponse\x12{\n" +
+	"\x0fListControllers\x120.millstream.controller.v1.ListControllersRequest\x1a1.millstream.controller.v1.ListControllersResponse\"\x03\x90\x02\x01\x12p\n" +
+	"\rAddController\x12..millstream.controller.v1.AddControllerRequest\x1a/.millstream.controller.v1.AddControllerResponse\x12y\n" +
+	"\x10RemoveController\x121.millstream.controller.v1.RemoveControllerRequest\x1a2.millstream.controller.v1.RemoveControllerResponse\x12z\n" +
+	"\x0eBackupMetadata\x12/.millstream.controller.v1.BackupMetadataRequest\x1a0.millstream.controller.v1.BackupMetadataResponse\"\x03\x90\x02\x010\x01\x12w\n" +
 	"\rWatchMetadata\x12..millstream.controller.v1.WatchMetadataRequest\x1a/.millstream.controller.v1.WatchMetadataResponse\"\x03\x90\x02\x010\x01\x12j\n" +
 	"\vCreateTopic\x12,.millstream.controller.v1.CreateTopicRequest\x1a-.millstream.controller.v1.CreateTopicResponse\x12|\n" +
 	"\x11UpdateTopicConfig\x122.millstream.controller.v1.UpdateTopicConfigRequest\x1a3.millstream.controller.v1.UpdateTopicConfigResponse\x12j\n" +
@@ -4619,7 +5164,7 @@ func file_millstream_controller_v1_controller_service_proto_rawDescGZIP() []byte
 }
 
 var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(InSyncOutcome)(0),                    // 0: millstream.controller.v1.InSyncOutcome
 	(Ineligibility)(0),                    // 1: millstream.controller.v1.Ineligibility
@@ -4668,21 +5213,30 @@ var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(*UndrainBrokerResponse)(nil),         // 44: millstream.controller.v1.UndrainBrokerResponse
 	(*RemoveBrokerRequest)(nil),           // 45: millstream.controller.v1.RemoveBrokerRequest
 	(*RemoveBrokerResponse)(nil),          // 46: millstream.controller.v1.RemoveBrokerResponse
-	(*WatchMetadataRequest)(nil),          // 47: millstream.controller.v1.WatchMetadataRequest
-	(*WatchMetadataResponse)(nil),         // 48: millstream.controller.v1.WatchMetadataResponse
-	(*MetadataChange)(nil),                // 49: millstream.controller.v1.MetadataChange
-	(*CreateTopicRequest)(nil),            // 50: millstream.controller.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),           // 51: millstream.controller.v1.CreateTopicResponse
-	(*UpdateTopicConfigRequest)(nil),      // 52: millstream.controller.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil),     // 53: millstream.controller.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),            // 54: millstream.controller.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),           // 55: millstream.controller.v1.DeleteTopicResponse
-	nil,                                   // 56: millstream.controller.v1.TopicRecord.ConfigEntry
-	nil,                                   // 57: millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	nil,                                   // 58: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	(*ControllerRecord)(nil),              // 47: millstream.controller.v1.ControllerRecord
+	(*ListControllersRequest)(nil),        // 48: millstream.controller.v1.ListControllersRequest
+	(*ListControllersResponse)(nil),       // 49: millstream.controller.v1.ListControllersResponse
+	(*AddControllerRequest)(nil),          // 50: millstream.controller.v1.AddControllerRequest
+	(*AddControllerResponse)(nil),         // 51: millstream.controller.v1.AddControllerResponse
+	(*RemoveControllerRequest)(nil),       // 52: millstream.controller.v1.RemoveControllerRequest
+	(*RemoveControllerResponse)(nil),      // 53: millstream.controller.v1.RemoveControllerResponse
+	(*BackupMetadataRequest)(nil),         // 54: millstream.controller.v1.BackupMetadataRequest
+	(*BackupMetadataResponse)(nil),        // 55: millstream.controller.v1.BackupMetadataResponse
+	(*WatchMetadataRequest)(nil),          // 56: millstream.controller.v1.WatchMetadataRequest
+	(*WatchMetadataResponse)(nil),         // 57: millstream.controller.v1.WatchMetadataResponse
+	(*MetadataChange)(nil),                // 58: millstream.controller.v1.MetadataChange
+	(*CreateTopicRequest)(nil),            // 59: millstream.controller.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),           // 60: millstream.controller.v1.CreateTopicResponse
+	(*UpdateTopicConfigRequest)(nil),      // 61: millstream.controller.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil),     // 62: millstream.controller.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),            // 63: millstream.controller.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),           // 64: millstream.controller.v1.DeleteTopicResponse
+	nil,                                   // 65: millstream.controller.v1.TopicRecord.ConfigEntry
+	nil,                                   // 66: millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	nil,                                   // 67: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 }
 var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
-	56, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
+	65, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
 	7,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
 	11, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
 	12, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
@@ -4706,57 +5260,68 @@ var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
 	36, // 21: millstream.controller.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.controller.v1.OngoingReassignment
 	5,  // 22: millstream.controller.v1.OngoingReassignment.record:type_name -> millstream.controller.v1.PartitionRecord
 	31, // 23: millstream.controller.v1.SpreadReplicasResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	49, // 24: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
-	7,  // 25: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	3,  // 26: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
-	4,  // 27: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
-	5,  // 28: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
-	6,  // 29: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
-	57, // 30: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	4,  // 31: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	58, // 32: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
-	4,  // 33: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	8,  // 34: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
-	10, // 35: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
-	15, // 36: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
-	20, // 37: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
-	23, // 38: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
-	26, // 39: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
-	28, // 40: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
-	32, // 41: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
-	34, // 42: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
-	37, // 43: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
-	39, // 44: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
-	41, // 45: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
-	43, // 46: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
-	45, // 47: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
-	47, // 48: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
-	50, // 49: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
-	52, // 50: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
-	54, // 51: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
-	9,  // 52: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
-	13, // 53: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
-	18, // 54: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
-	21, // 55: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
-	24, // 56: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
-	27, // 57: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
-	30, // 58: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
-	33, // 59: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
-	35, // 60: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
-	38, // 61: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
-	40, // 62: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
-	42, // 63: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
-	44, // 64: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
-	46, // 65: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
-	48, // 66: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
-	51, // 67: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
-	53, // 68: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
-	55, // 69: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
-	52, // [52:70] is the sub-list for method output_type
-	34, // [34:52] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	47, // 24: millstream.controller.v1.ListControllersResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	47, // 25: millstream.controller.v1.AddControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	47, // 26: millstream.controller.v1.RemoveControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	58, // 27: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
+	7,  // 28: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	3,  // 29: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
+	4,  // 30: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
+	5,  // 31: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
+	6,  // 32: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
+	66, // 33: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	4,  // 34: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	67, // 35: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	4,  // 36: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	8,  // 37: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
+	10, // 38: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
+	15, // 39: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
+	20, // 40: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
+	23, // 41: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
+	26, // 42: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
+	28, // 43: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
+	32, // 44: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
+	34, // 45: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
+	37, // 46: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
+	39, // 47: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
+	41, // 48: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
+	43, // 49: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
+	45, // 50: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
+	48, // 51: millstream.controller.v1.ControllerService.ListControllers:input_type -> millstream.controller.v1.ListControllersRequest
+	50, // 52: millstream.controller.v1.ControllerService.AddController:input_type -> millstream.controller.v1.AddControllerRequest
+	52, // 53: millstream.controller.v1.ControllerService.RemoveController:input_type -> millstream.controller.v1.RemoveControllerRequest
+	54, // 54: millstream.controller.v1.ControllerService.BackupMetadata:input_type -> millstream.controller.v1.BackupMetadataRequest
+	56, // 55: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
+	59, // 56: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
+	61, // 57: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
+	63, // 58: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
+	9,  // 59: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
+	13, // 60: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
+	18, // 61: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
+	21, // 62: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
+	24, // 63: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
+	27, // 64: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
+	30, // 65: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
+	33, // 66: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
+	35, // 67: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
+	38, // 68: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
+	40, // 69: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
+	42, // 70: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
+	44, // 71: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
+	46, // 72: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
+	49, // 73: millstream.controller.v1.ControllerService.ListControllers:output_type -> millstream.controller.v1.ListControllersResponse
+	51, // 74: millstream.controller.v1.ControllerService.AddController:output_type -> millstream.controller.v1.AddControllerResponse
+	53, // 75: millstream.controller.v1.ControllerService.RemoveController:output_type -> millstream.controller.v1.RemoveControllerResponse
+	55, // 76: millstream.controller.v1.ControllerService.BackupMetadata:output_type -> millstream.controller.v1.BackupMetadataResponse
+	57, // 77: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
+	60, // 78: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
+	62, // 79: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
+	64, // 80: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
+	59, // [59:81] is the sub-list for method output_type
+	37, // [37:59] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_millstream_controller_v1_controller_service_proto_init() }
@@ -4766,7 +5331,7 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 	}
 	file_millstream_controller_v1_controller_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_millstream_controller_v1_controller_service_proto_msgTypes[26].OneofWrappers = []any{}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[46].OneofWrappers = []any{
+	file_millstream_controller_v1_controller_service_proto_msgTypes[55].OneofWrappers = []any{
 		(*MetadataChange_Cluster)(nil),
 		(*MetadataChange_Broker)(nil),
 		(*MetadataChange_RemovedBrokerId)(nil),
@@ -4775,14 +5340,14 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		(*MetadataChange_Deletion)(nil),
 		(*MetadataChange_ForgottenDeletion)(nil),
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[49].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[58].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_controller_v1_controller_service_proto_rawDesc), len(file_millstream_controller_v1_controller_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   56,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -36,6 +36,10 @@ const (
 	ControllerService_DrainBroker_FullMethodName           = "/millstream.controller.v1.ControllerService/DrainBroker"
 	ControllerService_UndrainBroker_FullMethodName         = "/millstream.controller.v1.ControllerService/UndrainBroker"
 	ControllerService_RemoveBroker_FullMethodName          = "/millstream.controller.v1.ControllerService/RemoveBroker"
+	ControllerService_ListControllers_FullMethodName       = "/millstream.controller.v1.ControllerService/ListControllers"
+	ControllerService_AddController_FullMethodName         = "/millstream.controller.v1.ControllerService/AddController"
+	ControllerService_RemoveController_FullMethodName      = "/millstream.controller.v1.ControllerService/RemoveController"
+	ControllerService_BackupMetadata_FullMethodName        = "/millstream.controller.v1.ControllerService/BackupMetadata"
 	ControllerService_WatchMetadata_FullMethodName         = "/millstream.controller.v1.ControllerService/WatchMetadata"
 	ControllerService_CreateTopic_FullMethodName           = "/millstream.controller.v1.ControllerService/CreateTopic"
 	ControllerService_UpdateTopicConfig_FullMethodName     = "/millstream.controller.v1.ControllerService/UpdateTopicConfig"
@@ -90,6 +94,20 @@ type ControllerServiceClient interface {
 	UndrainBroker(ctx context.Context, in *UndrainBrokerRequest, opts ...grpc.CallOption) (*UndrainBrokerResponse, error)
 	// RemoveBroker forgets a broker that holds nothing and is stopped.
 	RemoveBroker(ctx context.Context, in *RemoveBrokerRequest, opts ...grpc.CallOption) (*RemoveBrokerResponse, error)
+	// ListControllers lists the controllers as a quorum of them knows them, those
+	// that are being added included.
+	ListControllers(ctx context.Context, in *ListControllersRequest, opts ...grpc.CallOption) (*ListControllersResponse, error)
+	// AddController makes room for a controller that is reached at an address,
+	// which is then started to join. It has no vote before it has everything, and
+	// gets it then by itself. One at a time.
+	AddController(ctx context.Context, in *AddControllerRequest, opts ...grpc.CallOption) (*AddControllerResponse, error)
+	// RemoveController takes a controller out for good.
+	RemoveController(ctx context.Context, in *RemoveControllerRequest, opts ...grpc.CallOption) (*RemoveControllerResponse, error)
+	// BackupMetadata streams the bytes of a backup: all metadata at one revision,
+	// as the message Backup encodes it, confirmed by a quorum. Any controller
+	// answers it. A stream that ended with an error is no backup, and its last
+	// bytes are missing; it may be begun anew.
+	BackupMetadata(ctx context.Context, in *BackupMetadataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupMetadataResponse], error)
 	// WatchMetadata streams the metadata: a snapshot at one revision in pieces
 	// below 4 MiB, then deltas in order of revision, and at least each second a
 	// frame that confirms the revision. A watcher that names a revision which
@@ -251,9 +269,58 @@ func (c *controllerServiceClient) RemoveBroker(ctx context.Context, in *RemoveBr
 	return out, nil
 }
 
+func (c *controllerServiceClient) ListControllers(ctx context.Context, in *ListControllersRequest, opts ...grpc.CallOption) (*ListControllersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListControllersResponse)
+	err := c.cc.Invoke(ctx, ControllerService_ListControllers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) AddController(ctx context.Context, in *AddControllerRequest, opts ...grpc.CallOption) (*AddControllerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AddControllerResponse)
+	err := c.cc.Invoke(ctx, ControllerService_AddController_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) RemoveController(ctx context.Context, in *RemoveControllerRequest, opts ...grpc.CallOption) (*RemoveControllerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveControllerResponse)
+	err := c.cc.Invoke(ctx, ControllerService_RemoveController_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controllerServiceClient) BackupMetadata(ctx context.Context, in *BackupMetadataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupMetadataResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ControllerService_ServiceDesc.Streams[0], ControllerService_BackupMetadata_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupMetadataRequest, BackupMetadataResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControllerService_BackupMetadataClient = grpc.ServerStreamingClient[BackupMetadataResponse]
+
 func (c *controllerServiceClient) WatchMetadata(ctx context.Context, in *WatchMetadataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchMetadataResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &ControllerService_ServiceDesc.Streams[0], ControllerService_WatchMetadata_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &ControllerService_ServiceDesc.Streams[1], ControllerService_WatchMetadata_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -348,6 +415,20 @@ type ControllerServiceServer interface {
 	UndrainBroker(context.Context, *UndrainBrokerRequest) (*UndrainBrokerResponse, error)
 	// RemoveBroker forgets a broker that holds nothing and is stopped.
 	RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error)
+	// ListControllers lists the controllers as a quorum of them knows them, those
+	// that are being added included.
+	ListControllers(context.Context, *ListControllersRequest) (*ListControllersResponse, error)
+	// AddController makes room for a controller that is reached at an address,
+	// which is then started to join. It has no vote before it has everything, and
+	// gets it then by itself. One at a time.
+	AddController(context.Context, *AddControllerRequest) (*AddControllerResponse, error)
+	// RemoveController takes a controller out for good.
+	RemoveController(context.Context, *RemoveControllerRequest) (*RemoveControllerResponse, error)
+	// BackupMetadata streams the bytes of a backup: all metadata at one revision,
+	// as the message Backup encodes it, confirmed by a quorum. Any controller
+	// answers it. A stream that ended with an error is no backup, and its last
+	// bytes are missing; it may be begun anew.
+	BackupMetadata(*BackupMetadataRequest, grpc.ServerStreamingServer[BackupMetadataResponse]) error
 	// WatchMetadata streams the metadata: a snapshot at one revision in pieces
 	// below 4 MiB, then deltas in order of revision, and at least each second a
 	// frame that confirms the revision. A watcher that names a revision which
@@ -410,6 +491,18 @@ func (UnimplementedControllerServiceServer) UndrainBroker(context.Context, *Undr
 }
 func (UnimplementedControllerServiceServer) RemoveBroker(context.Context, *RemoveBrokerRequest) (*RemoveBrokerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveBroker not implemented")
+}
+func (UnimplementedControllerServiceServer) ListControllers(context.Context, *ListControllersRequest) (*ListControllersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListControllers not implemented")
+}
+func (UnimplementedControllerServiceServer) AddController(context.Context, *AddControllerRequest) (*AddControllerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AddController not implemented")
+}
+func (UnimplementedControllerServiceServer) RemoveController(context.Context, *RemoveControllerRequest) (*RemoveControllerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveController not implemented")
+}
+func (UnimplementedControllerServiceServer) BackupMetadata(*BackupMetadataRequest, grpc.ServerStreamingServer[BackupMetadataResponse]) error {
+	return status.Error(codes.Unimplemented, "method BackupMetadata not implemented")
 }
 func (UnimplementedControllerServiceServer) WatchMetadata(*WatchMetadataRequest, grpc.ServerStreamingServer[WatchMetadataResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchMetadata not implemented")
@@ -696,6 +789,71 @@ func _ControllerService_RemoveBroker_Handler(srv interface{}, ctx context.Contex
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControllerService_ListControllers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListControllersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).ListControllers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_ListControllers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).ListControllers(ctx, req.(*ListControllersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_AddController_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AddControllerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).AddController(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_AddController_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).AddController(ctx, req.(*AddControllerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_RemoveController_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveControllerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).RemoveController(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_RemoveController_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).RemoveController(ctx, req.(*RemoveControllerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControllerService_BackupMetadata_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupMetadataRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ControllerServiceServer).BackupMetadata(m, &grpc.GenericServerStream[BackupMetadataRequest, BackupMetadataResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ControllerService_BackupMetadataServer = grpc.ServerStreamingServer[BackupMetadataResponse]
+
 func _ControllerService_WatchMetadata_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchMetadataRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -825,6 +983,18 @@ var ControllerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ControllerService_RemoveBroker_Handler,
 		},
 		{
+			MethodName: "ListControllers",
+			Handler:    _ControllerService_ListControllers_Handler,
+		},
+		{
+			MethodName: "AddController",
+			Handler:    _ControllerService_AddController_Handler,
+		},
+		{
+			MethodName: "RemoveController",
+			Handler:    _ControllerService_RemoveController_Handler,
+		},
+		{
 			MethodName: "CreateTopic",
 			Handler:    _ControllerService_CreateTopic_Handler,
 		},
@@ -838,6 +1008,11 @@ var ControllerService_ServiceDesc = grpc.ServiceDesc{
 		},
 	},
 	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "BackupMetadata",
+			Handler:       _ControllerService_BackupMetadata_Handler,
+			ServerStreams: true,
+		},
 		{
 			StreamName:    "WatchMetadata",
 			Handler:       _ControllerService_WatchMetadata_Handler,

@@ -1,0 +1,140 @@
+package cluster
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+)
+
+// controllers returns the controllers as the cluster knows them.
+func (s *story) controllers() []*pb.Controller {
+	s.t.Helper()
+	ctx := s.within()
+	for {
+		r, err := pb.NewClusterServiceClient(s.conn(s.Broker(1))).ListControllers(ctx, &pb.ListControllersRequest{})
+		if err == nil {
+			return r.GetControllers()
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// another makes one more controller, of which the brokers know, and which is
+// not started.
+func (s *story) another() *Member {
+	s.t.Helper()
+	s.check(s.layout.addController())
+	s.check(s.addController(len(s.layout.Controllers) - 1))
+	all := s.Controllers()
+	m := all[len(all)-1]
+	m.args = append(m.args, "--join")
+	for _, b := range s.Brokers() {
+		i := slices.Index(b.args, "--controllers")
+		b.args[i+1] += "," + m.GRPCAddr
+		s.check(b.Restart(s.within()))
+	}
+	return m
+}
+
+// The active controller is replaced by another, while the cluster works; one
+// that is lost is removed; and nobody is removed without whom there would be no
+// quorum.
+func TestControllersAreReplacedAndRemoved(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts seven processes")
+	}
+	s := open(t, t.TempDir(), 0)
+	s.check(s.Start(s.within()))
+	for i, c := range s.controllers() {
+		if c.GetControllerId() != int32(i+1) || c.GetAddress() != s.Controller(i+1).InternalAddr || c.GetLearner() || !c.GetReachable() {
+			t.Errorf("controller %d is %v", i+1, c)
+		}
+	}
+	fourth := s.another()
+	old, err := s.ActiveController(s.within())
+	s.check(err)
+	admin := func(args ...string) []string {
+		return append(append([]string{"cluster", "controllers"}, args...), "--addr", s.Broker(1).GRPCAddr)
+	}
+	taken := fmt.Sprintf("%d=%s", 4, s.Controller(1).InternalAddr)
+	if said, ok := s.command(admin("add", taken, "--dry-run")...); ok {
+		t.Errorf("an address that is taken: %s", said)
+	}
+	place := fmt.Sprintf("4=%s", fourth.InternalAddr)
+	if said, ok := s.command(admin("replace", fmt.Sprint(old.ID), place, "--dry-run")...); !ok || !strings.Contains(said, "TO-REMOVE") {
+		t.Errorf("the dry run says %s", said)
+	}
+	if n := len(s.controllers()); n != 3 {
+		t.Fatalf("a dry run made %d controllers", n)
+	}
+	replacing := exec.CommandContext(s.within(), s.Broker(1).cluster.o.Binary, admin("replace", fmt.Sprint(old.ID), place, "--yes", "-o", "json")...)
+	replacing.Stderr, replacing.Env = t.Output(), environment()
+	var said strings.Builder
+	replacing.Stdout = &said
+	s.check(replacing.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- replacing.Wait() }()
+	for !slices.ContainsFunc(s.controllers(), func(c *pb.Controller) bool { return c.GetLearner() }) {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case err := <-ended:
+			t.Fatalf("the replacement ended early: %v", err)
+		}
+	}
+	if said, ok := s.command(admin("add", "5=127.0.0.1:1", "--dry-run")...); ok {
+		t.Errorf("two at a time: %s", said)
+	}
+	s.check(fourth.Start(s.within()))
+	s.check(<-ended)
+	var did struct {
+		Controllers []struct {
+			ID int `json:"controller_id"`
+		} `json:"controllers"`
+	}
+	s.check(json.Unmarshal([]byte(said.String()), &did))
+	if len(did.Controllers) != 3 || did.Controllers[2].ID != 4 {
+		t.Errorf("it says %s", said.String())
+	}
+	select {
+	case <-old.Exited(): // by itself
+	case <-s.within().Done():
+		t.Fatalf("%s runs still", old.Name())
+	}
+	s.create(s.Broker(2), "orders")
+
+	// Of three one is lost: it can be removed, and no other.
+	var lost, left *Member
+	for _, c := range s.Controllers() {
+		switch {
+		case c == old || c == fourth:
+		case lost == nil:
+			lost = c
+		default:
+			left = c
+		}
+	}
+	lost.Kill()
+	if said, ok := s.command(admin("remove", fmt.Sprint(left.ID), "--yes")...); ok {
+		t.Errorf("one was removed without whom there is no quorum: %s", said)
+	}
+	if said, ok := s.command(admin("remove", fmt.Sprint(lost.ID), "--yes")...); !ok {
+		t.Errorf("one that is lost was not removed: %s", said)
+	}
+	if list := s.controllers(); len(list) != 2 || slices.ContainsFunc(list, func(c *pb.Controller) bool { return !c.GetReachable() || c.GetLearner() }) {
+		t.Errorf("left are %v", list)
+	}
+	s.create(s.Broker(3), "events")
+	for _, b := range s.Brokers() {
+		s.check(b.Stop(s.within()))
+	}
+}
