@@ -191,7 +191,11 @@ func (f *fetchStream) homePosition(s *subscription, topic *metadata.Topic) (*par
 	if err := part.AwaitEnd(ctx); err != nil {
 		return nil, 0, err
 	}
-	next, err := positionOf(f.ctx, part, s.resume())
+	since := partition.Uptime()
+	next, err := positionOf(ctx, part, s.resume(), since)
+	if err == nil && s.away.untilEnd {
+		_, err = currentEnd(ctx, part)
+	}
 	return part, next, err
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"time"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/partition"
@@ -155,8 +156,12 @@ func (f *fetchStream) read(s *subscription, most, tail int) (commitlog.Range, er
 	got, err := s.reader.Read(s.next, most, f.alloc)
 	if err != nil || len(got.Bytes) == 0 {
 		f.mem.drop()
+		if err == nil {
+			s.staleFrom = time.Time{}
+		}
 		return commitlog.Range{}, err
 	}
+	s.staleFrom = time.Time{}
 	return got, nil
 }
 
@@ -305,7 +310,7 @@ func (f *fetchStream) drop(s *subscription) {
 
 // fail ends a subscription whose partition cannot be read, and says why.
 func (f *fetchStream) fail(s *subscription, err error) error {
-	if f.follow(s, err) {
+	if f.hold(s, err) || f.follow(s, err) {
 		return nil
 	}
 	f.drop(s)

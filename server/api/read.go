@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
@@ -81,11 +82,14 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 		s: s, ctx: ctx, part: part, form: r.GetForm(), id: r.GetPartition(), end: -1,
 		left: r.GetMaxRecords(), capped: r.GetMaxRecords() > 0, more: make(chan struct{}, 1),
 	}
-	if c.next, err = startOf(ctx, part, r); err != nil {
+	since := partition.Uptime()
+	if c.next, err = startOf(ctx, part, r, since); err != nil {
 		return err
 	}
 	if !r.GetFollow() {
-		c.end = part.State().HighWatermark
+		if c.end, err = currentEnd(ctx, part); err != nil {
+			return err
+		}
 	}
 	c.mem = newReading(s.reading)
 	c.out = newFrameWriter(stream, s.limits.StallTimeout, s.endStalled(cancel))
@@ -102,21 +106,21 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 }
 
 // startOf returns the offset where a Read begins.
-func startOf(ctx context.Context, p *partition.Partition, r *pb.ReadRequest) (record.Offset, error) {
+func startOf(ctx context.Context, p *partition.Partition, r *pb.ReadRequest, since time.Duration) (record.Offset, error) {
 	hasEpoch := r.LeaderEpoch != nil && r.GetLeaderEpoch() != -1
 	if _, isOffset := r.GetStart().(*pb.ReadRequest_Offset); hasEpoch && !isOffset {
 		return 0, fieldFault("leader_epoch", "goes with an offset only")
 	}
 	switch at := r.GetStart().(type) {
 	case *pb.ReadRequest_Offset:
-		return offsetOf(p, at.Offset, r.GetLeaderEpoch(), hasEpoch)
+		return offsetOf(ctx, p, at.Offset, r.GetLeaderEpoch(), hasEpoch, since)
 	case *pb.ReadRequest_Time:
-		return timeOf(ctx, p, "time", at.Time)
+		return timeOf(ctx, p, "time", at.Time, since)
 	case *pb.ReadRequest_BeforeEnd:
-		return beforeEnd(p, "before_end", at.BeforeEnd)
+		return beforeEnd(ctx, p, "before_end", at.BeforeEnd, since)
 	case *pb.ReadRequest_Latest:
 		if at.Latest {
-			return p.State().HighWatermark, nil
+			return freshEnd(ctx, p, since)
 		}
 	}
 	return p.State().LogStart, nil
@@ -153,6 +157,13 @@ func (c *readCall) run() error {
 			return err
 		}
 		got, err := reader.Read(c.next, readBytes, c.mem.alloc)
+		if isType[*partition.NotFreshError](err) {
+			c.mem.rest()
+			if err := c.part.AwaitCurrent(c.ctx); err != nil {
+				return c.failed(err)
+			}
+			continue
+		}
 		if err != nil {
 			return c.failed(err)
 		}

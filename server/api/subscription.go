@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -37,8 +38,9 @@ type subscription struct {
 	// send's own, and receive's before the subscription is in the stream.
 	reader    *partition.Reader // nil: none is open
 	next      record.Offset
-	announced bool // its first frame is sent
-	caughtUp  bool // and has said so
+	announced bool      // its first frame is sent
+	caughtUp  bool      // and has said so
+	staleFrom time.Time // since when it is held, with breaks; zero: it is not
 	away      awayPosition
 
 	// Guarded by fetchStream.mu.
@@ -60,6 +62,8 @@ const (
 	starved
 	// armed: its partition wakes it.
 	armed
+	// holding: this broker may not serve it before it has heard other replicas.
+	holding
 	// away: another broker leads, or one is looked for.
 	away
 	// over: removed; who has it lets it go.
@@ -118,8 +122,9 @@ func (l *subscriptionList) remove(s *subscription) {
 }
 
 // subscribe adds a subscription, or answers why not: under its id if that is
-// its own, else under 0. It waits until the end of `until` at most.
-func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubscription) {
+// its own, else under 0. It waits until the end of `until` at most; what it
+// says of the end is not older than since.
+func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubscription, since time.Duration) {
 	id := want.GetSubscriptionId()
 	if id == 0 {
 		id = uint64(want.GetPartition()) + 1
@@ -138,7 +143,7 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 	if most := f.s.limits.Subscriptions; count >= most {
 		err = tooManySubscriptions(most, count+1)
 	} else {
-		err = s.begin(f.ctx, until, want)
+		err = s.begin(f.ctx, until, want, since)
 	}
 	_, elsewhere := f.s.to(f.ctx, topicIDOf(s.topic), err)
 	if err != nil && !elsewhere {
@@ -174,7 +179,7 @@ func tooManySubscriptions(most, wanted int) *rpc.Fault {
 }
 
 // begin finds the partition and where to begin.
-func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscription) error {
+func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscription, since time.Duration) error {
 	broker := s.f.s
 	switch s.form = want.GetForm(); s.form {
 	case pb.FetchForm_FETCH_FORM_UNSPECIFIED:
@@ -201,11 +206,13 @@ func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscript
 	if s.part, err = readable(until, broker.broker, s.topic, want.GetPartition()); err != nil {
 		return err
 	}
-	if s.next, err = positionOf(ctx, s.part, want.GetPosition()); err != nil {
+	if s.next, err = positionOf(until, s.part, want.GetPosition(), since); err != nil {
 		return err
 	}
 	if want.GetUntilEnd() {
-		s.until = s.part.State().HighWatermark
+		if s.until, err = currentEnd(until, s.part); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -18,6 +18,7 @@ func (b *Broker) follow(ctx context.Context, revision int64) error {
 		return err
 	}
 	b.apply(nil, seen)
+	b.vouched.carriedOut(seen.Revision)
 	b.bury(seen)
 	if b.unclean {
 		b.lookThrough(ctx)
@@ -33,6 +34,7 @@ func (b *Broker) follow(ctx context.Context, revision int64) error {
 		}
 		next := b.mirror.Current()
 		b.apply(seen, next)
+		b.vouched.carriedOut(next.Revision)
 		seen = next
 	}
 }

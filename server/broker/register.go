@@ -12,6 +12,7 @@ import (
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	millstreamv1 "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/partition"
 )
 
 // registration is what the controller answered.
@@ -116,10 +117,14 @@ func (b *Broker) heartbeats(ctx context.Context, reg registration) error {
 		req := b.heartbeat(reg, wanted)
 		req.UnreachableBrokers = unreachable
 		call, cancel := context.WithTimeout(ctx, reg.session/2)
+		asked := partition.Uptime()
 		resp, err := b.opts.Controller.Heartbeat(call, req)
 		cancel()
 		if err == nil {
 			unreachable = nil
+			if !resp.GetFenced() {
+				b.vouched.answered(asked, resp.GetRevision())
+			}
 		}
 		pause := reg.interval
 		first := len(wanted) == 0

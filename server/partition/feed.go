@@ -2,6 +2,7 @@ package partition
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/millstream-io/millstream/server/replica"
@@ -23,6 +24,9 @@ type Outlet interface {
 	// Heard is when the last ping was sent that the follower has answered on
 	// this stream, as Uptime.
 	Heard() time.Duration
+	// Ask pings the follower soon, and wakes w when it has answered a ping, be it
+	// an earlier one, or when the stream has ended.
+	Ask(w Waiter)
 }
 
 // maxPush bounds what one push carries, but for a larger batch (rule P2).
@@ -55,6 +59,10 @@ type Feed struct {
 	// be granted, or acked, first.
 	starved bool
 	ended   bool
+
+	// gone says that the session has ended: set by whoever ends it, before the
+	// owner hears of it, and seen by who asks whether the leader is fresh.
+	gone atomic.Bool
 }
 
 // sent is what became of an offer.
@@ -131,6 +139,7 @@ func (f *Feed) Ack(a replica.Ack) {
 
 // Close ends the session: the follower said so, or its stream has ended.
 func (f *Feed) Close() {
+	f.gone.Store(true)
 	f.p.leave(f, func() { f.closed = true })
 }
 
@@ -210,6 +219,7 @@ func (p *Partition) Restless() bool { return p.restless.Load() }
 func (p *Partition) Refused(partitionEpoch int32) {
 	p.exclusively(func() {
 		p.owner.core.Refused(partitionEpoch)
+		p.meet()
 		p.commit(false)
 	})
 }
@@ -228,6 +238,7 @@ func (p *Partition) openSession(o *opening) {
 	if !a.Diverged && !a.Reset {
 		f = &Feed{p: p, id: o.id, outlet: o.outlet, session: o.open.Session}
 		p.owner.feeds = append(p.owner.feeds, f)
+		p.meet()
 	}
 	o.outlet.Opened(a, f)
 	p.restless.Store(true)
@@ -305,6 +316,7 @@ func (p *Partition) tick() {
 		return
 	}
 	if proposal, ok := o.core.Tick(p.uptime(), p.lagMax); ok {
+		p.meet() // before it can be taken
 		p.propose(proposal)
 	}
 	p.pump()
@@ -338,6 +350,7 @@ func (p *Partition) endFeeds(why replica.SessionError, keep func(replica.ID) boo
 
 func (p *Partition) forgetFeed(f *Feed) {
 	f.ended = true
+	f.gone.Store(true)
 	o := &p.owner
 	for i := range o.feeds {
 		if o.feeds[i] == f {
@@ -345,6 +358,7 @@ func (p *Partition) forgetFeed(f *Feed) {
 			o.feeds[i] = o.feeds[last]
 			o.feeds[last] = nil
 			o.feeds = o.feeds[:last]
+			p.meet()
 			return
 		}
 	}

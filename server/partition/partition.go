@@ -26,6 +26,7 @@ type Partition struct {
 	now       func() time.Time
 	lagMax    time.Duration
 	uptime    func() time.Duration
+	vouched   func() time.Duration
 	propose   func(replica.Proposal)
 	auditor   Auditor // nil: nobody is told
 
@@ -44,6 +45,8 @@ type Partition struct {
 	// elected is the end of the log when this leadership began: what may have
 	// been readable before it. Stored before the status that leads.
 	elected atomic.Int64
+	// quorum is whom the leader has to hear; nil: this replica does not lead.
+	quorum atomic.Pointer[quorum]
 	// restless and behind are for those who look after many partitions.
 	restless atomic.Bool
 	behind   atomic.Int64
@@ -129,7 +132,7 @@ func New(o Options) *Partition {
 	p := &Partition{
 		log: o.Log, self: o.Self, flusher: o.Flusher, observer: o.Observer, logger: o.Logger,
 		limits: o.Limits, idleAfter: o.IdleAfter, now: o.Now,
-		lagMax: o.LagMax, uptime: o.Uptime, propose: o.Propose, auditor: o.Auditor,
+		lagMax: o.LagMax, uptime: o.Uptime, vouched: o.Vouched, propose: o.Propose, auditor: o.Auditor,
 		wake: make(chan struct{}, 1),
 	}
 	p.owner.core = replica.New(o.Self)

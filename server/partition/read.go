@@ -24,7 +24,7 @@ func (p *Partition) NewReader() *Reader { return &Reader{p: p, r: p.log.NewReade
 // gives. At the readable end it returns an empty range. The first batch may
 // begin before from.
 //
-// It fails with ErrClosed, *FailedError, *NotLeaderError,
+// It fails with ErrClosed, *FailedError, *NotLeaderError, *NotFreshError,
 // *commitlog.OffsetOutOfRangeError, or *segment.CorruptError, after which the
 // partition is quarantined.
 func (r *Reader) Read(from record.Offset, maxBytes int, alloc func(int) []byte) (commitlog.Range, error) {
@@ -33,11 +33,19 @@ func (r *Reader) Read(from record.Offset, maxBytes int, alloc func(int) []byte) 
 	}
 	limit := record.Offset(r.p.readable.Load())
 	if from > limit {
+		if err := r.p.stale(); err != nil {
+			return commitlog.Range{}, err // another leader may have it
+		}
 		return commitlog.Range{}, &commitlog.OffsetOutOfRangeError{Requested: from, Start: r.p.log.Start(), End: limit}
 	}
 	got, err := r.r.Read(from, limit, maxBytes, alloc)
 	if err != nil {
 		return commitlog.Range{}, r.p.examine(err)
+	}
+	// Behind the read: what was there then may be served for as long as the
+	// lease, however long this process was asleep in between.
+	if err := r.p.stale(); err != nil {
+		return commitlog.Range{}, err
 	}
 	return got, nil
 }

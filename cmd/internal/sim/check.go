@@ -17,7 +17,8 @@ import (
 // INVARIANT: an offset that was read, acknowledged, or could be read from any
 // replica has one value for ever, a value one offset. So replicas are equal
 // below what they know of the high watermark.
-// INVARIANT: who says that it is fresh has not been overtaken a lease ago.
+// INVARIANT: who says that it is fresh, or that it may serve what it has, has
+// not been overtaken a lease ago.
 type checker struct {
 	w     *world
 	acked []uint64 // value by offset; 0: not acknowledged
