@@ -27,9 +27,12 @@ const readBytes = 256 << 10
 type readCall struct {
 	s    *BrokerService
 	ctx  context.Context
-	part *partition.Partition
 	form pb.ReadForm
 	id   uint32
+
+	part   *partition.Partition
+	reader *partition.Reader
+	wait   func(partition.Waiter, record.Offset) bool // arms it at the partition
 
 	next   record.Offset
 	end    record.Offset // where it ends; -1: it follows
@@ -58,6 +61,13 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if err := expected(ctx, s.metadata, topic, r.GetPartition()); err != nil {
 		return err
 	}
+	near, err := s.readNear(ctx, topic, r)
+	if err != nil {
+		return err
+	}
+	if near != nil {
+		return s.read(ctx, cancel, r, stream, near)
+	}
 	var part *partition.Partition
 	sent := false
 	err = s.run(ctx, topic, func() (err error) {
@@ -78,10 +88,7 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if err != nil || part == nil {
 		return err
 	}
-	c := &readCall{
-		s: s, ctx: ctx, part: part, form: r.GetForm(), id: r.GetPartition(), end: -1,
-		left: r.GetMaxRecords(), capped: r.GetMaxRecords() > 0, more: make(chan struct{}, 1),
-	}
+	c := &readCall{part: part, reader: part.NewReader(), wait: part.Notify, end: -1}
 	since := partition.Uptime()
 	if c.next, err = startOf(ctx, part, r, since); err != nil {
 		return err
@@ -91,6 +98,13 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 			return err
 		}
 	}
+	return s.read(ctx, cancel, r, stream, c)
+}
+
+// read sends what c begins with, until its end.
+func (s *BrokerService) read(ctx context.Context, cancel context.CancelCauseFunc, r *pb.ReadRequest, stream grpc.ServerStream, c *readCall) error {
+	c.s, c.ctx, c.form, c.id = s, ctx, r.GetForm(), r.GetPartition()
+	c.left, c.capped, c.more = r.GetMaxRecords(), r.GetMaxRecords() > 0, make(chan struct{}, 1)
 	c.mem = newReading(s.reading)
 	c.out = newFrameWriter(stream, s.limits.StallTimeout, s.endStalled(cancel))
 	c.out.lent = c.mem
@@ -100,7 +114,7 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 		defer c.mem.rest()
 		cancel(c.run())
 	})
-	err = c.decide()
+	err := c.decide()
 	s.endReading(stream.Context(), c.mem)
 	return err
 }
@@ -146,8 +160,7 @@ func (c *readCall) decide() error {
 
 // run sends records until the end.
 func (c *readCall) run() error {
-	reader := c.part.NewReader()
-	defer reader.Close()
+	defer c.reader.Close()
 	for c.end < 0 || c.next < c.end {
 		if c.capped && c.left == 0 {
 			return errFinished
@@ -156,7 +169,7 @@ func (c *readCall) run() error {
 		if err := c.mem.reserve(c.ctx, readReserve(readBytes, 0)+record.MaxDecompressedBytes+readMessageReserve); err != nil {
 			return err
 		}
-		got, err := reader.Read(c.next, readBytes, c.mem.alloc)
+		got, err := c.reader.Read(c.next, readBytes, c.mem.alloc)
 		if isType[*partition.NotFreshError](err) {
 			c.mem.rest()
 			if err := c.part.AwaitCurrent(c.ctx); err != nil {
@@ -205,7 +218,7 @@ func (c *readCall) failed(err error) error {
 
 // await waits until there is more to read.
 func (c *readCall) await() error {
-	if !c.part.Notify(c, c.next) {
+	if !c.wait(c, c.next) {
 		return nil
 	}
 	select {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,6 +35,7 @@ type subscription struct {
 	form      pb.FetchForm
 	maxFrame  int
 	until     record.Offset // finished there; -1: never
+	rack      string        // where the client stands; "": it wants the leader
 
 	// send's own, and receive's before the subscription is in the stream.
 	reader    *partition.Reader // nil: none is open
@@ -42,6 +44,7 @@ type subscription struct {
 	caughtUp  bool      // and has said so
 	staleFrom time.Time // since when it is held, with breaks; zero: it is not
 	away      awayPosition
+	roaming   roaming
 
 	// Guarded by fetchStream.mu.
 	state      subscriptionState
@@ -138,7 +141,7 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 		f.refuse(wire.FetchResponse{Error: bad.RequestError()})
 		return
 	}
-	s := &subscription{f: f, id: id, partition: record.PartitionID(want.GetPartition()), until: -1}
+	s := &subscription{f: f, id: id, roaming: roaming{avoid: nobodyAvoided}, partition: record.PartitionID(want.GetPartition()), until: -1}
 	var err error
 	if most := f.s.limits.Subscriptions; count >= most {
 		err = tooManySubscriptions(most, count+1)
@@ -146,6 +149,8 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 		err = s.begin(f.ctx, until, want, since)
 	}
 	_, elsewhere := f.s.to(f.ctx, topicIDOf(s.topic), err)
+	roams := errors.Is(err, errRoams)
+	elsewhere = elsewhere || roams
 	if err != nil && !elsewhere {
 		f.refuse(f.failure(s, err))
 		return
@@ -159,7 +164,9 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 	f.s.metrics.fetchSubscriptions.Inc()
 	if elsewhere {
 		s.away = awayPosition{position: want.GetPosition(), untilEnd: want.GetUntilEnd(), epoch: noEpoch}
-		f.s.metrics.forwarded.Inc()
+		if !roams {
+			f.s.metrics.forwarded.Inc()
+		}
 		f.place(s)
 		return
 	}
@@ -202,6 +209,11 @@ func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscript
 	}
 	if err := checkTopicID(s.topic, want.GetTopicId()); err != nil {
 		return err
+	}
+	if s.rack = want.GetRack(); s.rack != "" {
+		if done, err := s.beginInRack(until, want); done {
+			return err
+		}
 	}
 	if s.part, err = readable(until, broker.broker, s.topic, want.GetPartition()); err != nil {
 		return err

@@ -250,6 +250,31 @@ func (b *Broker) partitionOf(s *metadata.Snapshot, t *metadata.Topic, id uint32)
 	return l.partition()
 }
 
+// ReplicaOf returns a partition that this broker leads, or follows and is in
+// sync, so that NewReplicaReader reads it. It fails as Partition does.
+func (b *Broker) ReplicaOf(t *metadata.Topic, id uint32) (*partition.Partition, error) {
+	s := b.mirror.Current()
+	part := t.Partition(id)
+	if part == nil || part.Leader == b.opts.ID {
+		return b.partitionOf(s, t, id)
+	}
+	if !slices.Contains(part.ISR, b.opts.ID) || !b.serving.Load() {
+		return nil, b.notLeader(s, t, part)
+	}
+	l := b.log(keyOf(t.ID, id))
+	if l == nil {
+		return nil, b.notLeader(s, t, part)
+	}
+	p, err := l.partition()
+	if err != nil {
+		return nil, err
+	}
+	if p.ServesReaders() != nil {
+		return nil, b.notLeader(s, t, part)
+	}
+	return p, nil
+}
+
 func (b *Broker) notLeader(s *metadata.Snapshot, t *metadata.Topic, part *metadata.Partition) error {
 	e := &NotLeaderError{
 		Topic: t.Name, Partition: part.ID, Leader: part.Leader,

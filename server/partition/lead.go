@@ -43,6 +43,7 @@ func (p *Partition) Lead(a replica.Assignment) bool {
 		p.mail.mu.Lock()
 		p.change(func(s *status) bool {
 			s.leading, s.leader, s.epoch, s.inSync, s.notLeader = true, p.self, a.Epoch, o.core.InSync(), nil
+			s.follower = false
 			return true
 		})
 		p.mail.mu.Unlock()
@@ -127,6 +128,7 @@ func (p *Partition) resign(leader replica.ID, epoch record.LeaderEpoch) {
 	p.mail.mu.Lock()
 	p.change(func(s *status) bool {
 		s.leading, s.leader, s.epoch, s.inSync, s.notLeader = false, leader, epoch, 0, gone
+		s.follower = false
 		return true
 	})
 	p.mail.turnAway(gone)

@@ -47,6 +47,10 @@ type Partition struct {
 	elected atomic.Int64
 	// quorum is whom the leader has to hear; nil: this replica does not lead.
 	quorum atomic.Pointer[quorum]
+	// streaming says that a session with the leader is open; cuts counts how often
+	// records were cut that could be read here.
+	streaming atomic.Bool
+	cuts      atomic.Int64
 	// restless and behind are for those who look after many partitions.
 	restless atomic.Bool
 	behind   atomic.Int64
@@ -94,6 +98,9 @@ type status struct {
 	closed  bool
 	failed  error // *FailedError
 	damaged error // *QuarantinedError
+	// follower says that this replica follows the leader and is in sync, as far
+	// as the metadata says.
+	follower bool
 	// notLeader is the *NotLeaderError of a status that does not lead.
 	notLeader error
 }
