@@ -187,7 +187,7 @@ func (b *Broker) heartbeat(reg registration, wanted []*controllerv1.WantedLog) *
 	seen := b.mirror.Current()
 	req := &controllerv1.HeartbeatRequest{
 		BrokerId: b.opts.ID, BrokerEpoch: reg.epoch, Revision: seen.Revision, Ready: b.serving.Load(),
-		Stopping: b.stopping.Load(),
+		Stopping: b.stopping.Load(), Moves: b.moves(),
 	}
 	// A broker that has doubts is ready with the heartbeat after it has told them.
 	doubts := b.doubts.next()

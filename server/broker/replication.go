@@ -127,6 +127,9 @@ func (w *wanted) assignment() replica.Assignment {
 	if w.part.Disk {
 		a.Durability = replica.Disk
 	}
+	if len(w.part.Adding) > 0 {
+		a.Filling, a.FillRate = ids(w.part.Adding), int64(min(w.part.MoveBytesPerSecond, 1<<62))
+	}
 	return a
 }
 

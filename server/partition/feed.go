@@ -312,6 +312,7 @@ func (p *Partition) tick() {
 	o := &p.owner
 	p.endLimbo()
 	if !o.core.Leading() {
+		p.noteLags(true)
 		p.restless.Store(false)
 		return
 	}
@@ -320,7 +321,37 @@ func (p *Partition) tick() {
 		p.propose(proposal)
 	}
 	p.pump()
-	p.restless.Store(!o.core.Quiet(p.log.Start()))
+	quiet := o.core.Quiet(p.log.Start())
+	p.noteLags(quiet)
+	p.restless.Store(!quiet)
+}
+
+// noteLags publishes how far followers are behind, some times a second at most
+// while that changes.
+func (p *Partition) noteLags(quiet bool) {
+	o := &p.owner
+	if quiet {
+		p.lags.Store(nil)
+		o.lagsDue = 0
+		return
+	}
+	if now := p.uptime(); p.lags.Load() == nil || now >= o.lagsDue {
+		list := o.core.Lags(make([]replica.Lag, 0, 4), p.log.Start())
+		p.lags.Store(&list)
+		o.lagsDue = now + lagsEvery
+	}
+}
+
+// lagsEvery is how old published lags are at most, beside one look at the clock.
+const lagsEvery = 500 * time.Millisecond
+
+// Lags returns how far followers are behind, as of half a second ago; nothing:
+// all have everything, or this replica does not lead. BORROWED: read only.
+func (p *Partition) Lags() []replica.Lag {
+	if list := p.lags.Load(); list != nil && p.status.Load().leading {
+		return *list
+	}
+	return nil
 }
 
 // endFeed ends the session of a follower, if there is one; why is for the

@@ -51,6 +51,9 @@ type Partition struct {
 	// records were cut that could be read here.
 	streaming atomic.Bool
 	cuts      atomic.Int64
+	// lags is how far followers are behind, as of the last look at the clock; nil:
+	// nobody is.
+	lags atomic.Pointer[[]replica.Lag]
 	// restless and behind are for those who look after many partitions.
 	restless atomic.Bool
 	behind   atomic.Int64
@@ -74,9 +77,10 @@ type owner struct {
 	limboEnds  time.Duration
 	feeds      []*Feed
 	audited    audited
-	pending    queue // written, not complete; offsets rise
-	syncing    bool  // a sync is submitted and its end has not been taken
-	closed     bool  // the log is closed
+	lagsDue    time.Duration // when lags are published next
+	pending    queue         // written, not complete; offsets rise
+	syncing    bool          // a sync is submitted and its end has not been taken
+	closed     bool          // the log is closed
 	// stale says that a checkpoint could not be written: nothing is published
 	// until one is.
 	stale bool

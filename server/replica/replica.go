@@ -43,6 +43,10 @@ type Assignment struct {
 	MinInSync int
 	// Durability is what the topic asks for.
 	Durability Durability
+	// Filling are the replicas that were added and are filled at FillRate bytes a
+	// second while they are not in sync; 0: as fast as can be.
+	Filling  []ID
+	FillRate int64
 }
 
 // Progress is how far a replica is.

@@ -44,6 +44,8 @@ type ClusterOptions struct {
 	Brokers int
 	// Session is how long a broker may be silent; 1 s unless set.
 	Session time.Duration
+	// MoveBytes is how fast replicas are filled for a move that does not say.
+	MoveBytes uint64
 	// Broker changes the options of each.
 	Broker func(*broker.Options)
 	// Limits of the services.
@@ -88,7 +90,7 @@ func StartCluster(t testing.TB, o ClusterOptions) *Cluster {
 	}
 	c := &Cluster{t: t, o: o}
 	c.Controller = controllertest.Start(t, func(no *node.Options) {
-		no.SessionTimeout, no.ReplicationFactor = o.Session, min(3, o.Brokers)
+		no.SessionTimeout, no.ReplicationFactor, no.MoveBytes = o.Session, min(3, o.Brokers), o.MoveBytes
 	})
 	for id := range o.Brokers {
 		c.Add(int32(id) + 1)

@@ -1909,8 +1909,11 @@ type OngoingReassignment struct {
 	Placement *PartitionPlacement `protobuf:"bytes,1,opt,name=placement,proto3" json:"placement,omitempty"`
 	// Brokers that were added and are not in sync yet.
 	AwaitedBrokerIds []int32 `protobuf:"varint,2,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What those still lack, as the leader said about a second ago; none: it has
+	// not said.
+	Progress      []*FillProgress `protobuf:"bytes,3,rep,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OngoingReassignment) Reset() {
@@ -1957,6 +1960,77 @@ func (x *OngoingReassignment) GetAwaitedBrokerIds() []int32 {
 	return nil
 }
 
+func (x *OngoingReassignment) GetProgress() []*FillProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+// FillProgress says what a replica that was added has still to be filled with.
+type FillProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its broker.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Records that it lacks.
+	RecordsLeft int64 `protobuf:"varint,2,opt,name=records_left,json=recordsLeft,proto3" json:"records_left,omitempty"`
+	// Their bytes in the log, about.
+	BytesLeft     int64 `protobuf:"varint,3,opt,name=bytes_left,json=bytesLeft,proto3" json:"bytes_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillProgress) Reset() {
+	*x = FillProgress{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillProgress) ProtoMessage() {}
+
+func (x *FillProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillProgress.ProtoReflect.Descriptor instead.
+func (*FillProgress) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *FillProgress) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *FillProgress) GetRecordsLeft() int64 {
+	if x != nil {
+		return x.RecordsLeft
+	}
+	return 0
+}
+
+func (x *FillProgress) GetBytesLeft() int64 {
+	if x != nil {
+		return x.BytesLeft
+	}
+	return 0
+}
+
 // ListOfflinePartitionsRequest asks for a page of them.
 type ListOfflinePartitionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1971,7 +2045,7 @@ type ListOfflinePartitionsRequest struct {
 
 func (x *ListOfflinePartitionsRequest) Reset() {
 	*x = ListOfflinePartitionsRequest{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[29]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1983,7 +2057,7 @@ func (x *ListOfflinePartitionsRequest) String() string {
 func (*ListOfflinePartitionsRequest) ProtoMessage() {}
 
 func (x *ListOfflinePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[29]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1996,7 +2070,7 @@ func (x *ListOfflinePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOfflinePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ListOfflinePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{29}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListOfflinePartitionsRequest) GetPageSize() uint32 {
@@ -2026,7 +2100,7 @@ type ListOfflinePartitionsResponse struct {
 
 func (x *ListOfflinePartitionsResponse) Reset() {
 	*x = ListOfflinePartitionsResponse{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[30]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2112,7 @@ func (x *ListOfflinePartitionsResponse) String() string {
 func (*ListOfflinePartitionsResponse) ProtoMessage() {}
 
 func (x *ListOfflinePartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[30]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2125,7 @@ func (x *ListOfflinePartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOfflinePartitionsResponse.ProtoReflect.Descriptor instead.
 func (*ListOfflinePartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{30}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListOfflinePartitionsResponse) GetPartitions() []*OfflinePartition {
@@ -2086,7 +2160,7 @@ type OfflinePartition struct {
 
 func (x *OfflinePartition) Reset() {
 	*x = OfflinePartition{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[31]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2098,7 +2172,7 @@ func (x *OfflinePartition) String() string {
 func (*OfflinePartition) ProtoMessage() {}
 
 func (x *OfflinePartition) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[31]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2111,7 +2185,7 @@ func (x *OfflinePartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfflinePartition.ProtoReflect.Descriptor instead.
 func (*OfflinePartition) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{31}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *OfflinePartition) GetTopic() string {
@@ -2159,7 +2233,7 @@ type RecoverPartitionRequest struct {
 
 func (x *RecoverPartitionRequest) Reset() {
 	*x = RecoverPartitionRequest{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[32]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2245,7 @@ func (x *RecoverPartitionRequest) String() string {
 func (*RecoverPartitionRequest) ProtoMessage() {}
 
 func (x *RecoverPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[32]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2258,7 @@ func (x *RecoverPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPartitionRequest.ProtoReflect.Descriptor instead.
 func (*RecoverPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{32}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RecoverPartitionRequest) GetTopic() string {
@@ -2232,7 +2306,7 @@ type RecoverPartitionResponse struct {
 
 func (x *RecoverPartitionResponse) Reset() {
 	*x = RecoverPartitionResponse{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[33]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2318,7 @@ func (x *RecoverPartitionResponse) String() string {
 func (*RecoverPartitionResponse) ProtoMessage() {}
 
 func (x *RecoverPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[33]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2331,7 @@ func (x *RecoverPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPartitionResponse.ProtoReflect.Descriptor instead.
 func (*RecoverPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{33}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RecoverPartitionResponse) GetPlacement() *PartitionPlacement {
@@ -2303,7 +2377,7 @@ type ReplicaEnd struct {
 
 func (x *ReplicaEnd) Reset() {
 	*x = ReplicaEnd{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[34]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2389,7 @@ func (x *ReplicaEnd) String() string {
 func (*ReplicaEnd) ProtoMessage() {}
 
 func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[34]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2402,7 @@ func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
 func (*ReplicaEnd) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{34}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReplicaEnd) GetBrokerId() int32 {
@@ -2479,10 +2553,16 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"\x8d\x01\n" +
 	"\x19ListReassignmentsResponse\x12H\n" +
 	"\rreassignments\x18\x01 \x03(\v2\".millstream.v1.OngoingReassignmentR\rreassignments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x84\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbd\x01\n" +
 	"\x13OngoingReassignment\x12?\n" +
 	"\tplacement\x18\x01 \x01(\v2!.millstream.v1.PartitionPlacementR\tplacement\x12,\n" +
-	"\x12awaited_broker_ids\x18\x02 \x03(\x05R\x10awaitedBrokerIds\"Z\n" +
+	"\x12awaited_broker_ids\x18\x02 \x03(\x05R\x10awaitedBrokerIds\x127\n" +
+	"\bprogress\x18\x03 \x03(\v2\x1b.millstream.v1.FillProgressR\bprogress\"m\n" +
+	"\fFillProgress\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\frecords_left\x18\x02 \x01(\x03R\vrecordsLeft\x12\x1d\n" +
+	"\n" +
+	"bytes_left\x18\x03 \x01(\x03R\tbytesLeft\"Z\n" +
 	"\x1cListOfflinePartitionsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -2548,7 +2628,7 @@ func file_millstream_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_millstream_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_millstream_v1_cluster_service_proto_goTypes = []any{
 	(BrokerState)(0),                      // 0: millstream.v1.BrokerState
 	(*Broker)(nil),                        // 1: millstream.v1.Broker
@@ -2580,18 +2660,19 @@ var file_millstream_v1_cluster_service_proto_goTypes = []any{
 	(*ListReassignmentsRequest)(nil),      // 27: millstream.v1.ListReassignmentsRequest
 	(*ListReassignmentsResponse)(nil),     // 28: millstream.v1.ListReassignmentsResponse
 	(*OngoingReassignment)(nil),           // 29: millstream.v1.OngoingReassignment
-	(*ListOfflinePartitionsRequest)(nil),  // 30: millstream.v1.ListOfflinePartitionsRequest
-	(*ListOfflinePartitionsResponse)(nil), // 31: millstream.v1.ListOfflinePartitionsResponse
-	(*OfflinePartition)(nil),              // 32: millstream.v1.OfflinePartition
-	(*RecoverPartitionRequest)(nil),       // 33: millstream.v1.RecoverPartitionRequest
-	(*RecoverPartitionResponse)(nil),      // 34: millstream.v1.RecoverPartitionResponse
-	(*ReplicaEnd)(nil),                    // 35: millstream.v1.ReplicaEnd
-	(*timestamppb.Timestamp)(nil),         // 36: google.protobuf.Timestamp
-	(*RequestError)(nil),                  // 37: millstream.v1.RequestError
+	(*FillProgress)(nil),                  // 30: millstream.v1.FillProgress
+	(*ListOfflinePartitionsRequest)(nil),  // 31: millstream.v1.ListOfflinePartitionsRequest
+	(*ListOfflinePartitionsResponse)(nil), // 32: millstream.v1.ListOfflinePartitionsResponse
+	(*OfflinePartition)(nil),              // 33: millstream.v1.OfflinePartition
+	(*RecoverPartitionRequest)(nil),       // 34: millstream.v1.RecoverPartitionRequest
+	(*RecoverPartitionResponse)(nil),      // 35: millstream.v1.RecoverPartitionResponse
+	(*ReplicaEnd)(nil),                    // 36: millstream.v1.ReplicaEnd
+	(*timestamppb.Timestamp)(nil),         // 37: google.protobuf.Timestamp
+	(*RequestError)(nil),                  // 38: millstream.v1.RequestError
 }
 var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
 	0,  // 0: millstream.v1.Broker.state:type_name -> millstream.v1.BrokerState
-	36, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
+	37, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: millstream.v1.DescribeClusterResponse.brokers:type_name -> millstream.v1.Broker
 	1,  // 3: millstream.v1.ListBrokersResponse.brokers:type_name -> millstream.v1.Broker
 	8,  // 4: millstream.v1.ListOrphansResponse.orphans:type_name -> millstream.v1.Orphan
@@ -2599,45 +2680,46 @@ var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
 	20, // 6: millstream.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.v1.Reassignment
 	22, // 7: millstream.v1.ReassignPartitionsResponse.results:type_name -> millstream.v1.ReassignmentResult
 	23, // 8: millstream.v1.ReassignmentResult.placement:type_name -> millstream.v1.PartitionPlacement
-	37, // 9: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
+	38, // 9: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
 	25, // 10: millstream.v1.CancelReassignmentsRequest.partitions:type_name -> millstream.v1.PartitionReference
 	22, // 11: millstream.v1.CancelReassignmentsResponse.results:type_name -> millstream.v1.ReassignmentResult
 	29, // 12: millstream.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.v1.OngoingReassignment
 	23, // 13: millstream.v1.OngoingReassignment.placement:type_name -> millstream.v1.PartitionPlacement
-	32, // 14: millstream.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.v1.OfflinePartition
-	23, // 15: millstream.v1.RecoverPartitionResponse.placement:type_name -> millstream.v1.PartitionPlacement
-	35, // 16: millstream.v1.RecoverPartitionResponse.ends:type_name -> millstream.v1.ReplicaEnd
-	2,  // 17: millstream.v1.ClusterService.DescribeCluster:input_type -> millstream.v1.DescribeClusterRequest
-	4,  // 18: millstream.v1.ClusterService.ListBrokers:input_type -> millstream.v1.ListBrokersRequest
-	6,  // 19: millstream.v1.ClusterService.ListOrphans:input_type -> millstream.v1.ListOrphansRequest
-	9,  // 20: millstream.v1.ClusterService.DrainBroker:input_type -> millstream.v1.DrainBrokerRequest
-	11, // 21: millstream.v1.ClusterService.UndrainBroker:input_type -> millstream.v1.UndrainBrokerRequest
-	13, // 22: millstream.v1.ClusterService.RemoveBroker:input_type -> millstream.v1.RemoveBrokerRequest
-	15, // 23: millstream.v1.ClusterService.RebalanceReplicas:input_type -> millstream.v1.RebalanceReplicasRequest
-	17, // 24: millstream.v1.ClusterService.ElectPreferredLeaders:input_type -> millstream.v1.ElectPreferredLeadersRequest
-	19, // 25: millstream.v1.ClusterService.ReassignPartitions:input_type -> millstream.v1.ReassignPartitionsRequest
-	24, // 26: millstream.v1.ClusterService.CancelReassignments:input_type -> millstream.v1.CancelReassignmentsRequest
-	27, // 27: millstream.v1.ClusterService.ListReassignments:input_type -> millstream.v1.ListReassignmentsRequest
-	30, // 28: millstream.v1.ClusterService.ListOfflinePartitions:input_type -> millstream.v1.ListOfflinePartitionsRequest
-	33, // 29: millstream.v1.ClusterService.RecoverPartition:input_type -> millstream.v1.RecoverPartitionRequest
-	3,  // 30: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
-	5,  // 31: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
-	7,  // 32: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
-	10, // 33: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
-	12, // 34: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
-	14, // 35: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
-	16, // 36: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
-	18, // 37: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
-	21, // 38: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
-	26, // 39: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
-	28, // 40: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
-	31, // 41: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
-	34, // 42: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
-	30, // [30:43] is the sub-list for method output_type
-	17, // [17:30] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	30, // 14: millstream.v1.OngoingReassignment.progress:type_name -> millstream.v1.FillProgress
+	33, // 15: millstream.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.v1.OfflinePartition
+	23, // 16: millstream.v1.RecoverPartitionResponse.placement:type_name -> millstream.v1.PartitionPlacement
+	36, // 17: millstream.v1.RecoverPartitionResponse.ends:type_name -> millstream.v1.ReplicaEnd
+	2,  // 18: millstream.v1.ClusterService.DescribeCluster:input_type -> millstream.v1.DescribeClusterRequest
+	4,  // 19: millstream.v1.ClusterService.ListBrokers:input_type -> millstream.v1.ListBrokersRequest
+	6,  // 20: millstream.v1.ClusterService.ListOrphans:input_type -> millstream.v1.ListOrphansRequest
+	9,  // 21: millstream.v1.ClusterService.DrainBroker:input_type -> millstream.v1.DrainBrokerRequest
+	11, // 22: millstream.v1.ClusterService.UndrainBroker:input_type -> millstream.v1.UndrainBrokerRequest
+	13, // 23: millstream.v1.ClusterService.RemoveBroker:input_type -> millstream.v1.RemoveBrokerRequest
+	15, // 24: millstream.v1.ClusterService.RebalanceReplicas:input_type -> millstream.v1.RebalanceReplicasRequest
+	17, // 25: millstream.v1.ClusterService.ElectPreferredLeaders:input_type -> millstream.v1.ElectPreferredLeadersRequest
+	19, // 26: millstream.v1.ClusterService.ReassignPartitions:input_type -> millstream.v1.ReassignPartitionsRequest
+	24, // 27: millstream.v1.ClusterService.CancelReassignments:input_type -> millstream.v1.CancelReassignmentsRequest
+	27, // 28: millstream.v1.ClusterService.ListReassignments:input_type -> millstream.v1.ListReassignmentsRequest
+	31, // 29: millstream.v1.ClusterService.ListOfflinePartitions:input_type -> millstream.v1.ListOfflinePartitionsRequest
+	34, // 30: millstream.v1.ClusterService.RecoverPartition:input_type -> millstream.v1.RecoverPartitionRequest
+	3,  // 31: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
+	5,  // 32: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
+	7,  // 33: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
+	10, // 34: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
+	12, // 35: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
+	14, // 36: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
+	16, // 37: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
+	18, // 38: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
+	21, // 39: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
+	26, // 40: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
+	28, // 41: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
+	32, // 42: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
+	35, // 43: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
+	31, // [31:44] is the sub-list for method output_type
+	18, // [18:31] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_millstream_v1_cluster_service_proto_init() }
@@ -2653,7 +2735,7 @@ func file_millstream_v1_cluster_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_v1_cluster_service_proto_rawDesc), len(file_millstream_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   35,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

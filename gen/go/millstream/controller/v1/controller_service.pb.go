@@ -1142,8 +1142,11 @@ type HeartbeatRequest struct {
 	RecoveredLogs []*RecoveredLog `protobuf:"bytes,7,rep,name=recovered_logs,json=recoveredLogs,proto3" json:"recovered_logs,omitempty"`
 	// Brokers whose connection was reset or refused. At most 64.
 	UnreachableBrokers []*UnreachableBroker `protobuf:"bytes,8,rep,name=unreachable_brokers,json=unreachableBrokers,proto3" json:"unreachable_brokers,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// How far the moves are of partitions that it leads: all of them, each time.
+	// At most 1,000.
+	Moves         []*MoveProgress `protobuf:"bytes,9,rep,name=moves,proto3" json:"moves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatRequest) Reset() {
@@ -1232,6 +1235,141 @@ func (x *HeartbeatRequest) GetUnreachableBrokers() []*UnreachableBroker {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetMoves() []*MoveProgress {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+// MoveProgress says how far the move of a partition is.
+type MoveProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Topic, 16 bytes.
+	TopicId []byte `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// Number.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Each replica that was added and is not in sync.
+	Replicas      []*ReplicaProgress `protobuf:"bytes,3,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveProgress) Reset() {
+	*x = MoveProgress{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveProgress) ProtoMessage() {}
+
+func (x *MoveProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveProgress.ProtoReflect.Descriptor instead.
+func (*MoveProgress) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MoveProgress) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *MoveProgress) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *MoveProgress) GetReplicas() []*ReplicaProgress {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+// ReplicaProgress says what a replica has still to be filled with.
+type ReplicaProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its broker.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Records that it lacks.
+	RecordsLeft int64 `protobuf:"varint,2,opt,name=records_left,json=recordsLeft,proto3" json:"records_left,omitempty"`
+	// Their bytes in the log, about.
+	BytesLeft     int64 `protobuf:"varint,3,opt,name=bytes_left,json=bytesLeft,proto3" json:"bytes_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaProgress) Reset() {
+	*x = ReplicaProgress{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaProgress) ProtoMessage() {}
+
+func (x *ReplicaProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaProgress.ProtoReflect.Descriptor instead.
+func (*ReplicaProgress) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ReplicaProgress) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *ReplicaProgress) GetRecordsLeft() int64 {
+	if x != nil {
+		return x.RecordsLeft
+	}
+	return 0
+}
+
+func (x *ReplicaProgress) GetBytesLeft() int64 {
+	if x != nil {
+		return x.BytesLeft
+	}
+	return 0
+}
+
 // RecoveredLog is what a broker found of a log when it started.
 type RecoveredLog struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1251,7 +1389,7 @@ type RecoveredLog struct {
 
 func (x *RecoveredLog) Reset() {
 	*x = RecoveredLog{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1263,7 +1401,7 @@ func (x *RecoveredLog) String() string {
 func (*RecoveredLog) ProtoMessage() {}
 
 func (x *RecoveredLog) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1276,7 +1414,7 @@ func (x *RecoveredLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoveredLog.ProtoReflect.Descriptor instead.
 func (*RecoveredLog) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{8}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RecoveredLog) GetTopicId() []byte {
@@ -1327,7 +1465,7 @@ type UnreachableBroker struct {
 
 func (x *UnreachableBroker) Reset() {
 	*x = UnreachableBroker{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1477,7 @@ func (x *UnreachableBroker) String() string {
 func (*UnreachableBroker) ProtoMessage() {}
 
 func (x *UnreachableBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1490,7 @@ func (x *UnreachableBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnreachableBroker.ProtoReflect.Descriptor instead.
 func (*UnreachableBroker) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{9}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UnreachableBroker) GetBrokerId() int32 {
@@ -1387,7 +1525,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1537,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1550,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{10}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeartbeatResponse) GetFenced() bool {
@@ -1456,7 +1594,7 @@ type WantedLog struct {
 
 func (x *WantedLog) Reset() {
 	*x = WantedLog{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1468,7 +1606,7 @@ func (x *WantedLog) String() string {
 func (*WantedLog) ProtoMessage() {}
 
 func (x *WantedLog) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1481,7 +1619,7 @@ func (x *WantedLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WantedLog.ProtoReflect.Descriptor instead.
 func (*WantedLog) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{11}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WantedLog) GetTopicId() []byte {
@@ -1513,7 +1651,7 @@ type AlterPartitionRequest struct {
 
 func (x *AlterPartitionRequest) Reset() {
 	*x = AlterPartitionRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1525,7 +1663,7 @@ func (x *AlterPartitionRequest) String() string {
 func (*AlterPartitionRequest) ProtoMessage() {}
 
 func (x *AlterPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1538,7 +1676,7 @@ func (x *AlterPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterPartitionRequest.ProtoReflect.Descriptor instead.
 func (*AlterPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{12}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AlterPartitionRequest) GetBrokerId() int32 {
@@ -1581,7 +1719,7 @@ type InSyncProposal struct {
 
 func (x *InSyncProposal) Reset() {
 	*x = InSyncProposal{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1731,7 @@ func (x *InSyncProposal) String() string {
 func (*InSyncProposal) ProtoMessage() {}
 
 func (x *InSyncProposal) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1744,7 @@ func (x *InSyncProposal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InSyncProposal.ProtoReflect.Descriptor instead.
 func (*InSyncProposal) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{13}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InSyncProposal) GetTopicId() []byte {
@@ -1657,7 +1795,7 @@ type InSyncReplica struct {
 
 func (x *InSyncReplica) Reset() {
 	*x = InSyncReplica{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1669,7 +1807,7 @@ func (x *InSyncReplica) String() string {
 func (*InSyncReplica) ProtoMessage() {}
 
 func (x *InSyncReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1682,7 +1820,7 @@ func (x *InSyncReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InSyncReplica.ProtoReflect.Descriptor instead.
 func (*InSyncReplica) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{14}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *InSyncReplica) GetBrokerId() int32 {
@@ -1712,7 +1850,7 @@ type AlterPartitionResponse struct {
 
 func (x *AlterPartitionResponse) Reset() {
 	*x = AlterPartitionResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1862,7 @@ func (x *AlterPartitionResponse) String() string {
 func (*AlterPartitionResponse) ProtoMessage() {}
 
 func (x *AlterPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1875,7 @@ func (x *AlterPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterPartitionResponse.ProtoReflect.Descriptor instead.
 func (*AlterPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{15}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AlterPartitionResponse) GetResults() []*InSyncResult {
@@ -1775,7 +1913,7 @@ type InSyncResult struct {
 
 func (x *InSyncResult) Reset() {
 	*x = InSyncResult{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1925,7 @@ func (x *InSyncResult) String() string {
 func (*InSyncResult) ProtoMessage() {}
 
 func (x *InSyncResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +1938,7 @@ func (x *InSyncResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InSyncResult.ProtoReflect.Descriptor instead.
 func (*InSyncResult) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{16}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *InSyncResult) GetTopicId() []byte {
@@ -1858,7 +1996,7 @@ type ListOfflinePartitionsRequest struct {
 
 func (x *ListOfflinePartitionsRequest) Reset() {
 	*x = ListOfflinePartitionsRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +2008,7 @@ func (x *ListOfflinePartitionsRequest) String() string {
 func (*ListOfflinePartitionsRequest) ProtoMessage() {}
 
 func (x *ListOfflinePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +2021,7 @@ func (x *ListOfflinePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOfflinePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ListOfflinePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{17}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListOfflinePartitionsRequest) GetPageSize() uint32 {
@@ -1913,7 +2051,7 @@ type ListOfflinePartitionsResponse struct {
 
 func (x *ListOfflinePartitionsResponse) Reset() {
 	*x = ListOfflinePartitionsResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2063,7 @@ func (x *ListOfflinePartitionsResponse) String() string {
 func (*ListOfflinePartitionsResponse) ProtoMessage() {}
 
 func (x *ListOfflinePartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2076,7 @@ func (x *ListOfflinePartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOfflinePartitionsResponse.ProtoReflect.Descriptor instead.
 func (*ListOfflinePartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{18}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListOfflinePartitionsResponse) GetPartitions() []*OfflinePartition {
@@ -1973,7 +2111,7 @@ type OfflinePartition struct {
 
 func (x *OfflinePartition) Reset() {
 	*x = OfflinePartition{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2123,7 @@ func (x *OfflinePartition) String() string {
 func (*OfflinePartition) ProtoMessage() {}
 
 func (x *OfflinePartition) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2136,7 @@ func (x *OfflinePartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfflinePartition.ProtoReflect.Descriptor instead.
 func (*OfflinePartition) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{19}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *OfflinePartition) GetTopicId() []byte {
@@ -2044,7 +2182,7 @@ type RecoverPartitionRequest struct {
 
 func (x *RecoverPartitionRequest) Reset() {
 	*x = RecoverPartitionRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2194,7 @@ func (x *RecoverPartitionRequest) String() string {
 func (*RecoverPartitionRequest) ProtoMessage() {}
 
 func (x *RecoverPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2207,7 @@ func (x *RecoverPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPartitionRequest.ProtoReflect.Descriptor instead.
 func (*RecoverPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{20}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecoverPartitionRequest) GetTopic() string {
@@ -2110,7 +2248,7 @@ type RecoverPartitionResponse struct {
 
 func (x *RecoverPartitionResponse) Reset() {
 	*x = RecoverPartitionResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2122,7 +2260,7 @@ func (x *RecoverPartitionResponse) String() string {
 func (*RecoverPartitionResponse) ProtoMessage() {}
 
 func (x *RecoverPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2135,7 +2273,7 @@ func (x *RecoverPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPartitionResponse.ProtoReflect.Descriptor instead.
 func (*RecoverPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{21}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RecoverPartitionResponse) GetRecord() *PartitionRecord {
@@ -2181,7 +2319,7 @@ type ReplicaEnd struct {
 
 func (x *ReplicaEnd) Reset() {
 	*x = ReplicaEnd{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2331,7 @@ func (x *ReplicaEnd) String() string {
 func (*ReplicaEnd) ProtoMessage() {}
 
 func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2344,7 @@ func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
 func (*ReplicaEnd) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{22}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReplicaEnd) GetBrokerId() int32 {
@@ -2246,7 +2384,7 @@ type CreatePartitionsRequest struct {
 
 func (x *CreatePartitionsRequest) Reset() {
 	*x = CreatePartitionsRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2258,7 +2396,7 @@ func (x *CreatePartitionsRequest) String() string {
 func (*CreatePartitionsRequest) ProtoMessage() {}
 
 func (x *CreatePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2271,7 +2409,7 @@ func (x *CreatePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*CreatePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{23}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreatePartitionsRequest) GetTopic() string {
@@ -2308,7 +2446,7 @@ type CreatePartitionsResponse struct {
 
 func (x *CreatePartitionsResponse) Reset() {
 	*x = CreatePartitionsResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2320,7 +2458,7 @@ func (x *CreatePartitionsResponse) String() string {
 func (*CreatePartitionsResponse) ProtoMessage() {}
 
 func (x *CreatePartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2333,7 +2471,7 @@ func (x *CreatePartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePartitionsResponse.ProtoReflect.Descriptor instead.
 func (*CreatePartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{24}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreatePartitionsResponse) GetTopic() *TopicRecord {
@@ -2365,7 +2503,7 @@ type ReassignPartitionsRequest struct {
 
 func (x *ReassignPartitionsRequest) Reset() {
 	*x = ReassignPartitionsRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2515,7 @@ func (x *ReassignPartitionsRequest) String() string {
 func (*ReassignPartitionsRequest) ProtoMessage() {}
 
 func (x *ReassignPartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2528,7 @@ func (x *ReassignPartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReassignPartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ReassignPartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{25}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReassignPartitionsRequest) GetReassignments() []*Reassignment {
@@ -2432,7 +2570,7 @@ type Reassignment struct {
 
 func (x *Reassignment) Reset() {
 	*x = Reassignment{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2444,7 +2582,7 @@ func (x *Reassignment) String() string {
 func (*Reassignment) ProtoMessage() {}
 
 func (x *Reassignment) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2457,7 +2595,7 @@ func (x *Reassignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reassignment.ProtoReflect.Descriptor instead.
 func (*Reassignment) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{26}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Reassignment) GetTopic() string {
@@ -2501,7 +2639,7 @@ type ReassignPartitionsResponse struct {
 
 func (x *ReassignPartitionsResponse) Reset() {
 	*x = ReassignPartitionsResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2513,7 +2651,7 @@ func (x *ReassignPartitionsResponse) String() string {
 func (*ReassignPartitionsResponse) ProtoMessage() {}
 
 func (x *ReassignPartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2526,7 +2664,7 @@ func (x *ReassignPartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReassignPartitionsResponse.ProtoReflect.Descriptor instead.
 func (*ReassignPartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{27}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReassignPartitionsResponse) GetResults() []*ReassignmentResult {
@@ -2562,7 +2700,7 @@ type ReassignmentResult struct {
 
 func (x *ReassignmentResult) Reset() {
 	*x = ReassignmentResult{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2712,7 @@ func (x *ReassignmentResult) String() string {
 func (*ReassignmentResult) ProtoMessage() {}
 
 func (x *ReassignmentResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2725,7 @@ func (x *ReassignmentResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReassignmentResult.ProtoReflect.Descriptor instead.
 func (*ReassignmentResult) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{28}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReassignmentResult) GetTopic() string {
@@ -2638,7 +2776,7 @@ type CancelReassignmentsRequest struct {
 
 func (x *CancelReassignmentsRequest) Reset() {
 	*x = CancelReassignmentsRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2650,7 +2788,7 @@ func (x *CancelReassignmentsRequest) String() string {
 func (*CancelReassignmentsRequest) ProtoMessage() {}
 
 func (x *CancelReassignmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2663,7 +2801,7 @@ func (x *CancelReassignmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReassignmentsRequest.ProtoReflect.Descriptor instead.
 func (*CancelReassignmentsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{29}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CancelReassignmentsRequest) GetReassignments() []*Reassignment {
@@ -2693,7 +2831,7 @@ type CancelReassignmentsResponse struct {
 
 func (x *CancelReassignmentsResponse) Reset() {
 	*x = CancelReassignmentsResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2843,7 @@ func (x *CancelReassignmentsResponse) String() string {
 func (*CancelReassignmentsResponse) ProtoMessage() {}
 
 func (x *CancelReassignmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2856,7 @@ func (x *CancelReassignmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReassignmentsResponse.ProtoReflect.Descriptor instead.
 func (*CancelReassignmentsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{30}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CancelReassignmentsResponse) GetResults() []*ReassignmentResult {
@@ -2748,7 +2886,7 @@ type ListReassignmentsRequest struct {
 
 func (x *ListReassignmentsRequest) Reset() {
 	*x = ListReassignmentsRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2760,7 +2898,7 @@ func (x *ListReassignmentsRequest) String() string {
 func (*ListReassignmentsRequest) ProtoMessage() {}
 
 func (x *ListReassignmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2773,7 +2911,7 @@ func (x *ListReassignmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReassignmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListReassignmentsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{31}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListReassignmentsRequest) GetPageSize() uint32 {
@@ -2803,7 +2941,7 @@ type ListReassignmentsResponse struct {
 
 func (x *ListReassignmentsResponse) Reset() {
 	*x = ListReassignmentsResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[32]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2815,7 +2953,7 @@ func (x *ListReassignmentsResponse) String() string {
 func (*ListReassignmentsResponse) ProtoMessage() {}
 
 func (x *ListReassignmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[32]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +2966,7 @@ func (x *ListReassignmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReassignmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListReassignmentsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{32}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListReassignmentsResponse) GetReassignments() []*OngoingReassignment {
@@ -2854,13 +2992,15 @@ type OngoingReassignment struct {
 	Record *PartitionRecord `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
 	// Those that were added and are not in sync yet.
 	AwaitedBrokerIds []int32 `protobuf:"varint,3,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What those lack, as the leader said last; none: it has not.
+	Progress      []*ReplicaProgress `protobuf:"bytes,4,rep,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OngoingReassignment) Reset() {
 	*x = OngoingReassignment{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[33]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +3012,7 @@ func (x *OngoingReassignment) String() string {
 func (*OngoingReassignment) ProtoMessage() {}
 
 func (x *OngoingReassignment) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[33]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +3025,7 @@ func (x *OngoingReassignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OngoingReassignment.ProtoReflect.Descriptor instead.
 func (*OngoingReassignment) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{33}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *OngoingReassignment) GetTopic() string {
@@ -2909,6 +3049,13 @@ func (x *OngoingReassignment) GetAwaitedBrokerIds() []int32 {
 	return nil
 }
 
+func (x *OngoingReassignment) GetProgress() []*ReplicaProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
 // SpreadReplicasRequest asks for moves.
 type SpreadReplicasRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2924,7 +3071,7 @@ type SpreadReplicasRequest struct {
 
 func (x *SpreadReplicasRequest) Reset() {
 	*x = SpreadReplicasRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[34]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2936,7 +3083,7 @@ func (x *SpreadReplicasRequest) String() string {
 func (*SpreadReplicasRequest) ProtoMessage() {}
 
 func (x *SpreadReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[34]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2949,7 +3096,7 @@ func (x *SpreadReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpreadReplicasRequest.ProtoReflect.Descriptor instead.
 func (*SpreadReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{34}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SpreadReplicasRequest) GetMostMoves() uint32 {
@@ -2986,7 +3133,7 @@ type SpreadReplicasResponse struct {
 
 func (x *SpreadReplicasResponse) Reset() {
 	*x = SpreadReplicasResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[35]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2998,7 +3145,7 @@ func (x *SpreadReplicasResponse) String() string {
 func (*SpreadReplicasResponse) ProtoMessage() {}
 
 func (x *SpreadReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[35]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3011,7 +3158,7 @@ func (x *SpreadReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpreadReplicasResponse.ProtoReflect.Descriptor instead.
 func (*SpreadReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{35}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SpreadReplicasResponse) GetResults() []*ReassignmentResult {
@@ -3041,7 +3188,7 @@ type ElectPreferredLeadersRequest struct {
 
 func (x *ElectPreferredLeadersRequest) Reset() {
 	*x = ElectPreferredLeadersRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[36]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3053,7 +3200,7 @@ func (x *ElectPreferredLeadersRequest) String() string {
 func (*ElectPreferredLeadersRequest) ProtoMessage() {}
 
 func (x *ElectPreferredLeadersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[36]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3066,7 +3213,7 @@ func (x *ElectPreferredLeadersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ElectPreferredLeadersRequest.ProtoReflect.Descriptor instead.
 func (*ElectPreferredLeadersRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{36}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ElectPreferredLeadersRequest) GetTopic() string {
@@ -3098,7 +3245,7 @@ type ElectPreferredLeadersResponse struct {
 
 func (x *ElectPreferredLeadersResponse) Reset() {
 	*x = ElectPreferredLeadersResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[37]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3110,7 +3257,7 @@ func (x *ElectPreferredLeadersResponse) String() string {
 func (*ElectPreferredLeadersResponse) ProtoMessage() {}
 
 func (x *ElectPreferredLeadersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[37]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3123,7 +3270,7 @@ func (x *ElectPreferredLeadersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ElectPreferredLeadersResponse.ProtoReflect.Descriptor instead.
 func (*ElectPreferredLeadersResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{37}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ElectPreferredLeadersResponse) GetElected() uint32 {
@@ -3162,7 +3309,7 @@ type DrainBrokerRequest struct {
 
 func (x *DrainBrokerRequest) Reset() {
 	*x = DrainBrokerRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[38]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3174,7 +3321,7 @@ func (x *DrainBrokerRequest) String() string {
 func (*DrainBrokerRequest) ProtoMessage() {}
 
 func (x *DrainBrokerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[38]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3187,7 +3334,7 @@ func (x *DrainBrokerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainBrokerRequest.ProtoReflect.Descriptor instead.
 func (*DrainBrokerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{38}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DrainBrokerRequest) GetBrokerId() int32 {
@@ -3224,7 +3371,7 @@ type DrainBrokerResponse struct {
 
 func (x *DrainBrokerResponse) Reset() {
 	*x = DrainBrokerResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[39]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +3383,7 @@ func (x *DrainBrokerResponse) String() string {
 func (*DrainBrokerResponse) ProtoMessage() {}
 
 func (x *DrainBrokerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[39]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3249,7 +3396,7 @@ func (x *DrainBrokerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainBrokerResponse.ProtoReflect.Descriptor instead.
 func (*DrainBrokerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{39}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DrainBrokerResponse) GetReplicas() uint32 {
@@ -3279,7 +3426,7 @@ type UndrainBrokerRequest struct {
 
 func (x *UndrainBrokerRequest) Reset() {
 	*x = UndrainBrokerRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[40]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3291,7 +3438,7 @@ func (x *UndrainBrokerRequest) String() string {
 func (*UndrainBrokerRequest) ProtoMessage() {}
 
 func (x *UndrainBrokerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[40]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3304,7 +3451,7 @@ func (x *UndrainBrokerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainBrokerRequest.ProtoReflect.Descriptor instead.
 func (*UndrainBrokerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{40}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UndrainBrokerRequest) GetBrokerId() int32 {
@@ -3332,7 +3479,7 @@ type UndrainBrokerResponse struct {
 
 func (x *UndrainBrokerResponse) Reset() {
 	*x = UndrainBrokerResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[41]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3344,7 +3491,7 @@ func (x *UndrainBrokerResponse) String() string {
 func (*UndrainBrokerResponse) ProtoMessage() {}
 
 func (x *UndrainBrokerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[41]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3357,7 +3504,7 @@ func (x *UndrainBrokerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainBrokerResponse.ProtoReflect.Descriptor instead.
 func (*UndrainBrokerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{41}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UndrainBrokerResponse) GetRevision() int64 {
@@ -3380,7 +3527,7 @@ type RemoveBrokerRequest struct {
 
 func (x *RemoveBrokerRequest) Reset() {
 	*x = RemoveBrokerRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[42]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3392,7 +3539,7 @@ func (x *RemoveBrokerRequest) String() string {
 func (*RemoveBrokerRequest) ProtoMessage() {}
 
 func (x *RemoveBrokerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[42]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3405,7 +3552,7 @@ func (x *RemoveBrokerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBrokerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBrokerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{42}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RemoveBrokerRequest) GetBrokerId() int32 {
@@ -3433,7 +3580,7 @@ type RemoveBrokerResponse struct {
 
 func (x *RemoveBrokerResponse) Reset() {
 	*x = RemoveBrokerResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[43]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3445,7 +3592,7 @@ func (x *RemoveBrokerResponse) String() string {
 func (*RemoveBrokerResponse) ProtoMessage() {}
 
 func (x *RemoveBrokerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[43]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3458,7 +3605,7 @@ func (x *RemoveBrokerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBrokerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBrokerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{43}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RemoveBrokerResponse) GetRevision() int64 {
@@ -3483,7 +3630,7 @@ type WatchMetadataRequest struct {
 
 func (x *WatchMetadataRequest) Reset() {
 	*x = WatchMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3495,7 +3642,7 @@ func (x *WatchMetadataRequest) String() string {
 func (*WatchMetadataRequest) ProtoMessage() {}
 
 func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3508,7 +3655,7 @@ func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataRequest.ProtoReflect.Descriptor instead.
 func (*WatchMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *WatchMetadataRequest) GetClusterGeneration() uint32 {
@@ -3555,7 +3702,7 @@ type WatchMetadataResponse struct {
 
 func (x *WatchMetadataResponse) Reset() {
 	*x = WatchMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3567,7 +3714,7 @@ func (x *WatchMetadataResponse) String() string {
 func (*WatchMetadataResponse) ProtoMessage() {}
 
 func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3580,7 +3727,7 @@ func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataResponse.ProtoReflect.Descriptor instead.
 func (*WatchMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *WatchMetadataResponse) GetSnapshotBegin() bool {
@@ -3648,7 +3795,7 @@ type MetadataChange struct {
 
 func (x *MetadataChange) Reset() {
 	*x = MetadataChange{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3660,7 +3807,7 @@ func (x *MetadataChange) String() string {
 func (*MetadataChange) ProtoMessage() {}
 
 func (x *MetadataChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3673,7 +3820,7 @@ func (x *MetadataChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataChange.ProtoReflect.Descriptor instead.
 func (*MetadataChange) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *MetadataChange) GetChange() isMetadataChange_Change {
@@ -3829,7 +3976,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3841,7 +3988,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3854,7 +4001,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *CreateTopicRequest) GetTopic() string {
@@ -3912,7 +4059,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3924,7 +4071,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3937,7 +4084,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *CreateTopicResponse) GetTopic() *TopicRecord {
@@ -3975,7 +4122,7 @@ type UpdateTopicConfigRequest struct {
 
 func (x *UpdateTopicConfigRequest) Reset() {
 	*x = UpdateTopicConfigRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3987,7 +4134,7 @@ func (x *UpdateTopicConfigRequest) String() string {
 func (*UpdateTopicConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4000,7 +4147,7 @@ func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *UpdateTopicConfigRequest) GetTopic() string {
@@ -4058,7 +4205,7 @@ type UpdateTopicConfigResponse struct {
 
 func (x *UpdateTopicConfigResponse) Reset() {
 	*x = UpdateTopicConfigResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4070,7 +4217,7 @@ func (x *UpdateTopicConfigResponse) String() string {
 func (*UpdateTopicConfigResponse) ProtoMessage() {}
 
 func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4083,7 +4230,7 @@ func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *UpdateTopicConfigResponse) GetTopic() *TopicRecord {
@@ -4117,7 +4264,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4129,7 +4276,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4142,7 +4289,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -4184,7 +4331,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4196,7 +4343,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4209,7 +4356,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *DeleteTopicResponse) GetRevision() int64 {
@@ -4311,7 +4458,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x122\n" +
 	"\x15heartbeat_interval_ms\x18\x04 \x01(\rR\x13heartbeatIntervalMs\x12,\n" +
 	"\x12session_timeout_ms\x18\x05 \x01(\rR\x10sessionTimeoutMs\x12\x1a\n" +
-	"\beligible\x18\x06 \x01(\bR\beligible\"\xff\x02\n" +
+	"\beligible\x18\x06 \x01(\bR\beligible\"\xbd\x03\n" +
 	"\x10HeartbeatRequest\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x1a\n" +
@@ -4320,7 +4467,17 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\bstopping\x18\x05 \x01(\bR\bstopping\x120\n" +
 	"\x14failed_directory_ids\x18\x06 \x03(\fR\x12failedDirectoryIds\x12M\n" +
 	"\x0erecovered_logs\x18\a \x03(\v2&.millstream.controller.v1.RecoveredLogR\rrecoveredLogs\x12\\\n" +
-	"\x13unreachable_brokers\x18\b \x03(\v2+.millstream.controller.v1.UnreachableBrokerR\x12unreachableBrokers\"\xa1\x01\n" +
+	"\x13unreachable_brokers\x18\b \x03(\v2+.millstream.controller.v1.UnreachableBrokerR\x12unreachableBrokers\x12<\n" +
+	"\x05moves\x18\t \x03(\v2&.millstream.controller.v1.MoveProgressR\x05moves\"\x8e\x01\n" +
+	"\fMoveProgress\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12E\n" +
+	"\breplicas\x18\x03 \x03(\v2).millstream.controller.v1.ReplicaProgressR\breplicas\"p\n" +
+	"\x0fReplicaProgress\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\frecords_left\x18\x02 \x01(\x03R\vrecordsLeft\x12\x1d\n" +
+	"\n" +
+	"bytes_left\x18\x03 \x01(\x03R\tbytesLeft\"\xa1\x01\n" +
 	"\fRecoveredLog\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12*\n" +
@@ -4429,11 +4586,12 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"\x98\x01\n" +
 	"\x19ListReassignmentsResponse\x12S\n" +
 	"\rreassignments\x18\x01 \x03(\v2-.millstream.controller.v1.OngoingReassignmentR\rreassignments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9c\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe3\x01\n" +
 	"\x13OngoingReassignment\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12A\n" +
 	"\x06record\x18\x02 \x01(\v2).millstream.controller.v1.PartitionRecordR\x06record\x12,\n" +
-	"\x12awaited_broker_ids\x18\x03 \x03(\x05R\x10awaitedBrokerIds\"\x85\x01\n" +
+	"\x12awaited_broker_ids\x18\x03 \x03(\x05R\x10awaitedBrokerIds\x12E\n" +
+	"\bprogress\x18\x04 \x03(\v2).millstream.controller.v1.ReplicaProgressR\bprogress\"\x85\x01\n" +
 	"\x15SpreadReplicasRequest\x12\x1d\n" +
 	"\n" +
 	"most_moves\x18\x01 \x01(\rR\tmostMoves\x12(\n" +
@@ -4584,7 +4742,7 @@ func file_millstream_controller_v1_controller_service_proto_rawDescGZIP() []byte
 }
 
 var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(InSyncOutcome)(0),                    // 0: millstream.controller.v1.InSyncOutcome
 	(Ineligibility)(0),                    // 1: millstream.controller.v1.Ineligibility
@@ -4597,131 +4755,136 @@ var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(*RegisterBrokerRequest)(nil),         // 8: millstream.controller.v1.RegisterBrokerRequest
 	(*RegisterBrokerResponse)(nil),        // 9: millstream.controller.v1.RegisterBrokerResponse
 	(*HeartbeatRequest)(nil),              // 10: millstream.controller.v1.HeartbeatRequest
-	(*RecoveredLog)(nil),                  // 11: millstream.controller.v1.RecoveredLog
-	(*UnreachableBroker)(nil),             // 12: millstream.controller.v1.UnreachableBroker
-	(*HeartbeatResponse)(nil),             // 13: millstream.controller.v1.HeartbeatResponse
-	(*WantedLog)(nil),                     // 14: millstream.controller.v1.WantedLog
-	(*AlterPartitionRequest)(nil),         // 15: millstream.controller.v1.AlterPartitionRequest
-	(*InSyncProposal)(nil),                // 16: millstream.controller.v1.InSyncProposal
-	(*InSyncReplica)(nil),                 // 17: millstream.controller.v1.InSyncReplica
-	(*AlterPartitionResponse)(nil),        // 18: millstream.controller.v1.AlterPartitionResponse
-	(*InSyncResult)(nil),                  // 19: millstream.controller.v1.InSyncResult
-	(*ListOfflinePartitionsRequest)(nil),  // 20: millstream.controller.v1.ListOfflinePartitionsRequest
-	(*ListOfflinePartitionsResponse)(nil), // 21: millstream.controller.v1.ListOfflinePartitionsResponse
-	(*OfflinePartition)(nil),              // 22: millstream.controller.v1.OfflinePartition
-	(*RecoverPartitionRequest)(nil),       // 23: millstream.controller.v1.RecoverPartitionRequest
-	(*RecoverPartitionResponse)(nil),      // 24: millstream.controller.v1.RecoverPartitionResponse
-	(*ReplicaEnd)(nil),                    // 25: millstream.controller.v1.ReplicaEnd
-	(*CreatePartitionsRequest)(nil),       // 26: millstream.controller.v1.CreatePartitionsRequest
-	(*CreatePartitionsResponse)(nil),      // 27: millstream.controller.v1.CreatePartitionsResponse
-	(*ReassignPartitionsRequest)(nil),     // 28: millstream.controller.v1.ReassignPartitionsRequest
-	(*Reassignment)(nil),                  // 29: millstream.controller.v1.Reassignment
-	(*ReassignPartitionsResponse)(nil),    // 30: millstream.controller.v1.ReassignPartitionsResponse
-	(*ReassignmentResult)(nil),            // 31: millstream.controller.v1.ReassignmentResult
-	(*CancelReassignmentsRequest)(nil),    // 32: millstream.controller.v1.CancelReassignmentsRequest
-	(*CancelReassignmentsResponse)(nil),   // 33: millstream.controller.v1.CancelReassignmentsResponse
-	(*ListReassignmentsRequest)(nil),      // 34: millstream.controller.v1.ListReassignmentsRequest
-	(*ListReassignmentsResponse)(nil),     // 35: millstream.controller.v1.ListReassignmentsResponse
-	(*OngoingReassignment)(nil),           // 36: millstream.controller.v1.OngoingReassignment
-	(*SpreadReplicasRequest)(nil),         // 37: millstream.controller.v1.SpreadReplicasRequest
-	(*SpreadReplicasResponse)(nil),        // 38: millstream.controller.v1.SpreadReplicasResponse
-	(*ElectPreferredLeadersRequest)(nil),  // 39: millstream.controller.v1.ElectPreferredLeadersRequest
-	(*ElectPreferredLeadersResponse)(nil), // 40: millstream.controller.v1.ElectPreferredLeadersResponse
-	(*DrainBrokerRequest)(nil),            // 41: millstream.controller.v1.DrainBrokerRequest
-	(*DrainBrokerResponse)(nil),           // 42: millstream.controller.v1.DrainBrokerResponse
-	(*UndrainBrokerRequest)(nil),          // 43: millstream.controller.v1.UndrainBrokerRequest
-	(*UndrainBrokerResponse)(nil),         // 44: millstream.controller.v1.UndrainBrokerResponse
-	(*RemoveBrokerRequest)(nil),           // 45: millstream.controller.v1.RemoveBrokerRequest
-	(*RemoveBrokerResponse)(nil),          // 46: millstream.controller.v1.RemoveBrokerResponse
-	(*WatchMetadataRequest)(nil),          // 47: millstream.controller.v1.WatchMetadataRequest
-	(*WatchMetadataResponse)(nil),         // 48: millstream.controller.v1.WatchMetadataResponse
-	(*MetadataChange)(nil),                // 49: millstream.controller.v1.MetadataChange
-	(*CreateTopicRequest)(nil),            // 50: millstream.controller.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),           // 51: millstream.controller.v1.CreateTopicResponse
-	(*UpdateTopicConfigRequest)(nil),      // 52: millstream.controller.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil),     // 53: millstream.controller.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),            // 54: millstream.controller.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),           // 55: millstream.controller.v1.DeleteTopicResponse
-	nil,                                   // 56: millstream.controller.v1.TopicRecord.ConfigEntry
-	nil,                                   // 57: millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	nil,                                   // 58: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	(*MoveProgress)(nil),                  // 11: millstream.controller.v1.MoveProgress
+	(*ReplicaProgress)(nil),               // 12: millstream.controller.v1.ReplicaProgress
+	(*RecoveredLog)(nil),                  // 13: millstream.controller.v1.RecoveredLog
+	(*UnreachableBroker)(nil),             // 14: millstream.controller.v1.UnreachableBroker
+	(*HeartbeatResponse)(nil),             // 15: millstream.controller.v1.HeartbeatResponse
+	(*WantedLog)(nil),                     // 16: millstream.controller.v1.WantedLog
+	(*AlterPartitionRequest)(nil),         // 17: millstream.controller.v1.AlterPartitionRequest
+	(*InSyncProposal)(nil),                // 18: millstream.controller.v1.InSyncProposal
+	(*InSyncReplica)(nil),                 // 19: millstream.controller.v1.InSyncReplica
+	(*AlterPartitionResponse)(nil),        // 20: millstream.controller.v1.AlterPartitionResponse
+	(*InSyncResult)(nil),                  // 21: millstream.controller.v1.InSyncResult
+	(*ListOfflinePartitionsRequest)(nil),  // 22: millstream.controller.v1.ListOfflinePartitionsRequest
+	(*ListOfflinePartitionsResponse)(nil), // 23: millstream.controller.v1.ListOfflinePartitionsResponse
+	(*OfflinePartition)(nil),              // 24: millstream.controller.v1.OfflinePartition
+	(*RecoverPartitionRequest)(nil),       // 25: millstream.controller.v1.RecoverPartitionRequest
+	(*RecoverPartitionResponse)(nil),      // 26: millstream.controller.v1.RecoverPartitionResponse
+	(*ReplicaEnd)(nil),                    // 27: millstream.controller.v1.ReplicaEnd
+	(*CreatePartitionsRequest)(nil),       // 28: millstream.controller.v1.CreatePartitionsRequest
+	(*CreatePartitionsResponse)(nil),      // 29: millstream.controller.v1.CreatePartitionsResponse
+	(*ReassignPartitionsRequest)(nil),     // 30: millstream.controller.v1.ReassignPartitionsRequest
+	(*Reassignment)(nil),                  // 31: millstream.controller.v1.Reassignment
+	(*ReassignPartitionsResponse)(nil),    // 32: millstream.controller.v1.ReassignPartitionsResponse
+	(*ReassignmentResult)(nil),            // 33: millstream.controller.v1.ReassignmentResult
+	(*CancelReassignmentsRequest)(nil),    // 34: millstream.controller.v1.CancelReassignmentsRequest
+	(*CancelReassignmentsResponse)(nil),   // 35: millstream.controller.v1.CancelReassignmentsResponse
+	(*ListReassignmentsRequest)(nil),      // 36: millstream.controller.v1.ListReassignmentsRequest
+	(*ListReassignmentsResponse)(nil),     // 37: millstream.controller.v1.ListReassignmentsResponse
+	(*OngoingReassignment)(nil),           // 38: millstream.controller.v1.OngoingReassignment
+	(*SpreadReplicasRequest)(nil),         // 39: millstream.controller.v1.SpreadReplicasRequest
+	(*SpreadReplicasResponse)(nil),        // 40: millstream.controller.v1.SpreadReplicasResponse
+	(*ElectPreferredLeadersRequest)(nil),  // 41: millstream.controller.v1.ElectPreferredLeadersRequest
+	(*ElectPreferredLeadersResponse)(nil), // 42: millstream.controller.v1.ElectPreferredLeadersResponse
+	(*DrainBrokerRequest)(nil),            // 43: millstream.controller.v1.DrainBrokerRequest
+	(*DrainBrokerResponse)(nil),           // 44: millstream.controller.v1.DrainBrokerResponse
+	(*UndrainBrokerRequest)(nil),          // 45: millstream.controller.v1.UndrainBrokerRequest
+	(*UndrainBrokerResponse)(nil),         // 46: millstream.controller.v1.UndrainBrokerResponse
+	(*RemoveBrokerRequest)(nil),           // 47: millstream.controller.v1.RemoveBrokerRequest
+	(*RemoveBrokerResponse)(nil),          // 48: millstream.controller.v1.RemoveBrokerResponse
+	(*WatchMetadataRequest)(nil),          // 49: millstream.controller.v1.WatchMetadataRequest
+	(*WatchMetadataResponse)(nil),         // 50: millstream.controller.v1.WatchMetadataResponse
+	(*MetadataChange)(nil),                // 51: millstream.controller.v1.MetadataChange
+	(*CreateTopicRequest)(nil),            // 52: millstream.controller.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),           // 53: millstream.controller.v1.CreateTopicResponse
+	(*UpdateTopicConfigRequest)(nil),      // 54: millstream.controller.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil),     // 55: millstream.controller.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),            // 56: millstream.controller.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),           // 57: millstream.controller.v1.DeleteTopicResponse
+	nil,                                   // 58: millstream.controller.v1.TopicRecord.ConfigEntry
+	nil,                                   // 59: millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	nil,                                   // 60: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 }
 var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
-	56, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
+	58, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
 	7,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	11, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
-	12, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
-	14, // 4: millstream.controller.v1.HeartbeatResponse.wanted_logs:type_name -> millstream.controller.v1.WantedLog
-	16, // 5: millstream.controller.v1.AlterPartitionRequest.proposals:type_name -> millstream.controller.v1.InSyncProposal
-	17, // 6: millstream.controller.v1.InSyncProposal.in_sync_replicas:type_name -> millstream.controller.v1.InSyncReplica
-	19, // 7: millstream.controller.v1.AlterPartitionResponse.results:type_name -> millstream.controller.v1.InSyncResult
-	0,  // 8: millstream.controller.v1.InSyncResult.outcome:type_name -> millstream.controller.v1.InSyncOutcome
-	5,  // 9: millstream.controller.v1.InSyncResult.record:type_name -> millstream.controller.v1.PartitionRecord
-	1,  // 10: millstream.controller.v1.InSyncResult.ineligibility:type_name -> millstream.controller.v1.Ineligibility
-	22, // 11: millstream.controller.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.controller.v1.OfflinePartition
-	5,  // 12: millstream.controller.v1.RecoverPartitionResponse.record:type_name -> millstream.controller.v1.PartitionRecord
-	25, // 13: millstream.controller.v1.RecoverPartitionResponse.ends:type_name -> millstream.controller.v1.ReplicaEnd
-	4,  // 14: millstream.controller.v1.CreatePartitionsResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	29, // 15: millstream.controller.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
-	31, // 16: millstream.controller.v1.ReassignPartitionsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	2,  // 17: millstream.controller.v1.ReassignmentResult.outcome:type_name -> millstream.controller.v1.ReassignmentOutcome
-	5,  // 18: millstream.controller.v1.ReassignmentResult.record:type_name -> millstream.controller.v1.PartitionRecord
-	29, // 19: millstream.controller.v1.CancelReassignmentsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
-	31, // 20: millstream.controller.v1.CancelReassignmentsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	36, // 21: millstream.controller.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.controller.v1.OngoingReassignment
-	5,  // 22: millstream.controller.v1.OngoingReassignment.record:type_name -> millstream.controller.v1.PartitionRecord
-	31, // 23: millstream.controller.v1.SpreadReplicasResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	49, // 24: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
-	7,  // 25: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	3,  // 26: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
-	4,  // 27: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
-	5,  // 28: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
-	6,  // 29: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
-	57, // 30: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	4,  // 31: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	58, // 32: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
-	4,  // 33: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	8,  // 34: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
-	10, // 35: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
-	15, // 36: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
-	20, // 37: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
-	23, // 38: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
-	26, // 39: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
-	28, // 40: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
-	32, // 41: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
-	34, // 42: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
-	37, // 43: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
-	39, // 44: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
-	41, // 45: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
-	43, // 46: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
-	45, // 47: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
-	47, // 48: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
-	50, // 49: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
-	52, // 50: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
-	54, // 51: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
-	9,  // 52: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
-	13, // 53: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
-	18, // 54: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
-	21, // 55: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
-	24, // 56: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
-	27, // 57: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
-	30, // 58: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
-	33, // 59: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
-	35, // 60: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
-	38, // 61: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
-	40, // 62: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
-	42, // 63: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
-	44, // 64: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
-	46, // 65: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
-	48, // 66: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
-	51, // 67: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
-	53, // 68: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
-	55, // 69: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
-	52, // [52:70] is the sub-list for method output_type
-	34, // [34:52] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	13, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
+	14, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
+	11, // 4: millstream.controller.v1.HeartbeatRequest.moves:type_name -> millstream.controller.v1.MoveProgress
+	12, // 5: millstream.controller.v1.MoveProgress.replicas:type_name -> millstream.controller.v1.ReplicaProgress
+	16, // 6: millstream.controller.v1.HeartbeatResponse.wanted_logs:type_name -> millstream.controller.v1.WantedLog
+	18, // 7: millstream.controller.v1.AlterPartitionRequest.proposals:type_name -> millstream.controller.v1.InSyncProposal
+	19, // 8: millstream.controller.v1.InSyncProposal.in_sync_replicas:type_name -> millstream.controller.v1.InSyncReplica
+	21, // 9: millstream.controller.v1.AlterPartitionResponse.results:type_name -> millstream.controller.v1.InSyncResult
+	0,  // 10: millstream.controller.v1.InSyncResult.outcome:type_name -> millstream.controller.v1.InSyncOutcome
+	5,  // 11: millstream.controller.v1.InSyncResult.record:type_name -> millstream.controller.v1.PartitionRecord
+	1,  // 12: millstream.controller.v1.InSyncResult.ineligibility:type_name -> millstream.controller.v1.Ineligibility
+	24, // 13: millstream.controller.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.controller.v1.OfflinePartition
+	5,  // 14: millstream.controller.v1.RecoverPartitionResponse.record:type_name -> millstream.controller.v1.PartitionRecord
+	27, // 15: millstream.controller.v1.RecoverPartitionResponse.ends:type_name -> millstream.controller.v1.ReplicaEnd
+	4,  // 16: millstream.controller.v1.CreatePartitionsResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	31, // 17: millstream.controller.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
+	33, // 18: millstream.controller.v1.ReassignPartitionsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	2,  // 19: millstream.controller.v1.ReassignmentResult.outcome:type_name -> millstream.controller.v1.ReassignmentOutcome
+	5,  // 20: millstream.controller.v1.ReassignmentResult.record:type_name -> millstream.controller.v1.PartitionRecord
+	31, // 21: millstream.controller.v1.CancelReassignmentsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
+	33, // 22: millstream.controller.v1.CancelReassignmentsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	38, // 23: millstream.controller.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.controller.v1.OngoingReassignment
+	5,  // 24: millstream.controller.v1.OngoingReassignment.record:type_name -> millstream.controller.v1.PartitionRecord
+	12, // 25: millstream.controller.v1.OngoingReassignment.progress:type_name -> millstream.controller.v1.ReplicaProgress
+	33, // 26: millstream.controller.v1.SpreadReplicasResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	51, // 27: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
+	7,  // 28: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	3,  // 29: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
+	4,  // 30: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
+	5,  // 31: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
+	6,  // 32: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
+	59, // 33: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	4,  // 34: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	60, // 35: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	4,  // 36: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	8,  // 37: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
+	10, // 38: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
+	17, // 39: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
+	22, // 40: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
+	25, // 41: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
+	28, // 42: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
+	30, // 43: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
+	34, // 44: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
+	36, // 45: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
+	39, // 46: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
+	41, // 47: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
+	43, // 48: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
+	45, // 49: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
+	47, // 50: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
+	49, // 51: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
+	52, // 52: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
+	54, // 53: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
+	56, // 54: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
+	9,  // 55: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
+	15, // 56: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
+	20, // 57: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
+	23, // 58: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
+	26, // 59: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
+	29, // 60: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
+	32, // 61: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
+	35, // 62: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
+	37, // 63: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
+	40, // 64: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
+	42, // 65: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
+	44, // 66: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
+	46, // 67: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
+	48, // 68: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
+	50, // 69: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
+	53, // 70: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
+	55, // 71: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
+	57, // 72: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
+	55, // [55:73] is the sub-list for method output_type
+	37, // [37:55] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_millstream_controller_v1_controller_service_proto_init() }
@@ -4729,8 +4892,8 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 	if File_millstream_controller_v1_controller_service_proto != nil {
 		return
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[26].OneofWrappers = []any{}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[46].OneofWrappers = []any{
+	file_millstream_controller_v1_controller_service_proto_msgTypes[28].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[48].OneofWrappers = []any{
 		(*MetadataChange_Cluster)(nil),
 		(*MetadataChange_Broker)(nil),
 		(*MetadataChange_RemovedBrokerId)(nil),
@@ -4739,14 +4902,14 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		(*MetadataChange_Deletion)(nil),
 		(*MetadataChange_ForgottenDeletion)(nil),
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[49].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[51].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_controller_v1_controller_service_proto_rawDesc), len(file_millstream_controller_v1_controller_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   56,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
