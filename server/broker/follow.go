@@ -50,6 +50,9 @@ func (b *Broker) apply(old, next *metadata.Snapshot) {
 			if was != nil && i < len(was.Partitions) && was.Partitions[i] == part && was.Config == is.Config {
 				continue
 			}
+			if was != nil && i < len(was.Partitions) && part.Leader == b.opts.ID {
+				b.metrics.inSync(was.Partitions[i], part)
+			}
 			w := &wanted{next.Generation, is, part}
 			if !slices.Contains(part.Replicas, b.opts.ID) {
 				if l := b.log(keyOf(is.ID, part.ID)); l != nil {
