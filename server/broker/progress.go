@@ -21,7 +21,7 @@ func (b *Broker) moves() []*controllerv1.MoveProgress {
 		m := &controllerv1.MoveProgress{TopicId: l.key.topic[:], Partition: uint32(l.key.partition)}
 		st := p.State()
 		for _, lag := range p.Lags() {
-			if lag.Filling && !lag.InSync {
+			if lag.Added && !lag.InSync {
 				m.Replicas = append(m.Replicas, &controllerv1.ReplicaProgress{
 					BrokerId: int32(lag.ID), RecordsLeft: int64(lag.Records), BytesLeft: bytesOf(&st, lag.Records),
 				})

@@ -123,12 +123,10 @@ func (w *wanted) assignment() replica.Assignment {
 	a := replica.Assignment{
 		Epoch: record.LeaderEpoch(w.part.LeaderEpoch), PartitionEpoch: w.part.Epoch,
 		Replicas: ids(w.part.Replicas), InSync: ids(w.part.ISR), MinInSync: w.part.MinISR, Durability: replica.Memory,
+		Adding: ids(w.part.Adding), AddingRate: w.part.MoveBytesPerSecond,
 	}
 	if w.part.Disk {
 		a.Durability = replica.Disk
-	}
-	if len(w.part.Adding) > 0 {
-		a.Filling, a.FillRate = ids(w.part.Adding), int64(min(w.part.MoveBytesPerSecond, 1<<62))
 	}
 	return a
 }

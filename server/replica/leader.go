@@ -17,9 +17,10 @@ type member struct {
 	Progress
 	// reached is the greatest ack end, for the lag: it stays when a session
 	// begins with a divergence, until the follower has said what is left.
-	reached record.Offset
-	session session
-	fill    fill
+	reached  record.Offset
+	session  session
+	throttle throttle
+	added    bool // for a move
 }
 
 // Leader is the state of a leader. The zero value leads nothing; Lead begins.
@@ -29,7 +30,6 @@ type Leader struct {
 	partitionEpoch int32
 	leading        bool
 	minInSync      int
-	fillRate       int64
 	asked          Durability // what the topic asks for
 	granted        Durability // what acknowledgements may say by now
 	highWatermark  record.Offset
@@ -208,13 +208,13 @@ func (l *Leader) assign(a Assignment) {
 		}
 		m.committed = slices.Contains(a.InSync, id)
 		m.proposed = m.proposed && l.proposing
-		m.fill.asked = slices.Contains(a.Filling, id)
+		m.throttle.adding(a, id, m.committed)
+		m.added = slices.Contains(a.Adding, id)
 		l.members = append(l.members, m)
 	}
 	l.own = l.index(l.self)
 	l.partitionEpoch = a.PartitionEpoch
 	l.minInSync = a.MinInSync
-	l.fillRate = min(a.FillRate, mostFillRate)
 	l.asked = a.Durability
 	if l.asked == Memory {
 		l.granted = Memory

@@ -43,10 +43,11 @@ type Assignment struct {
 	MinInSync int
 	// Durability is what the topic asks for.
 	Durability Durability
-	// Filling are the replicas that were added and are filled at FillRate bytes a
-	// second while they are not in sync; 0: as fast as can be.
-	Filling  []ID
-	FillRate int64
+	// Adding are those of the replicas that were added to move the partition, and
+	// AddingRate is with how many bytes a second each of them is filled until it
+	// is in sync; 0: as fast as can be.
+	Adding     []ID
+	AddingRate uint64
 }
 
 // Progress is how far a replica is.

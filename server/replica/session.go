@@ -210,7 +210,7 @@ func (l *Leader) Offer(id ID, logStart record.Offset, now time.Duration) (Offer,
 	o.Budget = s.credit - s.sent
 	// Nothing is under way: a batch larger than the credit would never go.
 	o.Whole = m.End == s.next
-	o.Records = s.next < own && (o.Budget > 0 || o.Whole) && l.mayFill(m, now)
+	o.Records = s.next < own && (o.Budget > 0 || o.Whole) && !m.throttle.holds(now)
 	moved := s.told != ends{l.highWatermark, logStart} && (!s.toldOnce || now-s.toldAt >= endsEvery)
 	return o, o.Records || moved
 }
@@ -223,10 +223,8 @@ func (l *Leader) Sent(id ID, o Offer, end record.Offset, bytes int64, now time.D
 		return
 	}
 	s := &l.members[i].session
-	if l.limited(&l.members[i]) {
-		l.members[i].fill.bytes -= bytes
-	}
 	s.next = end
 	s.sent += bytes
+	l.members[i].throttle.sent(bytes)
 	s.told, s.toldAt, s.toldOnce = ends{o.HighWatermark, o.LogStart}, now, true
 }

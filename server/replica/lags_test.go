@@ -23,7 +23,7 @@ func TestAReplicaIsFilledAtItsRate(t *testing.T) {
 			h := &paper{}
 			h.write(1, end)
 			a := three(1, Memory, 1, 2)
-			a.Filling, a.FillRate = []ID{3}, c.rate
+			a.Adding, a.AddingRate = []ID{3}, uint64(c.rate)
 			l.Lead(a, progress(end, 0), 0)
 			begin := func(id ID, session uint64, at record.Offset) {
 				l.Open(id, 7, Open{Session: session, Epoch: l.Epoch(), LastEpoch: 1, Progress: progress(at, 0), Credit: 1 << 60}, h)
@@ -69,11 +69,11 @@ func TestAReplicaIsFilledAtItsRate(t *testing.T) {
 func TestLagsAreOfRecords(t *testing.T) {
 	l := New(1)
 	a := three(1, Memory, 1, 2)
-	a.Filling = []ID{3}
+	a.Adding = []ID{3}
 	l.Lead(a, progress(100, 0), 0)
 	resume(t, &l, 2, progress(90, 0))
 	lags := l.Lags(nil, 40)
-	want := []Lag{{ID: 2, Records: 10, InSync: true}, {ID: 3, Records: 60, Filling: true}}
+	want := []Lag{{ID: 2, Records: 10, InSync: true}, {ID: 3, Records: 60, Added: true}}
 	for i, w := range want {
 		if i >= len(lags) || lags[i] != w {
 			t.Fatalf("got %+v, want %+v", lags, want)
