@@ -53,6 +53,12 @@ type ReaderOptions struct {
 	// FrameBytes is the most that the server sends at once, unless a batch is
 	// larger: 4 KiB to 3 MiB. 0: DefaultFrameBytes.
 	FrameBytes int
+	// Rack is where the client stands: records are read from an in-sync replica
+	// on a broker of that rack, if there is one, else from the leader. Name a
+	// broker there first in Options.Addr, or another has to pass them on. A
+	// follower knows of a record a little later than the leader. Empty: the
+	// leader. At most 255 bytes.
+	Rack string
 	// RetryFor is how long to go on trying when nothing can be read. 0:
 	// DefaultReadRetry; negative: for ever.
 	RetryFor time.Duration

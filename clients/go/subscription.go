@@ -136,7 +136,7 @@ func (q *subscriptions) due(r *route, o *ReaderOptions, topic *pb.Topic) (m *pb.
 		q.byID[s.id] = s
 		m.Subscribe = append(m.Subscribe, &pb.FetchSubscription{
 			SubscriptionId: s.id, Topic: o.Topic, TopicId: topic.GetTopicId(), Partition: s.partition, Position: s.position().message(),
-			UntilEnd: o.UntilEnd, MaxFrameBytes: uint32(o.FrameBytes),
+			UntilEnd: o.UntilEnd, MaxFrameBytes: uint32(o.FrameBytes), Rack: o.Rack,
 			MinRevision: topic.GetRevision(), // a broker that restarts may not know the topic yet
 		})
 	}

@@ -16,6 +16,7 @@ const (
 	maxFailedDirs     = 64
 	maxRecoveredLogs  = 1_000
 	maxUnreachable    = 64
+	maxMovesTold      = 1_000
 	maxProposals      = 1_000
 	maxInSync         = 64
 	maxPartition      = topicconfig.MaxPartitions - 1
@@ -71,6 +72,8 @@ func checkHeartbeat(r *controllerv1.HeartbeatRequest) error {
 		return &FieldError{"failed_directory_ids", fmt.Sprintf("has more than %d", maxFailedDirs)}
 	case len(r.GetRecoveredLogs()) > maxRecoveredLogs:
 		return &FieldError{"recovered_logs", fmt.Sprintf("has more than %d", maxRecoveredLogs)}
+	case len(r.GetMoves()) > maxMovesTold:
+		return &FieldError{"moves", fmt.Sprintf("has more than %d", maxMovesTold)}
 	case len(r.GetUnreachableBrokers()) > maxUnreachable:
 		return &FieldError{"unreachable_brokers", fmt.Sprintf("has more than %d", maxUnreachable)}
 	}

@@ -111,6 +111,7 @@ func TestFieldsAreChecked(t *testing.T) {
 		"broker_epoch":          heartbeat(func(r *controllerv1.HeartbeatRequest) { r.BrokerEpoch = 0 }),
 		"revision":              heartbeat(func(r *controllerv1.HeartbeatRequest) { r.Revision = -1 }),
 		"failed_directory_ids":  heartbeat(func(r *controllerv1.HeartbeatRequest) { r.FailedDirectoryIds = make([][]byte, maxFailedDirs+1) }),
+		"moves":                 heartbeat(func(r *controllerv1.HeartbeatRequest) { r.Moves = make([]*controllerv1.MoveProgress, maxMovesTold+1) }),
 		"proposals": alter(func(r *controllerv1.AlterPartitionRequest) {
 			r.Proposals = make([]*controllerv1.InSyncProposal, maxProposals+1)
 		}),

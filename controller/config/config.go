@@ -39,6 +39,8 @@ type Config struct {
 	InternalTLSCA string `name:"internal-tls-ca" doc:"File of the authorities whose certificates of brokers and controllers are accepted." change:"With internal-tls-cert."`
 	// SessionTimeout is how long a broker may be silent.
 	SessionTimeout time.Duration `name:"session-timeout" doc:"How long a broker may be silent before it is not counted on." change:"Brokers on a busy network are given up too soon, or dead ones too late."`
+	// MoveBytes is for each second.
+	MoveBytes int `name:"move-bytes-per-second" doc:"Bytes a second that each replica is filled with that is added for a move, a rebalance or a drain, if the command names no throttle; 0: as fast as can be. Replicas in sync are never held back." change:"Moves slow down producers and consumers."`
 	// Peers are all controllers, as ID=HOST:PORT.
 	Peers []string `name:"peers" doc:"Where all controllers, this one included, reach each other, as ID=HOST:PORT: 1, 3 or 5 of them. It is a port of its own, not that of addr. Empty: it is alone." change:"There is more than one controller; the same list for all of them."`
 	// PeerAddr is HOST:PORT.
@@ -181,6 +183,9 @@ func (c *Config) Validate() error {
 	}
 	if c.SessionTimeout < 100*time.Millisecond {
 		refuse("session-timeout", "must be at least 100ms")
+	}
+	if c.MoveBytes < 0 {
+		refuse("move-bytes-per-second", "must not be negative")
 	}
 	if _, err := telemetry.ParseLevel(c.LogLevel); err != nil {
 		refuse("log-level", err.Error())

@@ -76,6 +76,7 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		{"peer-addr 0.0.0.0:1 can be reached", func(c *config.Config) { c.Peers, c.PeerAddr = peers(0), "0.0.0.0:1" }},
 		{"recovery", func(c *config.Config) { c.Recovery = "never" }},
 		{"session-timeout", func(c *config.Config) { c.SessionTimeout = 1 }},
+		{"move-bytes-per-second", func(c *config.Config) { c.MoveBytes = -1 }},
 		{"log-level", func(c *config.Config) { c.LogLevel = "loud" }},
 		{"log-format", func(c *config.Config) { c.LogFormat = "xml" }},
 	} {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,11 +11,12 @@ import (
 	"github.com/millstream-io/millstream/controller/etcd"
 	"github.com/millstream-io/millstream/controller/image"
 	"github.com/millstream-io/millstream/controller/reconcile"
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 )
 
 // metrics reads its values from the running controller when it is asked.
 type metrics struct {
-	active, revision, topics, partitions, offline, brokers, fenced, watchers, storeBytes, elections, losses, moving, corrupt *prometheus.Desc
+	active, revision, topics, partitions, offline, brokers, fenced, watchers, storeBytes, elections, losses, moving, underReplicated, underMin, corrupt *prometheus.Desc
 
 	mu      sync.Mutex // guards what follows, which is nil while nothing runs
 	img     *image.Image
@@ -28,19 +30,21 @@ func newMetrics() *metrics {
 		return prometheus.NewDesc("millstream_controller_"+name, help, nil, nil)
 	}
 	return &metrics{
-		active:     d("active", "1 on the active controller, 0 on the others. The sum over a cluster is 1."),
-		revision:   d("revision", "Revision of the metadata that this controller has."),
-		topics:     d("topics", "Topics of the cluster."),
-		partitions: d("partitions", "Partitions of the cluster."),
-		offline:    d("offline_partitions", "Partitions that nobody leads: they take no writes."),
-		brokers:    d("brokers", "Brokers that are registered."),
-		fenced:     d("fenced_brokers", "Brokers that are registered and not to be counted on."),
-		watchers:   d("watchers", "Watches of the metadata that are open."),
-		storeBytes: d("store_bytes", "Size of the metadata store on disk."),
-		elections:  d("elections_total", "Changes of partition leaders that this controller has made."),
-		moving:     d("moving_partitions", "Partitions that are being moved to other brokers."),
-		corrupt:    d("store_corrupt", "1 if the metadata stores of the controllers were found to differ: replace the one that is wrong."),
-		losses:     d("lossy_elections_total", "Leaders that this controller has let lead though they may lack acknowledged records."),
+		active:          d("active", "1 on the active controller, 0 on the others. The sum over a cluster is 1."),
+		revision:        d("revision", "Revision of the metadata that this controller has."),
+		topics:          d("topics", "Topics of the cluster."),
+		partitions:      d("partitions", "Partitions of the cluster."),
+		offline:         d("offline_partitions", "Partitions that nobody leads: they take no writes."),
+		brokers:         d("brokers", "Brokers that are registered."),
+		fenced:          d("fenced_brokers", "Brokers that are registered and not to be counted on."),
+		watchers:        d("watchers", "Watches of the metadata that are open."),
+		storeBytes:      d("store_bytes", "Size of the metadata store on disk."),
+		elections:       d("elections_total", "Changes of partition leaders that this controller has made."),
+		moving:          d("moving_partitions", "Partitions that are being moved to other brokers."),
+		underReplicated: d("under_replicated_partitions", "Partitions that are led and have fewer replicas in sync than replicas, not counting those that are added for a move."),
+		underMin:        d("under_min_isr_partitions", "Partitions that are led and have fewer replicas in sync than min.insync.replicas: they take no writes of acks all."),
+		corrupt:         d("store_corrupt", "1 if the metadata stores of the controllers were found to differ: replace the one that is wrong."),
+		losses:          d("lossy_elections_total", "Leaders that this controller has let lead though they may lack acknowledged records."),
 	}
 }
 
@@ -53,7 +57,7 @@ func (m *metrics) watch(img *image.Image, loop *reconcile.Loop, service *api.Ser
 // Describe is part of prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.watchers, m.storeBytes, m.elections, m.losses, m.moving, m.corrupt,
+		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.watchers, m.storeBytes, m.elections, m.losses, m.moving, m.underReplicated, m.underMin, m.corrupt,
 	} {
 		to <- d
 	}
@@ -69,15 +73,22 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge := func(d *prometheus.Desc, v float64) { to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	m.img.Read(func(v *image.View) {
-		var partitions, offline, fenced, moving int
+		var partitions, offline, fenced, moving, underReplicated, underMin int
 		for _, t := range v.Topics {
 			partitions += len(t.Partitions)
 			for _, p := range t.Partitions {
-				if p.Record.GetLeader() == election.NoLeader {
+				led := p.Record.GetLeader() != election.NoLeader
+				if !led {
 					offline++
 				}
 				if len(p.Record.GetTargetReplicas()) > 0 {
 					moving++
+				}
+				if led && isUnderReplicated(p.Record) {
+					underReplicated++
+				}
+				if led && len(p.Record.GetInSyncReplicas()) < min(int(p.Record.GetMinInsyncReplicas()), len(p.Record.GetReplicas())) {
+					underMin++
 				}
 			}
 		}
@@ -91,6 +102,8 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		gauge(m.partitions, float64(partitions))
 		gauge(m.offline, float64(offline))
 		gauge(m.moving, float64(moving))
+		gauge(m.underReplicated, float64(underReplicated))
+		gauge(m.underMin, float64(underMin))
 		gauge(m.brokers, float64(len(v.Brokers)))
 		gauge(m.fenced, float64(fenced))
 	})
@@ -108,4 +121,15 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	gauge(m.storeBytes, float64(m.member.StoredBytes()))
 	to <- prometheus.MustNewConstMetric(m.elections, prometheus.CounterValue, float64(m.loop.Elections()))
 	to <- prometheus.MustNewConstMetric(m.losses, prometheus.CounterValue, float64(m.loop.Losses()))
+}
+
+// isUnderReplicated tells whether a replica is out of sync that is not being
+// added.
+func isUnderReplicated(r *controllerv1.PartitionRecord) bool {
+	for _, id := range r.GetReplicas() {
+		if !slices.Contains(r.GetInSyncReplicas(), id) && !slices.Contains(r.GetAddingReplicas(), id) {
+			return true
+		}
+	}
+	return false
 }

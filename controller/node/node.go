@@ -59,6 +59,9 @@ type Options struct {
 	Tick time.Duration
 	// SessionTimeout is how long a broker may be silent; 0: 2 s.
 	SessionTimeout time.Duration
+	// MoveBytes is how many bytes a second each replica is filled with that is
+	// added for a move which names no rate; 0: as fast as can be.
+	MoveBytes uint64
 	// ReplicationFactor is that of topics for which none is asked, where there
 	// are as many brokers; 0: 3.
 	ReplicationFactor int
@@ -162,7 +165,7 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 	img := image.New(member, n.o.Logger)
 	loop := reconcile.New(reconcile.Options{
-		ControllerID: n.o.ID, KV: member, Leadership: member, Image: img, SessionTimeout: n.o.SessionTimeout,
+		ControllerID: n.o.ID, KV: member, Leadership: member, Image: img, SessionTimeout: n.o.SessionTimeout, MoveBytes: n.o.MoveBytes,
 		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Recovery: n.o.Recovery, Room: member.Room, Now: n.o.Now, Random: n.o.Random,
 		Logger: n.o.Logger,
 	})

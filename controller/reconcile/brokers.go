@@ -178,6 +178,7 @@ func (l *Loop) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatRequest) 
 		}
 	}
 	l.suspect(r.GetUnreachableBrokers())
+	l.progress.hear(r.GetBrokerId(), r.GetMoves())
 	l.sessions.hear(r.GetBrokerId(), b)
 	if wants(rec, b) {
 		if err := l.do(ctx, func(ctx context.Context, a *active) error { return a.settle(ctx) }); err != nil {

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"slices"
@@ -153,7 +154,7 @@ func (a *active) planDrains(v *image.View) []*store.Edit {
 	rates := map[int32]uint64{}
 	for id, b := range v.Brokers {
 		if b.Record.GetDraining() {
-			rates[id] = b.Record.GetDrainBytesPerSecond()
+			rates[id] = cmp.Or(b.Record.GetDrainBytesPerSecond(), a.o.MoveBytes)
 		}
 	}
 	if len(rates) == 0 {

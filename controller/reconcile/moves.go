@@ -110,7 +110,7 @@ func (l *Loop) ReassignPartitions(ctx context.Context, r *controllerv1.ReassignP
 	resp := new(controllerv1.ReassignPartitionsResponse)
 	var err error
 	resp.Results, resp.Revision, err = l.reassign(ctx, r.GetReassignments(), r.GetValidateOnly(), func(v *image.View, t *image.Topic, m *controllerv1.Reassignment, e electable, res *controllerv1.ReassignmentResult) electable {
-		return move(v, t, m, e, r.GetBytesPerSecond(), res)
+		return move(v, t, m, e, cmp.Or(r.GetBytesPerSecond(), l.o.MoveBytes), res)
 	})
 	return resp, err
 }
@@ -243,6 +243,9 @@ func (l *Loop) Reassignments(ctx context.Context) ([]*controllerv1.OngoingReassi
 	slices.SortFunc(list, func(x, y *controllerv1.OngoingReassignment) int {
 		return cmp.Or(cmp.Compare(x.GetTopic(), y.GetTopic()), cmp.Compare(x.GetRecord().GetPartition(), y.GetRecord().GetPartition()))
 	})
+	for _, o := range list {
+		o.Progress = l.progress.of(o.GetRecord())
+	}
 	return list, err
 }
 
@@ -285,7 +288,7 @@ func (l *Loop) SpreadReplicas(ctx context.Context, r *controllerv1.SpreadReplica
 			for _, m := range placement.NewMover(takers(v), racks(v)).Spread(replicas, int(r.GetMostMoves())) {
 				p := ps[m.Partition]
 				id := store.TopicID(p.Record.GetTopicId())
-				rec := newElectable(p.Record).begin(v, m.Replicas, r.GetBytesPerSecond()).edited()
+				rec := newElectable(p.Record).begin(v, m.Replicas, cmp.Or(r.GetBytesPerSecond(), l.o.MoveBytes)).edited()
 				resp.Results = append(resp.Results, &controllerv1.ReassignmentResult{
 					Topic: v.Topics[id].Record.GetTopic(), Partition: rec.GetPartition(), Record: rec,
 					Outcome: controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_DONE,

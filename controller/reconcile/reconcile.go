@@ -79,6 +79,9 @@ type Options struct {
 	Image *image.Image
 	// SessionTimeout is how long a broker may be silent before it is fenced.
 	SessionTimeout time.Duration
+	// MoveBytes is how many bytes a second each replica is filled with that is
+	// added for a move which names no rate; 0: as fast as can be.
+	MoveBytes uint64
 	// ReplicationFactor is that of topics for which none is asked, where there
 	// are as many brokers.
 	ReplicationFactor int
@@ -131,6 +134,7 @@ type Loop struct {
 	o          Options
 	sessions   *sessions
 	recoveries *recoveries
+	progress   progress
 	suspects   chan suspect // buffered; anybody sends, the prober receives
 
 	calls     chan call     // unbuffered; do sends, Run receives

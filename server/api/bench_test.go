@@ -29,6 +29,10 @@ type onePartition struct {
 	p *partition.Partition
 }
 
+func (b onePartition) ReplicaOf(t *metadata.Topic, id uint32) (*partition.Partition, error) {
+	return b.PartitionOf(t, id)
+}
+
 func (b onePartition) PartitionOf(*metadata.Topic, uint32) (*partition.Partition, error) {
 	return b.p, nil
 }

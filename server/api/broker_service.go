@@ -40,6 +40,9 @@ type Broker interface {
 	ID() int32
 	// PartitionOf returns a partition that the broker leads, or why it does not.
 	PartitionOf(topic *metadata.Topic, id uint32) (*partition.Partition, error)
+	// ReplicaOf returns a partition that the broker leads, or that it follows and
+	// may serve to readers, or why neither.
+	ReplicaOf(topic *metadata.Topic, id uint32) (*partition.Partition, error)
 	// Budget returns the budget for requests in flight.
 	Budget() *broker.Budget
 	// Orphans lists what is in the data directory and is nobody's.

@@ -209,6 +209,12 @@ func partitionFault(err error) *rpc.Fault {
 	if e, ok := errors.AsType[*partition.EndUnknownError](err); ok {
 		return retryLater(pb.ErrorReason_ERROR_REASON_OFFSET_NOT_AVAILABLE, e.Error())
 	}
+	if e, ok := errors.AsType[*partition.CutError](err); ok { // the leader will say what has become of the position
+		return retryLater(pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, e.Error())
+	}
+	if e, ok := errors.AsType[*partition.NotFreshError](err); ok {
+		return retryLater(pb.ErrorReason_ERROR_REASON_NOT_FRESH, e.Error())
+	}
 	if isType[*partition.QuarantinedError](err) {
 		return corrupt("damage was found in the log of the partition: it takes no writes until an operator acts")
 	}

@@ -91,6 +91,8 @@ func samples() map[string]struct {
 		"partition.TimestampError":         {&partition.TimestampError{}, pb.ErrorReason_ERROR_REASON_TIMESTAMP_TOO_FAR_AHEAD},
 		"partition.NotEnoughReplicasError": {&partition.NotEnoughReplicasError{}, pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_REPLICAS},
 		"partition.DivergedError":          {&partition.DivergedError{}, pb.ErrorReason_ERROR_REASON_DIVERGED},
+		"partition.NotFreshError":          {&partition.NotFreshError{}, pb.ErrorReason_ERROR_REASON_NOT_FRESH},
+		"partition.CutError":               {&partition.CutError{}, pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE},
 		"partition.EndUnknownError":        {&partition.EndUnknownError{}, pb.ErrorReason_ERROR_REASON_OFFSET_NOT_AVAILABLE},
 		"broker.UnknownTopicError":         {&broker.UnknownTopicError{}, unknownReason},
 		"broker.UnknownPartitionError":     {&broker.UnknownPartitionError{}, unknownReason},

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/encoding"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/wire"
 )
 
@@ -173,8 +174,9 @@ func (f *fetchStream) subscribeAll(all []*pb.FetchSubscription) {
 	}
 	until, cancel := context.WithTimeout(f.ctx, endWait)
 	defer cancel()
+	since := partition.Uptime()
 	for i, want := range all {
-		f.subscribe(until, i, want)
+		f.subscribe(until, i, want, since)
 	}
 }
 
@@ -233,7 +235,7 @@ func (f *fetchStream) forget(s *subscription) (wasArmed bool) {
 		f.starved.remove(s)
 	case armed:
 		wasArmed = true
-	case sending, away, over:
+	case sending, holding, away, over:
 	}
 	s.state = over
 	delete(f.subs, s.id)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
@@ -221,6 +222,7 @@ func (f *fetchStream) unlink(l *fetchLink) {
 	l.reserved = 0
 	for _, s := range f.subs {
 		if s.lead == l {
+			s.keepAway(l.broker)
 			f.replace(s)
 		}
 	}
@@ -244,6 +246,7 @@ func (f *fetchStream) wants(l *fetchLink, fr *forward.Frame) bool {
 	}
 	switch {
 	case fr.Reroute, fr.Error != nil && movesOn(fr.Error):
+		s.keepAway(l.broker)
 		f.replace(s)
 		return false
 	case fr.Error != nil:
@@ -264,6 +267,9 @@ func (f *fetchStream) wants(l *fetchLink, fr *forward.Frame) bool {
 	a.begun, s.next = true, fr.NextOffset
 	if fr.Finished {
 		f.forget(s)
+	} else if s.rack != "" && f.nearer(s, l.broker) {
+		l.link.Unsubscribe(s.id)
+		f.place(s)
 	}
 	return true
 }
@@ -283,7 +289,7 @@ func (f *fetchStream) hint(l *fetchLink, fr *forward.Frame) *pb.LeaderHint {
 		return nil
 	}
 	part := topic.Partition(uint32(s.partition))
-	if part == nil || part.Leader != l.broker {
+	if part == nil || part.Leader != l.broker && (s.rack == "" || !slices.Contains(part.ISR, l.broker)) {
 		return nil // there is another by now
 	}
 	s.away.told, s.away.hinted = true, l.broker
@@ -312,11 +318,7 @@ func (f *fetchStream) follow(s *subscription, err error) bool {
 	if f.s.peers == nil || s.until >= 0 || !moved && !closed || f.isDraining() {
 		return false
 	}
-	s.away = awayPosition{begun: true, epoch: int32(s.part.EpochBefore(s.next))}
-	if s.reader != nil {
-		s.reader.Close()
-		s.reader = nil
-	}
+	s.leave()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s.state != over {

@@ -116,21 +116,39 @@ func (f *fetchStream) placeNow(s *subscription, m *metadata.Snapshot) (wait time
 		f.giveUp(s, retryLater(pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, "the leader of the partition has changed: subscribe again at next_offset"))
 	case now.Sub(a.since) >= moveWait:
 		f.giveUp(s, retryLater(pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, "nobody leads the partition, or its leader cannot be reached"))
-	case part.Leader == f.s.broker.ID():
-		return f.takeHome(s, topic)
 	case part.Leader == metadata.NoLeader:
 		return placeRetryMost
 	default:
-		f.attach(s, part.Leader, m.Revision)
+		return f.placeAt(s, topic, part, m)
 	}
 	return 0
 }
 
-// attach subscribes at another broker.
-func (f *fetchStream) attach(s *subscription, leader int32, revision int64) {
+// placeAt gives a subscription to a broker that may serve it.
+func (f *fetchStream) placeAt(s *subscription, topic *metadata.Topic, part *metadata.Partition, m *metadata.Snapshot) (wait time.Duration) {
+	at := part.Leader
+	if s.roams() {
+		at = s.nearest(m, part)
+	}
+	switch self := f.s.broker.ID(); {
+	case at == self && at != part.Leader:
+		return f.takeReplica(s, topic)
+	case at == self:
+		return f.takeHome(s, topic)
+	case at == part.Leader:
+		f.attach(s, at, "", m.Revision)
+	default:
+		f.attach(s, at, s.rack, m.Revision)
+	}
+	return 0
+}
+
+// attach subscribes at another broker: at one that follows, by its rack.
+func (f *fetchStream) attach(s *subscription, leader int32, rack string, revision int64) {
 	q := &pb.FetchSubscription{
 		SubscriptionId: s.id, Topic: s.topic.Name, TopicId: s.topic.ID[:], Partition: uint32(s.partition), Position: s.resume(),
 		UntilEnd: s.away.untilEnd, Form: s.form, MaxFrameBytes: uint32(s.maxFrame), MinRevision: revision,
+		Rack: rack,
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -171,7 +189,7 @@ func (f *fetchStream) takeHome(s *subscription, topic *metadata.Topic) (wait tim
 	if s.state == over || f.closed {
 		return 0
 	}
-	s.topic, s.part, s.next = topic, part, next
+	s.topic, s.part, s.next, s.roaming.named = topic, part, next, false
 	if s.away.untilEnd {
 		s.until = part.State().HighWatermark
 	}
@@ -191,7 +209,11 @@ func (f *fetchStream) homePosition(s *subscription, topic *metadata.Topic) (*par
 	if err := part.AwaitEnd(ctx); err != nil {
 		return nil, 0, err
 	}
-	next, err := positionOf(f.ctx, part, s.resume())
+	since := partition.Uptime()
+	next, err := positionOf(ctx, part, s.resume(), since)
+	if err == nil && s.away.untilEnd {
+		_, err = currentEnd(ctx, part)
+	}
 	return part, next, err
 }
 

@@ -203,7 +203,7 @@ func (w *recordFrames) flush(next record.Offset) (kept bool, err error) {
 	}
 	r, _ := w.s.head(next)
 	r.CreditUsed = uint32(n)
-	w.f.s.metrics.delivered(int(next-w.s.next), n)
+	w.f.s.metrics.delivered(int(next-w.s.next), n, w.s.roaming.replica)
 	w.s.next = next
 	b := w.b
 	w.b = nil

@@ -2,6 +2,7 @@ package api
 
 import (
 	"errors"
+	"time"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/partition"
@@ -102,6 +103,9 @@ func (f *fetchStream) deliver(s *subscription) error {
 		f.starve(s, 1)
 		return nil
 	}
+	if s.rack != "" && f.roam(s) {
+		return nil
+	}
 	if s.reader == nil {
 		s.reader = s.part.NewReader()
 	}
@@ -138,7 +142,7 @@ func (f *fetchStream) deliverBatches(s *subscription, most int) error {
 	r, atEnd := s.head(got.Next)
 	r.CreditUsed = uint32(n)
 	*b = wire.AppendFetchResponse(got.Bytes, &r)
-	f.s.metrics.delivered(int(got.Next-s.next), len(got.Bytes))
+	f.s.metrics.delivered(int(got.Next-s.next), len(got.Bytes), s.roaming.replica)
 	s.next = got.Next
 	if err := f.out.lend(b); err != nil {
 		return err
@@ -155,8 +159,12 @@ func (f *fetchStream) read(s *subscription, most, tail int) (commitlog.Range, er
 	got, err := s.reader.Read(s.next, most, f.alloc)
 	if err != nil || len(got.Bytes) == 0 {
 		f.mem.drop()
+		if err == nil {
+			s.staleFrom = time.Time{}
+		}
 		return commitlog.Range{}, err
 	}
+	s.staleFrom = time.Time{}
 	return got, nil
 }
 
@@ -189,6 +197,10 @@ func (s *subscription) head(next record.Offset) (r wire.FetchResponse, atEnd boo
 	if !s.announced {
 		s.announced = true
 		r.Topic, r.TopicID, r.HasTopicID = s.topic.Name, record.TopicID(s.topic.ID), true
+	}
+	if !s.roaming.named {
+		s.roaming.named = true
+		r.BrokerID, r.HasBrokerID = s.f.s.broker.ID(), true
 	}
 	finished := s.until >= 0 && next >= s.until
 	atEnd = next >= st.HighWatermark || finished
@@ -280,7 +292,7 @@ func (f *fetchStream) arm(s *subscription) {
 	}
 	s.state = armed
 	f.mu.Unlock()
-	if !s.part.Notify(s, s.next) {
+	if !s.notify() {
 		s.Wake()
 		return
 	}
@@ -305,7 +317,8 @@ func (f *fetchStream) drop(s *subscription) {
 
 // fail ends a subscription whose partition cannot be read, and says why.
 func (f *fetchStream) fail(s *subscription, err error) error {
-	if f.follow(s, err) {
+	err = f.unserved(s, err)
+	if f.hold(s, err) || f.follow(s, err) {
 		return nil
 	}
 	f.drop(s)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/topicconfig"
 	"github.com/millstream-io/millstream/storage/record"
@@ -35,12 +37,13 @@ func (s *TopicService) ListOffsets(ctx context.Context, r *pb.ListOffsetsRequest
 		}
 	}
 	out := &pb.ListOffsetsResponse{Offsets: make([]*pb.PartitionOffset, len(ids))}
+	since := partition.Uptime()
 	elsewhere := make(map[int32][]int) // indexes, by leader
 	for i, id := range ids {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		found, err := s.findOffset(ctx, r, t, id)
+		found, err := s.findOffset(ctx, r, t, id, since)
 		if to, ok := s.to(ctx, t.ID, err); ok {
 			elsewhere[to.Leader] = append(elsewhere[to.Leader], i)
 		} else if err != nil {
@@ -85,7 +88,7 @@ func (s *TopicService) findElsewhere(ctx context.Context, r *pb.ListOffsetsReque
 func (s *TopicService) findAnywhere(ctx context.Context, r *pb.ListOffsetsRequest, t *metadata.Topic, id uint32) *pb.PartitionOffset {
 	var found *pb.PartitionOffset
 	err := s.run(ctx, t, func() (err error) {
-		found, err = s.findOffset(ctx, r, t, id)
+		found, err = s.findOffset(ctx, r, t, id, partition.Uptime())
 		return err
 	}, func(to forward.Target) error {
 		got, err := s.askOffsets(ctx, r, to.Leader, []uint32{id})
@@ -127,8 +130,9 @@ func noOffset(id uint32, err error) *pb.PartitionOffset {
 	return &pb.PartitionOffset{Partition: id, LeaderEpoch: -1, Error: f.RequestError()}
 }
 
-// findOffset answers for one partition that is led here.
-func (s *TopicService) findOffset(ctx context.Context, r *pb.ListOffsetsRequest, t *metadata.Topic, id uint32) (*pb.PartitionOffset, error) {
+// findOffset answers for one partition that is led here, as it was at that time
+// or later.
+func (s *TopicService) findOffset(ctx context.Context, r *pb.ListOffsetsRequest, t *metadata.Topic, id uint32, since time.Duration) (*pb.PartitionOffset, error) {
 	p, err := readable(ctx, s.broker, t, id)
 	if err != nil {
 		return nil, err
@@ -136,11 +140,13 @@ func (s *TopicService) findOffset(ctx context.Context, r *pb.ListOffsetsRequest,
 	var offset record.Offset
 	switch at := r.GetAt().(type) {
 	case *pb.ListOffsetsRequest_Time:
-		if offset, err = timeOf(ctx, p, "time", at.Time); err != nil {
+		if offset, err = timeOf(ctx, p, "time", at.Time, since); err != nil {
 			return nil, err
 		}
 	case *pb.ListOffsetsRequest_Latest:
-		offset = p.State().HighWatermark
+		if offset, err = freshEnd(ctx, p, since); err != nil {
+			return nil, err
+		}
 	default:
 		offset = p.State().LogStart
 	}

@@ -17,9 +17,13 @@ func (s *ClusterService) ListReassignments(ctx context.Context, r *pb.ListReassi
 	}
 	out := &pb.ListReassignmentsResponse{NextPageToken: list.GetNextPageToken()}
 	for _, o := range list.GetReassignments() {
-		out.Reassignments = append(out.Reassignments, &pb.OngoingReassignment{
+		m := &pb.OngoingReassignment{
 			Placement: placementOf(o.GetTopic(), o.GetRecord()), AwaitedBrokerIds: o.GetAwaitedBrokerIds(),
-		})
+		}
+		for _, p := range o.GetProgress() {
+			m.Progress = append(m.Progress, &pb.FillProgress{BrokerId: p.GetBrokerId(), RecordsLeft: p.GetRecordsLeft(), BytesLeft: p.GetBytesLeft()})
+		}
+		out.Reassignments = append(out.Reassignments, m)
 	}
 	return out, nil
 }

@@ -24,6 +24,7 @@ type brokerMetrics struct {
 	fetchFrames        prometheus.Counter
 	fetchRecords       prometheus.Counter
 	fetchBytes         prometheus.Counter
+	fetchReplicaBytes  prometheus.Counter
 	fetchErrors        *prometheus.CounterVec
 
 	stalled prometheus.Counter
@@ -57,6 +58,7 @@ func newBrokerMetrics(reg prometheus.Registerer, reading, receiving *broker.Budg
 		fetchFrames:        counter("millstream_fetch_frames_total", "Frames with records that were sent."),
 		fetchRecords:       counter("millstream_fetch_offsets_total", "Offsets that were delivered, by Fetch and Read."),
 		fetchBytes:         counter("millstream_fetch_bytes_total", "Bytes of batches or records that were sent."),
+		fetchReplicaBytes:  counter("millstream_fetch_replica_bytes_total", "Bytes of batches or records that were sent from replicas that follow, to clients in their rack."),
 		fetchErrors:        reasons("millstream_fetch_errors_total", "Subscriptions and Read calls that failed, by reason."),
 
 		forwarded: counter("millstream_forwarded_requests_total", "Requests of clients that were passed on to the broker that leads: batches of Produce and Append, calls of Read, subscriptions of Fetch."),
@@ -65,7 +67,7 @@ func newBrokerMetrics(reg prometheus.Registerer, reading, receiving *broker.Budg
 		cut:     counter("millstream_connections_cut_total", "Connections that were cut because the client did not take the last frames of a stream that had ended."),
 	}
 	return m, telemetry.Register(reg, m.produceStreams, m.produceRequests, m.produceRecords, m.produceBytes, m.produceErrors,
-		m.fetchStreams, m.fetchSubscriptions, m.fetchFrames, m.fetchRecords, m.fetchBytes, m.fetchErrors, m.stalled, m.cut, m.forwarded,
+		m.fetchStreams, m.fetchSubscriptions, m.fetchFrames, m.fetchRecords, m.fetchBytes, m.fetchReplicaBytes, m.fetchErrors, m.stalled, m.cut, m.forwarded,
 		now("millstream_produce_receiving_bytes", "Bytes that large Produce requests on their way may take.", receiving.Used),
 		now("millstream_produce_receiving_limit_bytes", "The most that large Produce requests on their way may take (inflight-bytes).", receiving.Limit),
 		now("millstream_produce_receiving_waiters", "Produce streams that wait to receive a large request.", receiving.Waiting),
@@ -100,8 +102,11 @@ func (m *brokerMetrics) appended(r *partition.Request, f *rpc.Fault) {
 	m.produceBytes.Add(float64(r.Summary.Bytes))
 }
 
-// delivered counts a frame of Fetch, or what a Read sent.
-func (m *brokerMetrics) delivered(offsets, bytes int) {
+// delivered counts a frame of Fetch.
+func (m *brokerMetrics) delivered(offsets, bytes int, ofFollower bool) {
+	if ofFollower {
+		m.fetchReplicaBytes.Add(float64(bytes))
+	}
 	m.fetchFrames.Inc()
 	m.fetchRecords.Add(float64(offsets))
 	m.fetchBytes.Add(float64(bytes))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc"
@@ -26,9 +27,12 @@ const readBytes = 256 << 10
 type readCall struct {
 	s    *BrokerService
 	ctx  context.Context
-	part *partition.Partition
 	form pb.ReadForm
 	id   uint32
+
+	part   *partition.Partition
+	reader *partition.Reader
+	wait   func(partition.Waiter, record.Offset) bool // arms it at the partition
 
 	next   record.Offset
 	end    record.Offset // where it ends; -1: it follows
@@ -57,6 +61,13 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if err := expected(ctx, s.metadata, topic, r.GetPartition()); err != nil {
 		return err
 	}
+	near, err := s.readNear(ctx, topic, r)
+	if err != nil {
+		return err
+	}
+	if near != nil {
+		return s.read(ctx, cancel, r, stream, near)
+	}
 	var part *partition.Partition
 	sent := false
 	err = s.run(ctx, topic, func() (err error) {
@@ -77,16 +88,23 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if err != nil || part == nil {
 		return err
 	}
-	c := &readCall{
-		s: s, ctx: ctx, part: part, form: r.GetForm(), id: r.GetPartition(), end: -1,
-		left: r.GetMaxRecords(), capped: r.GetMaxRecords() > 0, more: make(chan struct{}, 1),
-	}
-	if c.next, err = startOf(ctx, part, r); err != nil {
+	c := &readCall{part: part, reader: part.NewReader(), wait: part.Notify, end: -1}
+	since := partition.Uptime()
+	if c.next, err = startOf(ctx, part, r, since); err != nil {
 		return err
 	}
 	if !r.GetFollow() {
-		c.end = part.State().HighWatermark
+		if c.end, err = currentEnd(ctx, part); err != nil {
+			return err
+		}
 	}
+	return s.read(ctx, cancel, r, stream, c)
+}
+
+// read sends what c begins with, until its end.
+func (s *BrokerService) read(ctx context.Context, cancel context.CancelCauseFunc, r *pb.ReadRequest, stream grpc.ServerStream, c *readCall) error {
+	c.s, c.ctx, c.form, c.id = s, ctx, r.GetForm(), r.GetPartition()
+	c.left, c.capped, c.more = r.GetMaxRecords(), r.GetMaxRecords() > 0, make(chan struct{}, 1)
 	c.mem = newReading(s.reading)
 	c.out = newFrameWriter(stream, s.limits.StallTimeout, s.endStalled(cancel))
 	c.out.lent = c.mem
@@ -96,27 +114,27 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 		defer c.mem.rest()
 		cancel(c.run())
 	})
-	err = c.decide()
+	err := c.decide()
 	s.endReading(stream.Context(), c.mem)
 	return err
 }
 
 // startOf returns the offset where a Read begins.
-func startOf(ctx context.Context, p *partition.Partition, r *pb.ReadRequest) (record.Offset, error) {
+func startOf(ctx context.Context, p *partition.Partition, r *pb.ReadRequest, since time.Duration) (record.Offset, error) {
 	hasEpoch := r.LeaderEpoch != nil && r.GetLeaderEpoch() != -1
 	if _, isOffset := r.GetStart().(*pb.ReadRequest_Offset); hasEpoch && !isOffset {
 		return 0, fieldFault("leader_epoch", "goes with an offset only")
 	}
 	switch at := r.GetStart().(type) {
 	case *pb.ReadRequest_Offset:
-		return offsetOf(p, at.Offset, r.GetLeaderEpoch(), hasEpoch)
+		return offsetOf(ctx, p, at.Offset, r.GetLeaderEpoch(), hasEpoch, since)
 	case *pb.ReadRequest_Time:
-		return timeOf(ctx, p, "time", at.Time)
+		return timeOf(ctx, p, "time", at.Time, since)
 	case *pb.ReadRequest_BeforeEnd:
-		return beforeEnd(p, "before_end", at.BeforeEnd)
+		return beforeEnd(ctx, p, "before_end", at.BeforeEnd, since)
 	case *pb.ReadRequest_Latest:
 		if at.Latest {
-			return p.State().HighWatermark, nil
+			return freshEnd(ctx, p, since)
 		}
 	}
 	return p.State().LogStart, nil
@@ -142,8 +160,7 @@ func (c *readCall) decide() error {
 
 // run sends records until the end.
 func (c *readCall) run() error {
-	reader := c.part.NewReader()
-	defer reader.Close()
+	defer c.reader.Close()
 	for c.end < 0 || c.next < c.end {
 		if c.capped && c.left == 0 {
 			return errFinished
@@ -152,7 +169,14 @@ func (c *readCall) run() error {
 		if err := c.mem.reserve(c.ctx, readReserve(readBytes, 0)+record.MaxDecompressedBytes+readMessageReserve); err != nil {
 			return err
 		}
-		got, err := reader.Read(c.next, readBytes, c.mem.alloc)
+		got, err := c.reader.Read(c.next, readBytes, c.mem.alloc)
+		if isType[*partition.NotFreshError](err) {
+			c.mem.rest()
+			if err := c.part.AwaitCurrent(c.ctx); err != nil {
+				return c.failed(err)
+			}
+			continue
+		}
 		if err != nil {
 			return c.failed(err)
 		}
@@ -194,7 +218,7 @@ func (c *readCall) failed(err error) error {
 
 // await waits until there is more to read.
 func (c *readCall) await() error {
-	if !c.part.Notify(c, c.next) {
+	if !c.wait(c, c.next) {
 		return nil
 	}
 	select {

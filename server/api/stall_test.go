@@ -24,6 +24,10 @@ import (
 type noBroker struct{ budget *broker.Budget }
 
 func (noBroker) ID() int32 { return 1 }
+func (noBroker) ReplicaOf(*metadata.Topic, uint32) (*partition.Partition, error) {
+	return nil, partition.ErrClosed
+}
+
 func (noBroker) PartitionOf(*metadata.Topic, uint32) (*partition.Partition, error) {
 	return nil, partition.ErrClosed
 }

@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -33,13 +35,16 @@ type subscription struct {
 	form      pb.FetchForm
 	maxFrame  int
 	until     record.Offset // finished there; -1: never
+	rack      string        // where the client stands; "": it wants the leader
 
 	// send's own, and receive's before the subscription is in the stream.
 	reader    *partition.Reader // nil: none is open
 	next      record.Offset
-	announced bool // its first frame is sent
-	caughtUp  bool // and has said so
+	announced bool      // its first frame is sent
+	caughtUp  bool      // and has said so
+	staleFrom time.Time // since when it is held, with breaks; zero: it is not
 	away      awayPosition
+	roaming   roaming
 
 	// Guarded by fetchStream.mu.
 	state      subscriptionState
@@ -60,6 +65,8 @@ const (
 	starved
 	// armed: its partition wakes it.
 	armed
+	// holding: this broker may not serve it before it has heard other replicas.
+	holding
 	// away: another broker leads, or one is looked for.
 	away
 	// over: removed; who has it lets it go.
@@ -118,8 +125,9 @@ func (l *subscriptionList) remove(s *subscription) {
 }
 
 // subscribe adds a subscription, or answers why not: under its id if that is
-// its own, else under 0. It waits until the end of `until` at most.
-func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubscription) {
+// its own, else under 0. It waits until the end of `until` at most; what it
+// says of the end is not older than since.
+func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubscription, since time.Duration) {
 	id := want.GetSubscriptionId()
 	if id == 0 {
 		id = uint64(want.GetPartition()) + 1
@@ -133,14 +141,16 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 		f.refuse(wire.FetchResponse{Error: bad.RequestError()})
 		return
 	}
-	s := &subscription{f: f, id: id, partition: record.PartitionID(want.GetPartition()), until: -1}
+	s := &subscription{f: f, id: id, roaming: roaming{avoid: nobodyAvoided}, partition: record.PartitionID(want.GetPartition()), until: -1}
 	var err error
 	if most := f.s.limits.Subscriptions; count >= most {
 		err = tooManySubscriptions(most, count+1)
 	} else {
-		err = s.begin(f.ctx, until, want)
+		err = s.begin(f.ctx, until, want, since)
 	}
 	_, elsewhere := f.s.to(f.ctx, topicIDOf(s.topic), err)
+	roams := errors.Is(err, errRoams)
+	elsewhere = elsewhere || roams
 	if err != nil && !elsewhere {
 		f.refuse(f.failure(s, err))
 		return
@@ -154,7 +164,9 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 	f.s.metrics.fetchSubscriptions.Inc()
 	if elsewhere {
 		s.away = awayPosition{position: want.GetPosition(), untilEnd: want.GetUntilEnd(), epoch: noEpoch}
-		f.s.metrics.forwarded.Inc()
+		if !roams {
+			f.s.metrics.forwarded.Inc()
+		}
 		f.place(s)
 		return
 	}
@@ -174,7 +186,7 @@ func tooManySubscriptions(most, wanted int) *rpc.Fault {
 }
 
 // begin finds the partition and where to begin.
-func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscription) error {
+func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscription, since time.Duration) error {
 	broker := s.f.s
 	switch s.form = want.GetForm(); s.form {
 	case pb.FetchForm_FETCH_FORM_UNSPECIFIED:
@@ -198,14 +210,21 @@ func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscript
 	if err := checkTopicID(s.topic, want.GetTopicId()); err != nil {
 		return err
 	}
+	if s.rack = want.GetRack(); s.rack != "" {
+		if done, err := s.beginInRack(until, want); done {
+			return err
+		}
+	}
 	if s.part, err = readable(until, broker.broker, s.topic, want.GetPartition()); err != nil {
 		return err
 	}
-	if s.next, err = positionOf(ctx, s.part, want.GetPosition()); err != nil {
+	if s.next, err = positionOf(until, s.part, want.GetPosition(), since); err != nil {
 		return err
 	}
 	if want.GetUntilEnd() {
-		s.until = s.part.State().HighWatermark
+		if s.until, err = currentEnd(until, s.part); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -62,6 +62,8 @@ type Broker struct {
 	// swept asks for the trash to be emptied at once. Capacity 1; never closed.
 	swept chan struct{}
 
+	vouched *vouched
+
 	logs struct {
 		sync.RWMutex // guards what follows; nothing else is done under it
 		byKey        map[logKey]*localLog
@@ -78,6 +80,7 @@ func New(o Options) (*Broker, error) {
 	b := &Broker{
 		opts: o, dir: directory{fs: o.FS, path: o.DataDir}, mirror: o.Metadata, logger: o.Logger,
 		budget: NewBudget(o.InFlightBytes), beat: make(chan struct{}, 1), swept: make(chan struct{}, 1), errand: newErrands(),
+		vouched: newVouched(),
 	}
 	b.logs.byKey = make(map[logKey]*localLog)
 	b.handedOver = make(chan struct{})

@@ -18,6 +18,7 @@ func (b *Broker) follow(ctx context.Context, revision int64) error {
 		return err
 	}
 	b.apply(nil, seen)
+	b.vouched.carriedOut(seen.Revision)
 	b.bury(seen)
 	if b.unclean {
 		b.lookThrough(ctx)
@@ -33,6 +34,7 @@ func (b *Broker) follow(ctx context.Context, revision int64) error {
 		}
 		next := b.mirror.Current()
 		b.apply(seen, next)
+		b.vouched.carriedOut(next.Revision)
 		seen = next
 	}
 }
@@ -53,6 +55,9 @@ func (b *Broker) apply(old, next *metadata.Snapshot) {
 		for i, part := range is.Partitions {
 			if was != nil && i < len(was.Partitions) && was.Partitions[i] == part && was.Config == is.Config {
 				continue
+			}
+			if was != nil && i < len(was.Partitions) && part.Leader == b.opts.ID {
+				b.metrics.inSync(was.Partitions[i], part)
 			}
 			w := &wanted{next.Generation, is, part}
 			if !slices.Contains(part.Replicas, b.opts.ID) {
@@ -253,6 +258,31 @@ func (b *Broker) partitionOf(s *metadata.Snapshot, t *metadata.Topic, id uint32)
 		}
 	}
 	return l.partition()
+}
+
+// ReplicaOf returns a partition that this broker leads, or follows and is in
+// sync, so that NewReplicaReader reads it. It fails as Partition does.
+func (b *Broker) ReplicaOf(t *metadata.Topic, id uint32) (*partition.Partition, error) {
+	s := b.mirror.Current()
+	part := t.Partition(id)
+	if part == nil || part.Leader == b.opts.ID {
+		return b.partitionOf(s, t, id)
+	}
+	if !slices.Contains(part.ISR, b.opts.ID) || !b.serving.Load() {
+		return nil, b.notLeader(s, t, part)
+	}
+	l := b.log(keyOf(t.ID, id))
+	if l == nil {
+		return nil, b.notLeader(s, t, part)
+	}
+	p, err := l.partition()
+	if err != nil {
+		return nil, err
+	}
+	if p.ServesReaders() != nil {
+		return nil, b.notLeader(s, t, part)
+	}
+	return p, nil
 }
 
 func (b *Broker) notLeader(s *metadata.Snapshot, t *metadata.Topic, part *metadata.Partition) error {

@@ -2,10 +2,12 @@ package broker
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/millstream-io/millstream/server/metadata"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/telemetry"
 	"github.com/millstream-io/millstream/storage/commitlog"
@@ -38,6 +40,8 @@ type metrics struct {
 	lost           prometheus.Counter
 	proposals      *prometheus.CounterVec
 	handOvers      *prometheus.HistogramVec
+	isrShrinks     prometheus.Counter
+	isrExpands     prometheus.Counter
 }
 
 func counter(name, help string) prometheus.Counter {
@@ -80,6 +84,8 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 			Help:    "For how long a leader that was to hand over took no records, by outcome: handed_over, given_up.",
 			Buckets: prometheus.ExponentialBuckets(0.002, 2, 10),
 		}, []string{"outcome"}),
+		isrShrinks: counter("isr_shrinks_total", "Replicas that went out of sync, of what the broker leads."),
+		isrExpands: counter("isr_expands_total", "Replicas that came in sync, of what the broker leads."),
 		upkeepErrors: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "millstream", Subsystem: "broker", Name: "upkeep_errors_total",
 			Help: "Background work that failed and will be tried again, by task: checkpoint, retention, trash.",
@@ -87,7 +93,7 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 	}
 	all := []prometheus.Collector{
 		m.followedPushes, m.followedBytes, m.mended, m.scrubbed, m.lost, m.proposals, m.handOvers, m.batches, m.records, m.bytes, m.groups, m.appendFailures, m.quarantined, m.tailCut, m.openSeconds, m.openFailures, m.openRefusals,
-		m.segmentsSealed, m.segmentsRemoved, m.upkeepErrors, newCensus(b),
+		m.segmentsSealed, m.segmentsRemoved, m.upkeepErrors, m.isrShrinks, m.isrExpands, newCensus(b), newReplicaCensus(b),
 	}
 	return m, telemetry.Register(reg, append(all, m.flusher.collectors()...)...)
 }
@@ -98,6 +104,23 @@ func (m *metrics) opened(took time.Duration, err error) {
 		return
 	}
 	m.openSeconds.Observe(took.Seconds())
+}
+
+// inSync counts who went out of sync or came in sync while this broker led.
+func (m *metrics) inSync(was, is *metadata.Partition) {
+	if was.LeaderEpoch != is.LeaderEpoch {
+		return // who led before has counted, or is gone
+	}
+	for _, id := range was.ISR {
+		if !slices.Contains(is.ISR, id) {
+			m.isrShrinks.Inc()
+		}
+	}
+	for _, id := range is.ISR {
+		if !slices.Contains(was.ISR, id) {
+			m.isrExpands.Inc()
+		}
+	}
 }
 
 // observer tells the metrics and the broker what happens in its logs.

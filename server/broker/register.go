@@ -12,6 +12,7 @@ import (
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	millstreamv1 "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/partition"
 )
 
 // registration is what the controller answered.
@@ -122,10 +123,14 @@ func (b *Broker) heartbeats(ctx context.Context, reg registration) error {
 		req := b.heartbeat(reg, wanted)
 		req.UnreachableBrokers = unreachable
 		call, cancel := context.WithTimeout(ctx, reg.session/2)
+		asked := partition.Uptime()
 		resp, err := b.opts.Controller.Heartbeat(call, req)
 		cancel()
 		if err == nil {
 			unreachable = nil
+			if !resp.GetFenced() {
+				b.vouched.answered(asked, resp.GetRevision())
+			}
 		}
 		pause := reg.interval
 		first := len(wanted) == 0
@@ -188,7 +193,7 @@ func (b *Broker) heartbeat(reg registration, wanted []*controllerv1.WantedLog) *
 	seen := b.mirror.Current()
 	req := &controllerv1.HeartbeatRequest{
 		BrokerId: b.opts.ID, BrokerEpoch: reg.epoch, Revision: seen.Revision, Ready: b.serving.Load(),
-		Stopping: b.stopping.Load(),
+		Stopping: b.stopping.Load(), Moves: b.moves(),
 	}
 	// A broker that has doubts is ready with the heartbeat after it has told them.
 	doubts := b.doubts.next()

@@ -19,6 +19,9 @@ const (
 	// tickEvery is how often partitions look at the clock whose followers are
 	// behind, or have not been told of an end (rule P3).
 	tickEvery = 100 * time.Millisecond
+	// freshTicks is how many of them readers at the tail may wait without the
+	// leader being sure of itself: a second's.
+	freshTicks = 10
 	// proposeTimeout bounds one call to the controller.
 	proposeTimeout = 5 * time.Second
 	// handOverLeast is how long a call for hand-overs takes at most that is worth
@@ -134,10 +137,16 @@ func (w *wanted) assignment() replica.Assignment {
 
 // tick has partitions look at the clock, until ctx ends.
 func (b *Broker) tick(ctx context.Context) error {
+	n := 0
 	return every(ctx, tickEvery, nil, func() {
+		n++
+		look := n%freshTicks == 0
 		for p := range b.open(ctx) {
 			if p.Restless() {
 				p.Tick()
+			}
+			if look {
+				p.LookFresh()
 			}
 		}
 	})

@@ -86,4 +86,5 @@ func (r *refusals) Opened(a replica.Opened, _ *Feed) {
 }
 func (*refusals) Offer(*Feed)                        {}
 func (*refusals) Closed(*Feed, replica.SessionError) {}
+func (*refusals) Ask(Waiter)                         {}
 func (*refusals) Heard() time.Duration               { return 0 }

@@ -94,6 +94,13 @@ func (e *DivergedError) Error() string {
 	return fmt.Sprintf("position is of another history of the log: safe from offset %d of epoch %d", e.SafeOffset, e.Epoch)
 }
 
+// CutError says that records were cut here that could be read: what a reader
+// has read may be of another history now. Its position has to be checked.
+type CutError struct{}
+
+// Error says it for people.
+func (*CutError) Error() string { return "records were cut from this replica that could be read" }
+
 // EndUnknownError says that the readable end is not known yet: the leadership
 // is young, and what it found in the log is not committed again.
 type EndUnknownError struct {

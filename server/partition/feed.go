@@ -2,6 +2,7 @@ package partition
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/millstream-io/millstream/server/replica"
@@ -23,6 +24,9 @@ type Outlet interface {
 	// Heard is when the last ping was sent that the follower has answered on
 	// this stream, as Uptime.
 	Heard() time.Duration
+	// Ask pings the follower soon, and wakes w when it has answered a ping, be it
+	// an earlier one, or when the stream has ended.
+	Ask(w Waiter)
 }
 
 // maxPush bounds what one push carries, but for a larger batch (rule P2).
@@ -55,6 +59,10 @@ type Feed struct {
 	// be granted, or acked, first.
 	starved bool
 	ended   bool
+
+	// gone says that the session has ended: set by whoever ends it, before the
+	// owner hears of it, and seen by who asks whether the leader is fresh.
+	gone atomic.Bool
 }
 
 // sent is what became of an offer.
@@ -131,6 +139,7 @@ func (f *Feed) Ack(a replica.Ack) {
 
 // Close ends the session: the follower said so, or its stream has ended.
 func (f *Feed) Close() {
+	f.gone.Store(true)
 	f.p.leave(f, func() { f.closed = true })
 }
 
@@ -210,6 +219,7 @@ func (p *Partition) Restless() bool { return p.restless.Load() }
 func (p *Partition) Refused(partitionEpoch int32) {
 	p.exclusively(func() {
 		p.owner.core.Refused(partitionEpoch)
+		p.meet()
 		p.commit(false)
 	})
 }
@@ -232,6 +242,7 @@ func (p *Partition) openSession(o *opening) {
 	if !a.Diverged && !a.Reset {
 		f = &Feed{p: p, id: o.id, outlet: o.outlet, session: o.open.Session}
 		p.owner.feeds = append(p.owner.feeds, f)
+		p.meet()
 	}
 	o.outlet.Opened(a, f)
 	p.restless.Store(true)
@@ -306,14 +317,46 @@ func (p *Partition) tick() {
 	p.endLimbo()
 	p.answerEarly(false)
 	if !o.core.Leading() {
+		p.noteLags(true)
 		p.restless.Store(false)
 		return
 	}
 	if proposal, ok := o.core.Tick(p.uptime(), p.lagMax); ok {
+		p.meet() // before it can be taken
 		p.propose(proposal)
 	}
 	p.pump()
-	p.restless.Store(!o.core.Quiet(p.log.Start()))
+	quiet := o.core.Quiet(p.log.Start())
+	p.noteLags(quiet)
+	p.restless.Store(!quiet)
+}
+
+// noteLags publishes how far followers are behind, some times a second at most
+// while that changes.
+func (p *Partition) noteLags(quiet bool) {
+	o := &p.owner
+	if quiet {
+		p.lags.Store(nil)
+		o.lagsDue = 0
+		return
+	}
+	if now := p.uptime(); p.lags.Load() == nil || now >= o.lagsDue {
+		list := o.core.Lags(make([]replica.Lag, 0, 4), p.log.Start())
+		p.lags.Store(&list)
+		o.lagsDue = now + lagsEvery
+	}
+}
+
+// lagsEvery is how old published lags are at most, beside one look at the clock.
+const lagsEvery = 500 * time.Millisecond
+
+// Lags returns how far followers are behind, as of half a second ago; nothing:
+// all have everything, or this replica does not lead. BORROWED: read only.
+func (p *Partition) Lags() []replica.Lag {
+	if list := p.lags.Load(); list != nil && p.status.Load().leading {
+		return *list
+	}
+	return nil
 }
 
 // endFeed ends the session of a follower, if there is one; why is for the
@@ -343,6 +386,7 @@ func (p *Partition) endFeeds(why replica.SessionError, keep func(replica.ID) boo
 
 func (p *Partition) forgetFeed(f *Feed) {
 	f.ended = true
+	f.gone.Store(true)
 	o := &p.owner
 	for i := range o.feeds {
 		if o.feeds[i] == f {
@@ -350,6 +394,7 @@ func (p *Partition) forgetFeed(f *Feed) {
 			o.feeds[i] = o.feeds[last]
 			o.feeds[last] = nil
 			o.feeds = o.feeds[:last]
+			p.meet()
 			return
 		}
 	}

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/millstream-io/millstream/server/replica"
 	"github.com/millstream-io/millstream/storage/commitlog"
@@ -115,6 +116,7 @@ func (p *Partition) Follow(a replica.Assignment, leader replica.ID, up Upstream)
 		p.obeyTo(before, o.follow.Follow(a, leader, p.progress(), known))
 		p.behind.Store(0)
 		p.answerEarly(false)
+		p.serveAs(slices.Contains(a.InSync, p.self))
 	})
 }
 
@@ -144,6 +146,7 @@ func (p *Partition) arrivedNow(a *arrival) {
 		}
 	}
 	p.behind.Store(int64(o.follow.Behind()))
+	p.noteStream()
 }
 
 // followable tells whether the log can take records of a leader.
@@ -237,6 +240,7 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 	}
 	// What is cut is not readable before it goes: readers look at this end.
 	if record.Offset(p.readable.Load()) > e.To {
+		p.cuts.Add(1)
 		p.readable.Store(int64(e.To))
 	}
 	from := p.log.End()

@@ -39,9 +39,11 @@ func (p *Partition) Lead(a replica.Assignment) bool {
 		p.leaveLimbo()
 		p.restless.Store(o.core.Replicated())
 		p.elected.Store(int64(p.log.End()))
+		p.meet()
 		p.mail.mu.Lock()
 		p.change(func(s *status) bool {
 			s.leading, s.leader, s.epoch, s.inSync, s.notLeader = true, p.self, a.Epoch, o.core.InSync(), nil
+			s.follower = false
 			return true
 		})
 		p.mail.mu.Unlock()
@@ -74,6 +76,7 @@ func (p *Partition) Confirm(a replica.Assignment) bool {
 			p.auditor.InSync(a, o.core.EffectiveMinInSync())
 		}
 		p.endFeeds(replica.NotReplica, func(id replica.ID) bool { return slices.Contains(a.Replicas, id) })
+		p.meet()
 		p.restless.Store(o.core.Replicated())
 		p.mail.mu.Lock()
 		p.change(func(s *status) bool {
@@ -123,10 +126,12 @@ func (p *Partition) resign(leader replica.ID, epoch record.LeaderEpoch) {
 	led, before := o.core.Leading(), o.core.Epoch()
 	o.core.Resign(epoch)
 	p.endFeeds(replica.NotLeader, nobody)
+	p.meet()
 	gone := &NotLeaderError{Leader: leader, Epoch: epoch}
 	p.mail.mu.Lock()
 	p.change(func(s *status) bool {
 		s.leading, s.leader, s.epoch, s.inSync, s.notLeader = false, leader, epoch, 0, gone
+		s.follower = false
 		return true
 	})
 	p.mail.turnAway(gone)

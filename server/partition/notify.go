@@ -94,8 +94,16 @@ func (s *waiters) shrink(n int) {
 // if that is so already. A waiter is armed at most once on a partition at a
 // time.
 func (p *Partition) Notify(w Waiter, from record.Offset) bool {
+	return p.notify(w, from, func() error { return p.status.Load().unreadable() })
+}
+
+// Notify is that of the partition; a reader of a replica is also armed while
+// this replica follows, and woken when it does not any more.
+func (r *Reader) Notify(w Waiter, from record.Offset) bool { return r.p.notify(w, from, r.unreadable) }
+
+func (p *Partition) notify(w Waiter, from record.Offset, unreadable func() error) bool {
 	p.waiters.add(w, from)
-	if p.readable.Load() <= int64(from) && p.status.Load().unreadable() == nil {
+	if p.readable.Load() <= int64(from) && unreadable() == nil {
 		return true
 	}
 	// Whoever removes it owns it: if it is gone, Wake is on its way and the

@@ -79,6 +79,9 @@ type Options struct {
 	// LagMax is how long a replica may be behind and stay in sync; 10 s unless
 	// set.
 	LagMax time.Duration
+	// Vouched is when, as Uptime, the controller was asked last that has answered
+	// with metadata which this broker has carried out; nil: never.
+	Vouched func() time.Duration
 	// Uptime is the clock of sessions; the function of that name unless set.
 	Uptime func() time.Duration
 	// Logger takes changes of state; slog.Default unless set.
@@ -141,6 +144,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Uptime == nil {
 		o.Uptime = Uptime
+	}
+	if o.Vouched == nil {
+		o.Vouched = func() time.Duration { return replica.Never }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

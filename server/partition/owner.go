@@ -231,6 +231,7 @@ func (p *Partition) sever(why replica.SessionError) {
 	o := &p.owner
 	p.obey(o.follow.Stop(max(o.follow.Epoch(), o.core.Epoch())))
 	o.up = nil
+	p.noteStream()
 }
 
 // awaitSync works on until no sync is under way.

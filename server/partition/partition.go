@@ -26,6 +26,7 @@ type Partition struct {
 	now       func() time.Time
 	lagMax    time.Duration
 	uptime    func() time.Duration
+	vouched   func() time.Duration
 	propose   func(replica.Proposal)
 	auditor   Auditor // nil: nobody is told
 
@@ -44,6 +45,15 @@ type Partition struct {
 	// elected is the end of the log when this leadership began: what may have
 	// been readable before it. Stored before the status that leads.
 	elected atomic.Int64
+	// quorum is whom the leader has to hear; nil: this replica does not lead.
+	quorum atomic.Pointer[quorum]
+	// streaming says that a session with the leader is open; cuts counts how often
+	// records were cut that could be read here.
+	streaming atomic.Bool
+	cuts      atomic.Int64
+	// lags is how far followers are behind, as of the last look at the clock; nil:
+	// nobody is.
+	lags atomic.Pointer[[]replica.Lag]
 	// restless and behind are for those who look after many partitions.
 	restless atomic.Bool
 	behind   atomic.Int64
@@ -73,9 +83,10 @@ type owner struct {
 	early              []early     // wishes for sessions in epochs that are not known yet
 	earlyTimer         *time.Timer // ends their wait; nil: none waits
 	audited            audited
-	pending            queue // written, not complete; offsets rise
-	syncing            bool  // a sync is submitted and its end has not been taken
-	closed             bool  // the log is closed
+	lagsDue            time.Duration // when lags are published next
+	pending            queue         // written, not complete; offsets rise
+	syncing            bool          // a sync is submitted and its end has not been taken
+	closed             bool          // the log is closed
 	// stale says that a checkpoint could not be written: nothing is published
 	// until one is.
 	stale bool
@@ -97,6 +108,9 @@ type status struct {
 	closed  bool
 	failed  error // *FailedError
 	damaged error // *QuarantinedError
+	// follower says that this replica follows the leader and is in sync, as far
+	// as the metadata says.
+	follower bool
 	// notLeader is the *NotLeaderError of a status that does not lead.
 	notLeader error
 }
@@ -135,7 +149,7 @@ func New(o Options) *Partition {
 	p := &Partition{
 		log: o.Log, self: o.Self, flusher: o.Flusher, observer: o.Observer, logger: o.Logger,
 		limits: o.Limits, idleAfter: o.IdleAfter, now: o.Now,
-		lagMax: o.LagMax, uptime: o.Uptime, propose: o.Propose, auditor: o.Auditor,
+		lagMax: o.LagMax, uptime: o.Uptime, vouched: o.Vouched, propose: o.Propose, auditor: o.Auditor,
 		wake: make(chan struct{}, 1),
 	}
 	p.owner.core = replica.New(o.Self)

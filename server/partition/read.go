@@ -14,6 +14,10 @@ import (
 type Reader struct {
 	p *Partition
 	r *commitlog.Reader
+	// replica says that it reads whether this replica leads or follows; cuts is
+	// Partition.cuts when it began.
+	replica bool
+	cuts    int64
 }
 
 // NewReader returns a reader. It costs nothing until it reads.
@@ -24,20 +28,34 @@ func (p *Partition) NewReader() *Reader { return &Reader{p: p, r: p.log.NewReade
 // gives. At the readable end it returns an empty range. The first batch may
 // begin before from.
 //
-// It fails with ErrClosed, *FailedError, *NotLeaderError,
+// It fails with ErrClosed, *FailedError, *NotLeaderError, *NotFreshError,
 // *commitlog.OffsetOutOfRangeError, or *segment.CorruptError, after which the
-// partition is quarantined.
+// partition is quarantined. One of NewReplicaReader also fails with *CutError.
 func (r *Reader) Read(from record.Offset, maxBytes int, alloc func(int) []byte) (commitlog.Range, error) {
-	if err := r.p.status.Load().unreadable(); err != nil {
+	if err := r.unreadable(); err != nil {
 		return commitlog.Range{}, err
 	}
 	limit := record.Offset(r.p.readable.Load())
+	if from > limit && r.replica {
+		return commitlog.Range{}, &CutError{}
+	}
 	if from > limit {
+		if err := r.p.stale(); err != nil {
+			return commitlog.Range{}, err // another leader may have it
+		}
 		return commitlog.Range{}, &commitlog.OffsetOutOfRangeError{Requested: from, Start: r.p.log.Start(), End: limit}
 	}
 	got, err := r.r.Read(from, limit, maxBytes, alloc)
 	if err != nil {
 		return commitlog.Range{}, r.p.examine(err)
+	}
+	// Behind the read: what was there then may be served for as long as the
+	// lease, however long this process was asleep in between.
+	if err := r.p.stale(); err != nil {
+		return commitlog.Range{}, err
+	}
+	if r.replica && r.Cut() {
+		return commitlog.Range{}, &CutError{}
 	}
 	return got, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -20,6 +21,7 @@ type line struct {
 	leader, follower *env
 
 	mu    sync.Mutex
+	heard atomic.Int64
 	feeds map[uint64]*Feed
 	last  uint64 // session that was asked for
 	cut   bool
@@ -30,6 +32,7 @@ type line struct {
 
 func newLine(leader, follower *env) *line {
 	l := &line{leader: leader, follower: follower, feeds: map[uint64]*Feed{}, down: make(chan func(), 1000), up: make(chan func(), 1000), over: make(chan struct{})}
+	l.heard.Store(int64(Uptime()))
 	for _, c := range []chan func(){l.down, l.up} {
 		go func() {
 			for {
@@ -86,7 +89,19 @@ func (l *line) Closed(f *Feed, _ replica.SessionError) {
 	l.say(l.down, func() { l.follower.p.SessionClosed(f.Session()) })
 }
 
-func (l *line) Heard() time.Duration { return Uptime() }
+func (l *line) Heard() time.Duration { return time.Duration(l.heard.Load()) }
+
+// Ask pings: the answer comes when the follower has said all that it said
+// before.
+func (l *line) Ask(w Waiter) {
+	sent := Uptime()
+	l.say(l.down, func() {
+		l.say(l.up, func() {
+			l.heard.Store(max(l.heard.Load(), int64(sent)))
+			w.Wake()
+		})
+	})
+}
 
 func (l *line) Open(o replica.Open) {
 	l.mu.Lock()

@@ -106,7 +106,8 @@ func (st *stream) sayControl(ends []*replicationv1.Push) (bool, error) {
 	m.Closes, st.closes = cutAt(st.closes, perMessage)
 	if st.ping {
 		st.ping = false
-		m.Ping = &replicationv1.Ping{SentNs: int64(partition.Uptime())}
+		st.pinged = int64(partition.Uptime())
+		m.Ping = &replicationv1.Ping{SentNs: st.pinged}
 	}
 	st.mu.Unlock()
 	if len(m.GetOpened()) == 0 && len(m.GetCloses()) == 0 && len(m.GetEnds()) == 0 && m.GetPing() == nil {

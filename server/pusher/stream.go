@@ -19,6 +19,9 @@ const (
 	pingEvery = 500 * time.Millisecond
 	// perMessage bounds what one message says of sessions.
 	perMessage = 1000
+	// maxAsking bounds who is woken by an answer to a ping: the others have
+	// patience of their own, and look again.
+	maxAsking = 10_000
 )
 
 // stream is one stream of a follower. It is a partition.Outlet.
@@ -38,14 +41,17 @@ type stream struct {
 	offers []*partition.Feed // in turn
 	opened []*replicationv1.SessionOpened
 	closes []*replicationv1.SessionClose
-	ping   bool // one is due
-	over   bool // the stream has ended: nothing is begun on it
+	ping   bool               // one is due
+	pinged int64              // Uptime of the last one, ns
+	asking []partition.Waiter // are woken by the next answer to a ping
+	over   bool               // the stream has ended: nothing is begun on it
 }
 
 func newStream(s *Service, ctx context.Context, cancel context.CancelCauseFunc, call grpc.BidiStreamingServer[replicationv1.ReplicateRequest, replicationv1.ReplicateResponse], h *replicationv1.FollowerHello) *stream {
 	st := &stream{
 		s: s, ctx: ctx, cancel: cancel, call: call, follower: replica.ID(h.GetBrokerId()), epoch: h.GetBrokerEpoch(),
 		ended: make(chan struct{}), more: make(chan struct{}, 1), feeds: make(map[uint64]*partition.Feed),
+		ping: true, // who has just begun to lead is not fresh before an answer
 	}
 	st.heard.Store(int64(-time.Hour)) // nothing was answered yet
 	return st
@@ -76,9 +82,12 @@ func (st *stream) serve() error {
 // end ends the sessions.
 func (st *stream) end() {
 	st.mu.Lock()
-	feeds := st.feeds
-	st.feeds, st.offers, st.over = nil, nil, true
+	feeds, asking := st.feeds, st.asking
+	st.feeds, st.offers, st.asking, st.over = nil, nil, nil, true
 	st.mu.Unlock()
+	for _, w := range asking {
+		w.Wake()
+	}
 	for _, f := range feeds {
 		f.Close()
 	}
@@ -134,6 +143,41 @@ func (st *stream) Closed(f *partition.Feed, why replica.SessionError) {
 // Heard is when the last ping was sent that the follower has answered.
 func (st *stream) Heard() time.Duration { return time.Duration(st.heard.Load()) }
 
+// Ask pings the follower, unless a ping is under way: then who waits looks at
+// the answer to that and asks again. So however many ask, there are no more
+// pings than answers.
+func (st *stream) Ask(w partition.Waiter) {
+	st.mu.Lock()
+	over := st.over
+	if !over {
+		if len(st.asking) < maxAsking {
+			st.asking = append(st.asking, w)
+		}
+		st.ping = st.ping || st.pinged <= st.heard.Load()
+	}
+	st.mu.Unlock()
+	if over {
+		w.Wake()
+		return
+	}
+	st.wake()
+}
+
+// answered notes that the follower has answered the ping that was sent then.
+func (st *stream) answered(sent int64) {
+	if sent <= st.heard.Load() || sent > int64(partition.Uptime()) {
+		return
+	}
+	st.heard.Store(sent)
+	st.mu.Lock()
+	asking := st.asking
+	st.asking = nil
+	st.mu.Unlock()
+	for _, w := range asking {
+		w.Wake()
+	}
+}
+
 // receive takes what the follower says until the stream ends.
 func (st *stream) receive() error {
 	for {
@@ -154,9 +198,7 @@ func (st *stream) receive() error {
 				f.Ack(ackOf(a))
 			}
 		}
-		if sent := req.GetPing().GetEchoNs(); sent > st.heard.Load() && sent <= int64(partition.Uptime()) {
-			st.heard.Store(sent)
-		}
+		st.answered(req.GetPing().GetEchoNs())
 	}
 }
 

@@ -20,6 +20,7 @@ type member struct {
 	reached  record.Offset
 	session  session
 	throttle throttle
+	added    bool // for a move
 }
 
 // Leader is the state of a leader. The zero value leads nothing; Lead begins.
@@ -196,29 +197,6 @@ func (l *Leader) ReadableEnd() record.Offset {
 // leader: its end is not told, and reads at or above it wait (rule H7).
 func (l *Leader) KnowsEnd() bool { return l.highWatermark >= l.elected }
 
-// Fresh says whether this replica surely led within the last lease, and may
-// answer what needs freshness (rule H5): the committed ISR is large enough, and
-// every other member of the maximal ISR has a session in this epoch and was
-// heard since. Of the maximal one: a proposal may have been taken, and who was
-// in it elected.
-//
-// heard returns the own time of the last ping that a broker has answered on the
-// stream of its session: it answered after that, and once it knows a newer
-// epoch it ends its session on the stream before it answers again. When the
-// answer came says nothing: this process may have been asleep.
-func (l *Leader) Fresh(now, lease time.Duration, heard func(ID) time.Duration) bool {
-	if !l.leading || l.InSync() < l.EffectiveMinInSync() {
-		return false
-	}
-	for i := range l.members {
-		m := &l.members[i]
-		if i != l.own && (m.committed || m.proposed) && (!m.session.open || now-heard(m.id) > lease) {
-			return false
-		}
-	}
-	return true
-}
-
 func (l *Leader) fenced() Effects { return Effects{HighWatermark: l.highWatermark, Fenced: true} }
 
 // assign takes the sets and settings of a record, keeping what is known of
@@ -234,6 +212,7 @@ func (l *Leader) assign(a Assignment) {
 		m.committed = slices.Contains(a.InSync, id)
 		m.proposed = m.proposed && l.proposing
 		m.throttle.adding(a, id, m.committed)
+		m.added = slices.Contains(a.Adding, id)
 		l.members = append(l.members, m)
 	}
 	l.own = l.index(l.self)

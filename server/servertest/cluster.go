@@ -44,6 +44,8 @@ type ClusterOptions struct {
 	Brokers int
 	// Session is how long a broker may be silent; 1 s unless set.
 	Session time.Duration
+	// MoveBytes is how fast replicas are filled for a move that does not say.
+	MoveBytes uint64
 	// Broker changes the options of each.
 	Broker func(*broker.Options)
 	// Limits of the services.
@@ -68,10 +70,12 @@ type Member struct {
 	epoch    int64
 	boot     broker.ID16 // zero: the machine's
 	stop     func()
+	isolate  func()
 	crash    func(func(*memfs.FS) *memfs.FS)
 	mu       sync.Mutex // guards internal, public and client
 	client   pb.BrokerServiceClient
 	internal *rpc.InProcess // nil: it does not run
+	inside   []net.Conn     // to the internal listener; guarded by mu
 	public   *rpc.InProcess // as internal, for clients
 }
 
@@ -86,7 +90,7 @@ func StartCluster(t testing.TB, o ClusterOptions) *Cluster {
 	}
 	c := &Cluster{t: t, o: o}
 	c.Controller = controllertest.Start(t, func(no *node.Options) {
-		no.SessionTimeout, no.ReplicationFactor = o.Session, min(3, o.Brokers)
+		no.SessionTimeout, no.ReplicationFactor, no.MoveBytes = o.Session, min(3, o.Brokers), o.MoveBytes
 	})
 	for id := range o.Brokers {
 		c.Add(int32(id) + 1)
@@ -110,6 +114,18 @@ type peers struct {
 	mu     sync.Mutex // guards what follows
 	conns  map[int32]*grpc.ClientConn
 	closed bool
+	cut    bool // this broker is isolated
+}
+
+// isolate ends all connections, and lets no other begin.
+func (p *peers) isolate() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = true
+	for id, conn := range p.conns {
+		_ = conn.Close()
+		delete(p.conns, id)
+	}
 }
 
 // Conn returns a way to a member's internal listener, whoever runs there.
@@ -121,6 +137,9 @@ func (p *peers) Conn(id int32) (*grpc.ClientConn, error) {
 	}
 	if conn := p.conns[id]; conn != nil {
 		return conn, nil
+	}
+	if p.cut {
+		return nil, errGone
 	}
 	conn, err := rpc.ListenInProcess().Dial(grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 		for _, m := range p.c.Members {
@@ -156,6 +175,16 @@ func (*peers) Unreachable() []*controllerv1.UnreachableBroker { return nil }
 type severed struct {
 	controllerv1.ControllerServiceClient
 	gone atomic.Bool
+	cut  context.Context //nolint:containedctx // ends the watch of metadata
+}
+
+func (s *severed) WatchMetadata(ctx context.Context, r *controllerv1.WatchMetadataRequest, o ...grpc.CallOption) (grpc.ServerStreamingClient[controllerv1.WatchMetadataResponse], error) {
+	if s.cut.Err() != nil {
+		return nil, errGone
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	context.AfterFunc(s.cut, cancel)
+	return s.ControllerServiceClient.WatchMetadata(ctx, r, o...)
 }
 
 var errGone = status.Error(codes.Unavailable, "this broker is gone")
@@ -188,7 +217,13 @@ func (m *Member) connect(ctx context.Context) (net.Conn, error) {
 	if l == nil {
 		return nil, fmt.Errorf("broker %d does not run", m.ID)
 	}
-	return l.DialContext(ctx)
+	conn, err := l.DialContext(ctx)
+	if err == nil {
+		m.mu.Lock()
+		m.inside = append(m.inside, conn)
+		m.mu.Unlock()
+	}
+	return conn, err
 }
 
 // Start starts the broker, on the logs that it has.
@@ -202,11 +237,12 @@ func (m *Member) Start() {
 		}
 	}
 	logger := controllertest.Logger(t).With("self", m.ID)
+	watching, blind := context.WithCancel(context.Background())
+	controller := &severed{ControllerServiceClient: c.Controller.Client, cut: watching}
 	m.Metadata = metadata.New(metadata.Options{
-		Controllers: []controllerv1.ControllerServiceClient{c.Controller.Client}, BrokerID: m.ID, Logger: logger,
+		Controllers: []controllerv1.ControllerServiceClient{controller}, BrokerID: m.ID, Logger: logger,
 	})
 	others := &peers{c: c, conns: make(map[int32]*grpc.ClientConn)}
-	controller := &severed{ControllerServiceClient: c.Controller.Client}
 	bo := broker.Options{
 		ID: m.ID, DataDir: "/data", FS: m.FS, Controller: controller, Metadata: m.Metadata, Logger: logger,
 		Address: m.Address(), InternalAddress: fmt.Sprintf("broker-%d.test:9652", m.ID),
@@ -256,6 +292,19 @@ func (m *Member) Start() {
 			}
 		}
 		others.close()
+		blind()
+	}
+	m.isolate = func() {
+		controller.gone.Store(true)
+		blind()
+		others.isolate()
+		m.mu.Lock()
+		m.internal = nil
+		for _, conn := range m.inside {
+			_ = conn.Close()
+		}
+		m.inside = nil
+		m.mu.Unlock()
 	}
 	m.stop = sync.OnceFunc(func() {
 		leaving, left := context.WithTimeout(context.Background(), 5*time.Second)
@@ -332,6 +381,10 @@ func (m *Member) LosePower(left memfs.Policy) {
 	m.crash(func(fs *memfs.FS) *memfs.FS { return fs.Crash(left) })
 	_, _ = rand.Read(m.boot[:]) // never fails
 }
+
+// Isolate cuts the broker off from the others and the controller: it hears of
+// nothing any more. Clients still reach it.
+func (m *Member) Isolate() { m.isolate() }
 
 // Stop stops the broker in order. It does nothing if that is done.
 func (m *Member) Stop() { m.stop() }

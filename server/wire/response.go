@@ -145,6 +145,9 @@ type FetchResponse struct {
 	// TopicID is sent if HasTopicID.
 	TopicID    record.TopicID
 	HasTopicID bool
+	// BrokerID is sent if HasBrokerID.
+	BrokerID    int32
+	HasBrokerID bool
 }
 
 // AppendFetchResponse appends r, encoded. A frame without error, drain and
@@ -175,6 +178,9 @@ func AppendFetchResponse(dst []byte, r *FetchResponse) []byte {
 	if r.HasTopicID {
 		dst = appendLen(dst, 15, len(r.TopicID))
 		dst = append(dst, r.TopicID[:]...)
+	}
+	if r.HasBrokerID { // also if it is 0
+		dst = protowire.AppendVarint(protowire.AppendTag(dst, 17, protowire.VarintType), uint64(int64(r.BrokerID)))
 	}
 	return dst
 }

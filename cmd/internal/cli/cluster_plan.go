@@ -74,7 +74,7 @@ func brokerArg(c *cobra.Command, arg string) (int32, error) {
 
 // throttleFlag adds --throttle.
 func throttleFlag(c *cobra.Command, rate *uint64) {
-	c.Flags().Uint64Var(rate, "throttle", 0, "most `BYTES` a second that each new replica is filled with; 0: as fast as can be")
+	c.Flags().Uint64Var(rate, "throttle", 0, "most `BYTES` a second that each new replica is filled with; 0: as the controllers are set (move-bytes-per-second)")
 }
 
 // throttle says a rate for people.

@@ -45,6 +45,18 @@ type ongoingView struct {
 	To             []int32 `json:"to"`
 	Awaited        []int32 `json:"awaited_broker_ids"`
 	BytesPerSecond uint64  `json:"bytes_per_second"`
+	// RecordsLeft and BytesLeft are of all replicas that are filled; null: the
+	// leader has not said.
+	RecordsLeft *int64 `json:"records_left"`
+	BytesLeft   *int64 `json:"bytes_left"`
+}
+
+// left says what replicas still lack, for people.
+func (m *ongoingView) left() string {
+	if m.BytesLeft == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%d B", *m.BytesLeft)
 }
 
 // troubles says what is not as it should be.
@@ -135,11 +147,19 @@ func (p *Program) listMoves(c *cobra.Command, v *statusView) error {
 	all, err := p.reassignments(c)
 	for _, m := range all {
 		at := m.GetPlacement()
-		v.Moves = append(v.Moves, ongoingView{
+		view := ongoingView{
 			Topic: at.GetTopic(), Partition: at.GetPartition(), Leader: at.GetLeaderId(), Replicas: append([]int32{}, at.GetReplicas()...),
 			InSync: append([]int32{}, at.GetInSyncReplicas()...), To: append([]int32{}, at.GetTargetReplicas()...),
 			Awaited: append([]int32{}, m.GetAwaitedBrokerIds()...), BytesPerSecond: at.GetBytesPerSecond(),
-		})
+		}
+		if len(m.GetProgress()) > 0 {
+			view.RecordsLeft, view.BytesLeft = new(int64), new(int64)
+		}
+		for _, p := range m.GetProgress() {
+			*view.RecordsLeft += p.GetRecordsLeft()
+			*view.BytesLeft += p.GetBytesLeft()
+		}
+		v.Moves = append(v.Moves, view)
 	}
 	return err
 }
@@ -168,9 +188,10 @@ func (v *statusView) tables() []*table {
 		all = append(all, t)
 	}
 	if len(v.Moves) > 0 {
-		t := &table{header: []string{"MOVING", "REPLICAS", "IN-SYNC", "TO", "WAITS-FOR", "THROTTLE"}}
-		for _, m := range v.Moves {
-			t.add(partitionName{m.Topic, m.Partition}, ids(m.Replicas), ids(m.InSync), ids(m.To), ids(m.Awaited), throttle(m.BytesPerSecond))
+		t := &table{header: []string{"MOVING", "REPLICAS", "IN-SYNC", "TO", "WAITS-FOR", "LEFT", "THROTTLE"}}
+		for i := range v.Moves {
+			m := &v.Moves[i]
+			t.add(partitionName{m.Topic, m.Partition}, ids(m.Replicas), ids(m.InSync), ids(m.To), ids(m.Awaited), m.left(), throttle(m.BytesPerSecond))
 		}
 		all = append(all, t)
 	}

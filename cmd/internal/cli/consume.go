@@ -19,6 +19,7 @@ type consumeFlags struct {
 	from      string
 	until     string
 	most      int64
+	rack      string
 }
 
 func (p *Program) consumeCommand() *cobra.Command {
@@ -31,6 +32,9 @@ they come unless --until end. Order holds within a partition.
 --from is earliest, latest, an OFFSET, -N for N before the end, or @TIME in
 RFC 3339; OFFSET and -N count in each partition. --until end means the ends
 that the partitions have when the command starts.
+
+--rack reads from in-sync replicas on brokers of that rack, where there are any
+and unless --until is given: name a broker there first in --addr.
 
 -o value prints each value and a newline; json an object a line; anything else
 is a format: %t topic, %p partition, %o offset, %k key, %v value, %T timestamp
@@ -60,12 +64,13 @@ null prints as nothing.`,
 	flags.Uint32Var(&f.partition, "partition", 0, "partition; all of them unless given")
 	flags.StringVar(&f.from, "from", "earliest", "where to begin: earliest, latest, `OFFSET`, -N or @RFC3339")
 	flags.StringVar(&f.until, "until", "", "where to end: end; follow unless given")
+	flags.StringVar(&f.rack, "rack", "", "where this client stands: read from replicas in that `RACK`")
 	flags.Int64VarP(&f.most, "number", "n", 0, "stop after `N` records")
 	return c
 }
 
 func (f *consumeFlags) options(c *cobra.Command, topic string) (millstream.ReaderOptions, error) {
-	o := millstream.ReaderOptions{Topic: topic}
+	o := millstream.ReaderOptions{Topic: topic, Rack: f.rack}
 	switch f.until {
 	case "":
 	case "end":

@@ -33,7 +33,7 @@ func (s *story) controllers() []*pb.Controller {
 // not started.
 func (s *story) another() *Member {
 	s.t.Helper()
-	s.check(s.layout.addController())
+	s.check(s.layout.addController(s.addrOf))
 	s.check(s.addController(len(s.layout.Controllers) - 1))
 	all := s.Controllers()
 	m := all[len(all)-1]

@@ -156,7 +156,7 @@ func run(ctx context.Context, s *stages, role *brokerRole, then func() error) er
 
 // controllerOptions are what the settings of a controller say.
 func controllerOptions(cfg controllerconfig.Config, internal *tlsfile.Source) (node.Options, error) {
-	o := node.Options{ID: cfg.ControllerID, DataDir: cfg.DataDir, SessionTimeout: cfg.SessionTimeout, Join: cfg.Join}
+	o := node.Options{ID: cfg.ControllerID, DataDir: cfg.DataDir, SessionTimeout: cfg.SessionTimeout, MoveBytes: uint64(cfg.MoveBytes), Join: cfg.Join}
 	peers, err := cfg.PeerList()
 	if err != nil {
 		return o, err

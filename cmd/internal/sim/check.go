@@ -19,7 +19,8 @@ import (
 // below what they know of the high watermark.
 // INVARIANT: a leader that is handing over, and is followed at its own wish, has
 // nothing in flight: its successor begins with all that it ever had.
-// INVARIANT: who says that it is fresh has not been overtaken a lease ago.
+// INVARIANT: who says that it is fresh, or that it may serve what it has, has
+// not been overtaken a lease ago.
 type checker struct {
 	w     *world
 	acked []uint64 // value by offset; 0: not acknowledged

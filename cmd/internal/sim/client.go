@@ -106,7 +106,8 @@ func (r *reader) run() {
 			r.end, r.epoch, b.lead.HighWatermark(), b.lead.Epoch(), b.id)
 	}
 	r.epoch, r.end = b.lead.Epoch(), b.lead.HighWatermark()
-	if b.lead.Fresh(b.clock(), lease, func(id replica.ID) time.Duration { return b.heard[id] }) {
+	heard := func(id replica.ID) time.Duration { return b.heard[id] }
+	if b.lead.Fresh(b.clock(), lease, heard) || b.lead.Current(b.clock(), lease, heard) {
 		r.w.check.fresh(b)
 	}
 }

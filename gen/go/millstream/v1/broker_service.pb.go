@@ -1007,7 +1007,16 @@ type FetchSubscription struct {
 	// 3 MiB. A frame holds at least one batch (one record in RECORDS form).
 	MaxFrameBytes uint32 `protobuf:"varint,8,opt,name=max_frame_bytes,json=maxFrameBytes,proto3" json:"max_frame_bytes,omitempty"`
 	// The least metadata revision that the client has seen.
-	MinRevision   int64 `protobuf:"varint,9,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	MinRevision int64 `protobuf:"varint,9,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	// Where the client stands: if an in-sync replica is on a broker of that rack
+	// (its `rack` setting), records are read from it, and from the leader while
+	// there is none. The broker that is asked passes them on if it has no such
+	// replica itself; FetchResponse.broker_id says whose replica it is. Order and
+	// completeness are the same; a follower knows of a committed record up to
+	// 100 ms later than the leader. Positions other than `offset` and `earliest`
+	// are found by the leader, and with `until_end` it delivers everything. Absent
+	// or empty: the leader. Limit: 255 bytes.
+	Rack          string `protobuf:"bytes,10,opt,name=rack,proto3" json:"rack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1103,6 +1112,13 @@ func (x *FetchSubscription) GetMinRevision() int64 {
 		return x.MinRevision
 	}
 	return 0
+}
+
+func (x *FetchSubscription) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
 }
 
 // FetchPosition is a place in a partition.
@@ -1366,9 +1382,13 @@ type FetchResponse struct {
 	// only.
 	TopicId []byte `protobuf:"bytes,15,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
 	// Where to subscribe to this partition for a shorter way; set once for each
-	// leader of a subscription that the broker forwards. The subscription goes on
+	// broker whose frames of a subscription are passed on: the leader, or with
+	// FetchSubscription.rack a follower. The subscription goes on
 	// here: it may be ignored.
-	Leader        *LeaderHint `protobuf:"bytes,16,opt,name=leader,proto3" json:"leader,omitempty"`
+	Leader *LeaderHint `protobuf:"bytes,16,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Broker whose replica is read; in the first frame of a subscription, and in
+	// the first one from another broker.
+	BrokerId      *int32 `protobuf:"varint,17,opt,name=broker_id,json=brokerId,proto3,oneof" json:"broker_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1528,6 +1548,13 @@ func (x *FetchResponse) GetLeader() *LeaderHint {
 		return x.Leader
 	}
 	return nil
+}
+
+func (x *FetchResponse) GetBrokerId() int32 {
+	if x != nil && x.BrokerId != nil {
+		return *x.BrokerId
+	}
+	return 0
 }
 
 type isFetchResponse_Control interface {
@@ -2208,7 +2235,11 @@ type ReadRequest struct {
 	// How keys and values are shown.
 	Form ReadForm `protobuf:"varint,10,opt,name=form,proto3,enum=millstream.v1.ReadForm" json:"form,omitempty"`
 	// The least metadata revision that the client has seen.
-	MinRevision   int64 `protobuf:"varint,11,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	MinRevision int64 `protobuf:"varint,11,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	// Where the client stands: if the broker that is asked is of that rack (its
+	// `rack` setting) and has an in-sync replica, it reads from it, from an offset
+	// or the earliest record on; else from the leader. Limit: 255 bytes.
+	Rack          string `protobuf:"bytes,12,opt,name=rack,proto3" json:"rack,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2333,6 +2364,13 @@ func (x *ReadRequest) GetMinRevision() int64 {
 		return x.MinRevision
 	}
 	return 0
+}
+
+func (x *ReadRequest) GetRack() string {
+	if x != nil {
+		return x.Rack
+	}
+	return ""
 }
 
 type isReadRequest_Start interface {
@@ -2638,7 +2676,7 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\tsubscribe\x18\x01 \x03(\v2 .millstream.v1.FetchSubscriptionR\tsubscribe\x12 \n" +
 	"\vunsubscribe\x18\x02 \x03(\x04R\vunsubscribe\x12\x1b\n" +
 	"\x06credit\x18\x03 \x01(\x04H\x00R\x06credit\x88\x01\x01B\t\n" +
-	"\a_credit\"\xdb\x02\n" +
+	"\a_credit\"\xef\x02\n" +
 	"\x11FetchSubscription\x12'\n" +
 	"\x0fsubscription_id\x18\x01 \x01(\x04R\x0esubscriptionId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x19\n" +
@@ -2648,7 +2686,9 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\tuntil_end\x18\x06 \x01(\bR\buntilEnd\x12,\n" +
 	"\x04form\x18\a \x01(\x0e2\x18.millstream.v1.FetchFormR\x04form\x12&\n" +
 	"\x0fmax_frame_bytes\x18\b \x01(\rR\rmaxFrameBytes\x12!\n" +
-	"\fmin_revision\x18\t \x01(\x03R\vminRevision\"\xa3\x02\n" +
+	"\fmin_revision\x18\t \x01(\x03R\vminRevision\x12\x12\n" +
+	"\x04rack\x18\n" +
+	" \x01(\tR\x04rack\"\xa3\x02\n" +
 	"\rFetchPosition\x12\x18\n" +
 	"\x06offset\x18\x01 \x01(\x03H\x00R\x06offset\x125\n" +
 	"\bearliest\x18\x02 \x01(\v2\x17.millstream.v1.EarliestH\x00R\bearliest\x12/\n" +
@@ -2661,7 +2701,7 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\r_leader_epoch\"\n" +
 	"\n" +
 	"\bEarliest\"\b\n" +
-	"\x06Latest\"\xa8\x05\n" +
+	"\x06Latest\"\xd8\x05\n" +
 	"\rFetchResponse\x121\n" +
 	"\abatches\x18\x01 \x03(\v2\x17.millstream.v1.LogBatchR\abatches\x12'\n" +
 	"\x0fsubscription_id\x18\x02 \x01(\x04R\x0esubscriptionId\x12\x14\n" +
@@ -2681,8 +2721,11 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\tcaught_up\x18\r \x01(\v2\x17.millstream.v1.CaughtUpH\x00R\bcaughtUp\x126\n" +
 	"\arecords\x18\x0e \x03(\v2\x1c.millstream.v1.FetchedRecordR\arecords\x12\x19\n" +
 	"\btopic_id\x18\x0f \x01(\fR\atopicId\x121\n" +
-	"\x06leader\x18\x10 \x01(\v2\x19.millstream.v1.LeaderHintR\x06leaderB\t\n" +
-	"\acontrol\"&\n" +
+	"\x06leader\x18\x10 \x01(\v2\x19.millstream.v1.LeaderHintR\x06leader\x12 \n" +
+	"\tbroker_id\x18\x11 \x01(\x05H\x01R\bbrokerId\x88\x01\x01B\t\n" +
+	"\acontrolB\f\n" +
+	"\n" +
+	"_broker_id\"&\n" +
 	"\bCaughtUp\x12\x1a\n" +
 	"\bfinished\x18\x01 \x01(\bR\bfinished\"\xe2\x01\n" +
 	"\rFetchedRecord\x12\x16\n" +
@@ -2728,7 +2771,7 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x03H\x00R\x06offset\x88\x01\x01\x12!\n" +
 	"\fleader_epoch\x18\x03 \x01(\x05R\vleaderEpoch\x121\n" +
 	"\x05error\x18\x04 \x01(\v2\x1b.millstream.v1.RequestErrorR\x05errorB\t\n" +
-	"\a_offset\"\x93\x03\n" +
+	"\a_offset\"\xa7\x03\n" +
 	"\vReadRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x18\n" +
@@ -2743,7 +2786,8 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\x06follow\x18\t \x01(\bR\x06follow\x12+\n" +
 	"\x04form\x18\n" +
 	" \x01(\x0e2\x17.millstream.v1.ReadFormR\x04form\x12!\n" +
-	"\fmin_revision\x18\v \x01(\x03R\vminRevisionB\a\n" +
+	"\fmin_revision\x18\v \x01(\x03R\vminRevision\x12\x12\n" +
+	"\x04rack\x18\f \x01(\tR\x04rackB\a\n" +
 	"\x05startB\x0f\n" +
 	"\r_leader_epoch\"\xf5\x02\n" +
 	"\fReadResponse\x12\x1c\n" +

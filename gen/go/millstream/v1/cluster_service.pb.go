@@ -1910,8 +1910,11 @@ type OngoingReassignment struct {
 	Placement *PartitionPlacement `protobuf:"bytes,1,opt,name=placement,proto3" json:"placement,omitempty"`
 	// Brokers that were added and are not in sync yet.
 	AwaitedBrokerIds []int32 `protobuf:"varint,2,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What those still lack, as the leader said about a second ago; none: it has
+	// not said.
+	Progress      []*FillProgress `protobuf:"bytes,3,rep,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OngoingReassignment) Reset() {
@@ -1958,6 +1961,77 @@ func (x *OngoingReassignment) GetAwaitedBrokerIds() []int32 {
 	return nil
 }
 
+func (x *OngoingReassignment) GetProgress() []*FillProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+// FillProgress says what a replica that was added has still to be filled with.
+type FillProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its broker.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Records that it lacks.
+	RecordsLeft int64 `protobuf:"varint,2,opt,name=records_left,json=recordsLeft,proto3" json:"records_left,omitempty"`
+	// Their bytes in the log, about.
+	BytesLeft     int64 `protobuf:"varint,3,opt,name=bytes_left,json=bytesLeft,proto3" json:"bytes_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FillProgress) Reset() {
+	*x = FillProgress{}
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FillProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FillProgress) ProtoMessage() {}
+
+func (x *FillProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FillProgress.ProtoReflect.Descriptor instead.
+func (*FillProgress) Descriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *FillProgress) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *FillProgress) GetRecordsLeft() int64 {
+	if x != nil {
+		return x.RecordsLeft
+	}
+	return 0
+}
+
+func (x *FillProgress) GetBytesLeft() int64 {
+	if x != nil {
+		return x.BytesLeft
+	}
+	return 0
+}
+
 // ListOfflinePartitionsRequest asks for a page of them.
 type ListOfflinePartitionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1972,7 +2046,7 @@ type ListOfflinePartitionsRequest struct {
 
 func (x *ListOfflinePartitionsRequest) Reset() {
 	*x = ListOfflinePartitionsRequest{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[29]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1984,7 +2058,7 @@ func (x *ListOfflinePartitionsRequest) String() string {
 func (*ListOfflinePartitionsRequest) ProtoMessage() {}
 
 func (x *ListOfflinePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[29]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1997,7 +2071,7 @@ func (x *ListOfflinePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOfflinePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ListOfflinePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{29}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListOfflinePartitionsRequest) GetPageSize() uint32 {
@@ -2027,7 +2101,7 @@ type ListOfflinePartitionsResponse struct {
 
 func (x *ListOfflinePartitionsResponse) Reset() {
 	*x = ListOfflinePartitionsResponse{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[30]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2039,7 +2113,7 @@ func (x *ListOfflinePartitionsResponse) String() string {
 func (*ListOfflinePartitionsResponse) ProtoMessage() {}
 
 func (x *ListOfflinePartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[30]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2052,7 +2126,7 @@ func (x *ListOfflinePartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOfflinePartitionsResponse.ProtoReflect.Descriptor instead.
 func (*ListOfflinePartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{30}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListOfflinePartitionsResponse) GetPartitions() []*OfflinePartition {
@@ -2087,7 +2161,7 @@ type OfflinePartition struct {
 
 func (x *OfflinePartition) Reset() {
 	*x = OfflinePartition{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[31]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2099,7 +2173,7 @@ func (x *OfflinePartition) String() string {
 func (*OfflinePartition) ProtoMessage() {}
 
 func (x *OfflinePartition) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[31]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2112,7 +2186,7 @@ func (x *OfflinePartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfflinePartition.ProtoReflect.Descriptor instead.
 func (*OfflinePartition) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{31}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *OfflinePartition) GetTopic() string {
@@ -2160,7 +2234,7 @@ type RecoverPartitionRequest struct {
 
 func (x *RecoverPartitionRequest) Reset() {
 	*x = RecoverPartitionRequest{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[32]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2246,7 @@ func (x *RecoverPartitionRequest) String() string {
 func (*RecoverPartitionRequest) ProtoMessage() {}
 
 func (x *RecoverPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[32]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2259,7 @@ func (x *RecoverPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPartitionRequest.ProtoReflect.Descriptor instead.
 func (*RecoverPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{32}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RecoverPartitionRequest) GetTopic() string {
@@ -2233,7 +2307,7 @@ type RecoverPartitionResponse struct {
 
 func (x *RecoverPartitionResponse) Reset() {
 	*x = RecoverPartitionResponse{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[33]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2245,7 +2319,7 @@ func (x *RecoverPartitionResponse) String() string {
 func (*RecoverPartitionResponse) ProtoMessage() {}
 
 func (x *RecoverPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[33]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2258,7 +2332,7 @@ func (x *RecoverPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPartitionResponse.ProtoReflect.Descriptor instead.
 func (*RecoverPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{33}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RecoverPartitionResponse) GetPlacement() *PartitionPlacement {
@@ -2304,7 +2378,7 @@ type ReplicaEnd struct {
 
 func (x *ReplicaEnd) Reset() {
 	*x = ReplicaEnd{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[34]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2316,7 +2390,7 @@ func (x *ReplicaEnd) String() string {
 func (*ReplicaEnd) ProtoMessage() {}
 
 func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[34]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2329,7 +2403,7 @@ func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
 func (*ReplicaEnd) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{34}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReplicaEnd) GetBrokerId() int32 {
@@ -2372,7 +2446,7 @@ type Controller struct {
 
 func (x *Controller) Reset() {
 	*x = Controller{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[35]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2458,7 @@ func (x *Controller) String() string {
 func (*Controller) ProtoMessage() {}
 
 func (x *Controller) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[35]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2471,7 @@ func (x *Controller) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Controller.ProtoReflect.Descriptor instead.
 func (*Controller) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{35}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Controller) GetControllerId() int32 {
@@ -2444,7 +2518,7 @@ type ListControllersRequest struct {
 
 func (x *ListControllersRequest) Reset() {
 	*x = ListControllersRequest{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[36]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2456,7 +2530,7 @@ func (x *ListControllersRequest) String() string {
 func (*ListControllersRequest) ProtoMessage() {}
 
 func (x *ListControllersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[36]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2469,7 +2543,7 @@ func (x *ListControllersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListControllersRequest.ProtoReflect.Descriptor instead.
 func (*ListControllersRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{36}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{37}
 }
 
 // ListControllersResponse has them.
@@ -2483,7 +2557,7 @@ type ListControllersResponse struct {
 
 func (x *ListControllersResponse) Reset() {
 	*x = ListControllersResponse{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[37]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2569,7 @@ func (x *ListControllersResponse) String() string {
 func (*ListControllersResponse) ProtoMessage() {}
 
 func (x *ListControllersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[37]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2582,7 @@ func (x *ListControllersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListControllersResponse.ProtoReflect.Descriptor instead.
 func (*ListControllersResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{37}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListControllersResponse) GetControllers() []*Controller {
@@ -2533,7 +2607,7 @@ type AddControllerRequest struct {
 
 func (x *AddControllerRequest) Reset() {
 	*x = AddControllerRequest{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[38]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2545,7 +2619,7 @@ func (x *AddControllerRequest) String() string {
 func (*AddControllerRequest) ProtoMessage() {}
 
 func (x *AddControllerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[38]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2558,7 +2632,7 @@ func (x *AddControllerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddControllerRequest.ProtoReflect.Descriptor instead.
 func (*AddControllerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{38}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AddControllerRequest) GetControllerId() int32 {
@@ -2593,7 +2667,7 @@ type AddControllerResponse struct {
 
 func (x *AddControllerResponse) Reset() {
 	*x = AddControllerResponse{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[39]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2605,7 +2679,7 @@ func (x *AddControllerResponse) String() string {
 func (*AddControllerResponse) ProtoMessage() {}
 
 func (x *AddControllerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[39]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2618,7 +2692,7 @@ func (x *AddControllerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddControllerResponse.ProtoReflect.Descriptor instead.
 func (*AddControllerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{39}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *AddControllerResponse) GetControllers() []*Controller {
@@ -2643,7 +2717,7 @@ type RemoveControllerRequest struct {
 
 func (x *RemoveControllerRequest) Reset() {
 	*x = RemoveControllerRequest{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[40]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2655,7 +2729,7 @@ func (x *RemoveControllerRequest) String() string {
 func (*RemoveControllerRequest) ProtoMessage() {}
 
 func (x *RemoveControllerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[40]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2668,7 +2742,7 @@ func (x *RemoveControllerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveControllerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveControllerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{40}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *RemoveControllerRequest) GetControllerId() int32 {
@@ -2703,7 +2777,7 @@ type RemoveControllerResponse struct {
 
 func (x *RemoveControllerResponse) Reset() {
 	*x = RemoveControllerResponse{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[41]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2715,7 +2789,7 @@ func (x *RemoveControllerResponse) String() string {
 func (*RemoveControllerResponse) ProtoMessage() {}
 
 func (x *RemoveControllerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[41]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2728,7 +2802,7 @@ func (x *RemoveControllerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveControllerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveControllerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{41}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *RemoveControllerResponse) GetControllers() []*Controller {
@@ -2747,7 +2821,7 @@ type BackupClusterRequest struct {
 
 func (x *BackupClusterRequest) Reset() {
 	*x = BackupClusterRequest{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[42]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2759,7 +2833,7 @@ func (x *BackupClusterRequest) String() string {
 func (*BackupClusterRequest) ProtoMessage() {}
 
 func (x *BackupClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[42]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2772,7 +2846,7 @@ func (x *BackupClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupClusterRequest.ProtoReflect.Descriptor instead.
 func (*BackupClusterRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{42}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{43}
 }
 
 // BackupClusterResponse is a piece of the file.
@@ -2786,7 +2860,7 @@ type BackupClusterResponse struct {
 
 func (x *BackupClusterResponse) Reset() {
 	*x = BackupClusterResponse{}
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[43]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2798,7 +2872,7 @@ func (x *BackupClusterResponse) String() string {
 func (*BackupClusterResponse) ProtoMessage() {}
 
 func (x *BackupClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_v1_cluster_service_proto_msgTypes[43]
+	mi := &file_millstream_v1_cluster_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2811,7 +2885,7 @@ func (x *BackupClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupClusterResponse.ProtoReflect.Descriptor instead.
 func (*BackupClusterResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{43}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *BackupClusterResponse) GetData() []byte {
@@ -2948,10 +3022,16 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"\x8d\x01\n" +
 	"\x19ListReassignmentsResponse\x12H\n" +
 	"\rreassignments\x18\x01 \x03(\v2\".millstream.v1.OngoingReassignmentR\rreassignments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x84\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbd\x01\n" +
 	"\x13OngoingReassignment\x12?\n" +
 	"\tplacement\x18\x01 \x01(\v2!.millstream.v1.PartitionPlacementR\tplacement\x12,\n" +
-	"\x12awaited_broker_ids\x18\x02 \x03(\x05R\x10awaitedBrokerIds\"Z\n" +
+	"\x12awaited_broker_ids\x18\x02 \x03(\x05R\x10awaitedBrokerIds\x127\n" +
+	"\bprogress\x18\x03 \x03(\v2\x1b.millstream.v1.FillProgressR\bprogress\"m\n" +
+	"\fFillProgress\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\frecords_left\x18\x02 \x01(\x03R\vrecordsLeft\x12\x1d\n" +
+	"\n" +
+	"bytes_left\x18\x03 \x01(\x03R\tbytesLeft\"Z\n" +
 	"\x1cListOfflinePartitionsRequest\x12\x1b\n" +
 	"\tpage_size\x18\x01 \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
@@ -3045,7 +3125,7 @@ func file_millstream_v1_cluster_service_proto_rawDescGZIP() []byte {
 }
 
 var file_millstream_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_millstream_v1_cluster_service_proto_goTypes = []any{
 	(BrokerState)(0),                      // 0: millstream.v1.BrokerState
 	(*Broker)(nil),                        // 1: millstream.v1.Broker
@@ -3077,27 +3157,28 @@ var file_millstream_v1_cluster_service_proto_goTypes = []any{
 	(*ListReassignmentsRequest)(nil),      // 27: millstream.v1.ListReassignmentsRequest
 	(*ListReassignmentsResponse)(nil),     // 28: millstream.v1.ListReassignmentsResponse
 	(*OngoingReassignment)(nil),           // 29: millstream.v1.OngoingReassignment
-	(*ListOfflinePartitionsRequest)(nil),  // 30: millstream.v1.ListOfflinePartitionsRequest
-	(*ListOfflinePartitionsResponse)(nil), // 31: millstream.v1.ListOfflinePartitionsResponse
-	(*OfflinePartition)(nil),              // 32: millstream.v1.OfflinePartition
-	(*RecoverPartitionRequest)(nil),       // 33: millstream.v1.RecoverPartitionRequest
-	(*RecoverPartitionResponse)(nil),      // 34: millstream.v1.RecoverPartitionResponse
-	(*ReplicaEnd)(nil),                    // 35: millstream.v1.ReplicaEnd
-	(*Controller)(nil),                    // 36: millstream.v1.Controller
-	(*ListControllersRequest)(nil),        // 37: millstream.v1.ListControllersRequest
-	(*ListControllersResponse)(nil),       // 38: millstream.v1.ListControllersResponse
-	(*AddControllerRequest)(nil),          // 39: millstream.v1.AddControllerRequest
-	(*AddControllerResponse)(nil),         // 40: millstream.v1.AddControllerResponse
-	(*RemoveControllerRequest)(nil),       // 41: millstream.v1.RemoveControllerRequest
-	(*RemoveControllerResponse)(nil),      // 42: millstream.v1.RemoveControllerResponse
-	(*BackupClusterRequest)(nil),          // 43: millstream.v1.BackupClusterRequest
-	(*BackupClusterResponse)(nil),         // 44: millstream.v1.BackupClusterResponse
-	(*timestamppb.Timestamp)(nil),         // 45: google.protobuf.Timestamp
-	(*RequestError)(nil),                  // 46: millstream.v1.RequestError
+	(*FillProgress)(nil),                  // 30: millstream.v1.FillProgress
+	(*ListOfflinePartitionsRequest)(nil),  // 31: millstream.v1.ListOfflinePartitionsRequest
+	(*ListOfflinePartitionsResponse)(nil), // 32: millstream.v1.ListOfflinePartitionsResponse
+	(*OfflinePartition)(nil),              // 33: millstream.v1.OfflinePartition
+	(*RecoverPartitionRequest)(nil),       // 34: millstream.v1.RecoverPartitionRequest
+	(*RecoverPartitionResponse)(nil),      // 35: millstream.v1.RecoverPartitionResponse
+	(*ReplicaEnd)(nil),                    // 36: millstream.v1.ReplicaEnd
+	(*Controller)(nil),                    // 37: millstream.v1.Controller
+	(*ListControllersRequest)(nil),        // 38: millstream.v1.ListControllersRequest
+	(*ListControllersResponse)(nil),       // 39: millstream.v1.ListControllersResponse
+	(*AddControllerRequest)(nil),          // 40: millstream.v1.AddControllerRequest
+	(*AddControllerResponse)(nil),         // 41: millstream.v1.AddControllerResponse
+	(*RemoveControllerRequest)(nil),       // 42: millstream.v1.RemoveControllerRequest
+	(*RemoveControllerResponse)(nil),      // 43: millstream.v1.RemoveControllerResponse
+	(*BackupClusterRequest)(nil),          // 44: millstream.v1.BackupClusterRequest
+	(*BackupClusterResponse)(nil),         // 45: millstream.v1.BackupClusterResponse
+	(*timestamppb.Timestamp)(nil),         // 46: google.protobuf.Timestamp
+	(*RequestError)(nil),                  // 47: millstream.v1.RequestError
 }
 var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
 	0,  // 0: millstream.v1.Broker.state:type_name -> millstream.v1.BrokerState
-	45, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
+	46, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
 	1,  // 2: millstream.v1.DescribeClusterResponse.brokers:type_name -> millstream.v1.Broker
 	1,  // 3: millstream.v1.ListBrokersResponse.brokers:type_name -> millstream.v1.Broker
 	8,  // 4: millstream.v1.ListOrphansResponse.orphans:type_name -> millstream.v1.Orphan
@@ -3105,56 +3186,57 @@ var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
 	20, // 6: millstream.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.v1.Reassignment
 	22, // 7: millstream.v1.ReassignPartitionsResponse.results:type_name -> millstream.v1.ReassignmentResult
 	23, // 8: millstream.v1.ReassignmentResult.placement:type_name -> millstream.v1.PartitionPlacement
-	46, // 9: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
+	47, // 9: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
 	25, // 10: millstream.v1.CancelReassignmentsRequest.partitions:type_name -> millstream.v1.PartitionReference
 	22, // 11: millstream.v1.CancelReassignmentsResponse.results:type_name -> millstream.v1.ReassignmentResult
 	29, // 12: millstream.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.v1.OngoingReassignment
 	23, // 13: millstream.v1.OngoingReassignment.placement:type_name -> millstream.v1.PartitionPlacement
-	32, // 14: millstream.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.v1.OfflinePartition
-	23, // 15: millstream.v1.RecoverPartitionResponse.placement:type_name -> millstream.v1.PartitionPlacement
-	35, // 16: millstream.v1.RecoverPartitionResponse.ends:type_name -> millstream.v1.ReplicaEnd
-	36, // 17: millstream.v1.ListControllersResponse.controllers:type_name -> millstream.v1.Controller
-	36, // 18: millstream.v1.AddControllerResponse.controllers:type_name -> millstream.v1.Controller
-	36, // 19: millstream.v1.RemoveControllerResponse.controllers:type_name -> millstream.v1.Controller
-	2,  // 20: millstream.v1.ClusterService.DescribeCluster:input_type -> millstream.v1.DescribeClusterRequest
-	4,  // 21: millstream.v1.ClusterService.ListBrokers:input_type -> millstream.v1.ListBrokersRequest
-	6,  // 22: millstream.v1.ClusterService.ListOrphans:input_type -> millstream.v1.ListOrphansRequest
-	9,  // 23: millstream.v1.ClusterService.DrainBroker:input_type -> millstream.v1.DrainBrokerRequest
-	11, // 24: millstream.v1.ClusterService.UndrainBroker:input_type -> millstream.v1.UndrainBrokerRequest
-	13, // 25: millstream.v1.ClusterService.RemoveBroker:input_type -> millstream.v1.RemoveBrokerRequest
-	15, // 26: millstream.v1.ClusterService.RebalanceReplicas:input_type -> millstream.v1.RebalanceReplicasRequest
-	17, // 27: millstream.v1.ClusterService.ElectPreferredLeaders:input_type -> millstream.v1.ElectPreferredLeadersRequest
-	19, // 28: millstream.v1.ClusterService.ReassignPartitions:input_type -> millstream.v1.ReassignPartitionsRequest
-	24, // 29: millstream.v1.ClusterService.CancelReassignments:input_type -> millstream.v1.CancelReassignmentsRequest
-	27, // 30: millstream.v1.ClusterService.ListReassignments:input_type -> millstream.v1.ListReassignmentsRequest
-	30, // 31: millstream.v1.ClusterService.ListOfflinePartitions:input_type -> millstream.v1.ListOfflinePartitionsRequest
-	33, // 32: millstream.v1.ClusterService.RecoverPartition:input_type -> millstream.v1.RecoverPartitionRequest
-	37, // 33: millstream.v1.ClusterService.ListControllers:input_type -> millstream.v1.ListControllersRequest
-	39, // 34: millstream.v1.ClusterService.AddController:input_type -> millstream.v1.AddControllerRequest
-	41, // 35: millstream.v1.ClusterService.RemoveController:input_type -> millstream.v1.RemoveControllerRequest
-	43, // 36: millstream.v1.ClusterService.BackupCluster:input_type -> millstream.v1.BackupClusterRequest
-	3,  // 37: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
-	5,  // 38: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
-	7,  // 39: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
-	10, // 40: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
-	12, // 41: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
-	14, // 42: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
-	16, // 43: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
-	18, // 44: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
-	21, // 45: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
-	26, // 46: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
-	28, // 47: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
-	31, // 48: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
-	34, // 49: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
-	38, // 50: millstream.v1.ClusterService.ListControllers:output_type -> millstream.v1.ListControllersResponse
-	40, // 51: millstream.v1.ClusterService.AddController:output_type -> millstream.v1.AddControllerResponse
-	42, // 52: millstream.v1.ClusterService.RemoveController:output_type -> millstream.v1.RemoveControllerResponse
-	44, // 53: millstream.v1.ClusterService.BackupCluster:output_type -> millstream.v1.BackupClusterResponse
-	37, // [37:54] is the sub-list for method output_type
-	20, // [20:37] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	30, // 14: millstream.v1.OngoingReassignment.progress:type_name -> millstream.v1.FillProgress
+	33, // 15: millstream.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.v1.OfflinePartition
+	23, // 16: millstream.v1.RecoverPartitionResponse.placement:type_name -> millstream.v1.PartitionPlacement
+	36, // 17: millstream.v1.RecoverPartitionResponse.ends:type_name -> millstream.v1.ReplicaEnd
+	37, // 18: millstream.v1.ListControllersResponse.controllers:type_name -> millstream.v1.Controller
+	37, // 19: millstream.v1.AddControllerResponse.controllers:type_name -> millstream.v1.Controller
+	37, // 20: millstream.v1.RemoveControllerResponse.controllers:type_name -> millstream.v1.Controller
+	2,  // 21: millstream.v1.ClusterService.DescribeCluster:input_type -> millstream.v1.DescribeClusterRequest
+	4,  // 22: millstream.v1.ClusterService.ListBrokers:input_type -> millstream.v1.ListBrokersRequest
+	6,  // 23: millstream.v1.ClusterService.ListOrphans:input_type -> millstream.v1.ListOrphansRequest
+	9,  // 24: millstream.v1.ClusterService.DrainBroker:input_type -> millstream.v1.DrainBrokerRequest
+	11, // 25: millstream.v1.ClusterService.UndrainBroker:input_type -> millstream.v1.UndrainBrokerRequest
+	13, // 26: millstream.v1.ClusterService.RemoveBroker:input_type -> millstream.v1.RemoveBrokerRequest
+	15, // 27: millstream.v1.ClusterService.RebalanceReplicas:input_type -> millstream.v1.RebalanceReplicasRequest
+	17, // 28: millstream.v1.ClusterService.ElectPreferredLeaders:input_type -> millstream.v1.ElectPreferredLeadersRequest
+	19, // 29: millstream.v1.ClusterService.ReassignPartitions:input_type -> millstream.v1.ReassignPartitionsRequest
+	24, // 30: millstream.v1.ClusterService.CancelReassignments:input_type -> millstream.v1.CancelReassignmentsRequest
+	27, // 31: millstream.v1.ClusterService.ListReassignments:input_type -> millstream.v1.ListReassignmentsRequest
+	31, // 32: millstream.v1.ClusterService.ListOfflinePartitions:input_type -> millstream.v1.ListOfflinePartitionsRequest
+	34, // 33: millstream.v1.ClusterService.RecoverPartition:input_type -> millstream.v1.RecoverPartitionRequest
+	38, // 34: millstream.v1.ClusterService.ListControllers:input_type -> millstream.v1.ListControllersRequest
+	40, // 35: millstream.v1.ClusterService.AddController:input_type -> millstream.v1.AddControllerRequest
+	42, // 36: millstream.v1.ClusterService.RemoveController:input_type -> millstream.v1.RemoveControllerRequest
+	44, // 37: millstream.v1.ClusterService.BackupCluster:input_type -> millstream.v1.BackupClusterRequest
+	3,  // 38: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
+	5,  // 39: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
+	7,  // 40: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
+	10, // 41: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
+	12, // 42: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
+	14, // 43: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
+	16, // 44: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
+	18, // 45: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
+	21, // 46: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
+	26, // 47: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
+	28, // 48: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
+	32, // 49: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
+	35, // 50: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
+	39, // 51: millstream.v1.ClusterService.ListControllers:output_type -> millstream.v1.ListControllersResponse
+	41, // 52: millstream.v1.ClusterService.AddController:output_type -> millstream.v1.AddControllerResponse
+	43, // 53: millstream.v1.ClusterService.RemoveController:output_type -> millstream.v1.RemoveControllerResponse
+	45, // 54: millstream.v1.ClusterService.BackupCluster:output_type -> millstream.v1.BackupClusterResponse
+	38, // [38:55] is the sub-list for method output_type
+	21, // [21:38] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_millstream_v1_cluster_service_proto_init() }
@@ -3170,7 +3252,7 @@ func file_millstream_v1_cluster_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_v1_cluster_service_proto_rawDesc), len(file_millstream_v1_cluster_service_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

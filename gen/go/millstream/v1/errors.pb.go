@@ -103,7 +103,9 @@ const (
 	ErrorReason_ERROR_REASON_UNKNOWN_CONFIG ErrorReason = 28
 	// The value of a setting is not acceptable (INVALID_ARGUMENT).
 	ErrorReason_ERROR_REASON_INVALID_CONFIG ErrorReason = 29
-	// The answer would not be fresh enough (UNAVAILABLE, retryable).
+	// The answer would not be fresh enough: the metadata is older than the caller
+	// has seen, or another broker may lead the partition by now (UNAVAILABLE,
+	// retryable).
 	ErrorReason_ERROR_REASON_NOT_FRESH ErrorReason = 30
 	// The offset is not known yet after a change of leader (UNAVAILABLE,
 	// retryable).

@@ -1251,7 +1251,8 @@ type ListOffsetsRequest_Earliest struct {
 }
 
 type ListOffsetsRequest_Latest struct {
-	// The offset after the last readable record.
+	// The offset after the last readable record: all that was acknowledged
+	// before the request is below it. NOT_FRESH if the leader cannot be sure.
 	Latest bool `protobuf:"varint,4,opt,name=latest,proto3,oneof"`
 }
 

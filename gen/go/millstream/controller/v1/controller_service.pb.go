@@ -1188,8 +1188,11 @@ type HeartbeatRequest struct {
 	RecoveredLogs []*RecoveredLog `protobuf:"bytes,7,rep,name=recovered_logs,json=recoveredLogs,proto3" json:"recovered_logs,omitempty"`
 	// Brokers whose connection was reset or refused. At most 64.
 	UnreachableBrokers []*UnreachableBroker `protobuf:"bytes,8,rep,name=unreachable_brokers,json=unreachableBrokers,proto3" json:"unreachable_brokers,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// How far the moves are of partitions that it leads: all of them, each time.
+	// At most 1,000.
+	Moves         []*MoveProgress `protobuf:"bytes,9,rep,name=moves,proto3" json:"moves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatRequest) Reset() {
@@ -1278,6 +1281,141 @@ func (x *HeartbeatRequest) GetUnreachableBrokers() []*UnreachableBroker {
 	return nil
 }
 
+func (x *HeartbeatRequest) GetMoves() []*MoveProgress {
+	if x != nil {
+		return x.Moves
+	}
+	return nil
+}
+
+// MoveProgress says how far the move of a partition is.
+type MoveProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Topic, 16 bytes.
+	TopicId []byte `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// Number.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Each replica that was added and is not in sync.
+	Replicas      []*ReplicaProgress `protobuf:"bytes,3,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MoveProgress) Reset() {
+	*x = MoveProgress{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MoveProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MoveProgress) ProtoMessage() {}
+
+func (x *MoveProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MoveProgress.ProtoReflect.Descriptor instead.
+func (*MoveProgress) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *MoveProgress) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *MoveProgress) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *MoveProgress) GetReplicas() []*ReplicaProgress {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+// ReplicaProgress says what a replica has still to be filled with.
+type ReplicaProgress struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its broker.
+	BrokerId int32 `protobuf:"varint,1,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Records that it lacks.
+	RecordsLeft int64 `protobuf:"varint,2,opt,name=records_left,json=recordsLeft,proto3" json:"records_left,omitempty"`
+	// Their bytes in the log, about.
+	BytesLeft     int64 `protobuf:"varint,3,opt,name=bytes_left,json=bytesLeft,proto3" json:"bytes_left,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplicaProgress) Reset() {
+	*x = ReplicaProgress{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplicaProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplicaProgress) ProtoMessage() {}
+
+func (x *ReplicaProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplicaProgress.ProtoReflect.Descriptor instead.
+func (*ReplicaProgress) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ReplicaProgress) GetBrokerId() int32 {
+	if x != nil {
+		return x.BrokerId
+	}
+	return 0
+}
+
+func (x *ReplicaProgress) GetRecordsLeft() int64 {
+	if x != nil {
+		return x.RecordsLeft
+	}
+	return 0
+}
+
+func (x *ReplicaProgress) GetBytesLeft() int64 {
+	if x != nil {
+		return x.BytesLeft
+	}
+	return 0
+}
+
 // RecoveredLog is what a broker found of a log when it started. Of a partition
 // with `from_backup` that the broker has no replica of, it says only whether it
 // holds a log: epoch and end follow when it has one.
@@ -1302,7 +1440,7 @@ type RecoveredLog struct {
 
 func (x *RecoveredLog) Reset() {
 	*x = RecoveredLog{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1452,7 @@ func (x *RecoveredLog) String() string {
 func (*RecoveredLog) ProtoMessage() {}
 
 func (x *RecoveredLog) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[8]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1465,7 @@ func (x *RecoveredLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoveredLog.ProtoReflect.Descriptor instead.
 func (*RecoveredLog) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{8}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RecoveredLog) GetTopicId() []byte {
@@ -1385,7 +1523,7 @@ type UnreachableBroker struct {
 
 func (x *UnreachableBroker) Reset() {
 	*x = UnreachableBroker{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1397,7 +1535,7 @@ func (x *UnreachableBroker) String() string {
 func (*UnreachableBroker) ProtoMessage() {}
 
 func (x *UnreachableBroker) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[9]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1410,7 +1548,7 @@ func (x *UnreachableBroker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnreachableBroker.ProtoReflect.Descriptor instead.
 func (*UnreachableBroker) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{9}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UnreachableBroker) GetBrokerId() int32 {
@@ -1445,7 +1583,7 @@ type HeartbeatResponse struct {
 
 func (x *HeartbeatResponse) Reset() {
 	*x = HeartbeatResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1595,7 @@ func (x *HeartbeatResponse) String() string {
 func (*HeartbeatResponse) ProtoMessage() {}
 
 func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[10]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1608,7 @@ func (x *HeartbeatResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatResponse.ProtoReflect.Descriptor instead.
 func (*HeartbeatResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{10}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HeartbeatResponse) GetFenced() bool {
@@ -1514,7 +1652,7 @@ type WantedLog struct {
 
 func (x *WantedLog) Reset() {
 	*x = WantedLog{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1664,7 @@ func (x *WantedLog) String() string {
 func (*WantedLog) ProtoMessage() {}
 
 func (x *WantedLog) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[11]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1677,7 @@ func (x *WantedLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WantedLog.ProtoReflect.Descriptor instead.
 func (*WantedLog) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{11}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WantedLog) GetTopicId() []byte {
@@ -1571,7 +1709,7 @@ type AlterPartitionRequest struct {
 
 func (x *AlterPartitionRequest) Reset() {
 	*x = AlterPartitionRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1721,7 @@ func (x *AlterPartitionRequest) String() string {
 func (*AlterPartitionRequest) ProtoMessage() {}
 
 func (x *AlterPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[12]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1734,7 @@ func (x *AlterPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterPartitionRequest.ProtoReflect.Descriptor instead.
 func (*AlterPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{12}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AlterPartitionRequest) GetBrokerId() int32 {
@@ -1645,7 +1783,7 @@ type InSyncProposal struct {
 
 func (x *InSyncProposal) Reset() {
 	*x = InSyncProposal{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1657,7 +1795,7 @@ func (x *InSyncProposal) String() string {
 func (*InSyncProposal) ProtoMessage() {}
 
 func (x *InSyncProposal) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[13]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1670,7 +1808,7 @@ func (x *InSyncProposal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InSyncProposal.ProtoReflect.Descriptor instead.
 func (*InSyncProposal) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{13}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InSyncProposal) GetTopicId() []byte {
@@ -1728,7 +1866,7 @@ type InSyncReplica struct {
 
 func (x *InSyncReplica) Reset() {
 	*x = InSyncReplica{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1740,7 +1878,7 @@ func (x *InSyncReplica) String() string {
 func (*InSyncReplica) ProtoMessage() {}
 
 func (x *InSyncReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[14]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1753,7 +1891,7 @@ func (x *InSyncReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InSyncReplica.ProtoReflect.Descriptor instead.
 func (*InSyncReplica) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{14}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *InSyncReplica) GetBrokerId() int32 {
@@ -1783,7 +1921,7 @@ type AlterPartitionResponse struct {
 
 func (x *AlterPartitionResponse) Reset() {
 	*x = AlterPartitionResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1795,7 +1933,7 @@ func (x *AlterPartitionResponse) String() string {
 func (*AlterPartitionResponse) ProtoMessage() {}
 
 func (x *AlterPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[15]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1808,7 +1946,7 @@ func (x *AlterPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlterPartitionResponse.ProtoReflect.Descriptor instead.
 func (*AlterPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{15}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AlterPartitionResponse) GetResults() []*InSyncResult {
@@ -1846,7 +1984,7 @@ type InSyncResult struct {
 
 func (x *InSyncResult) Reset() {
 	*x = InSyncResult{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +1996,7 @@ func (x *InSyncResult) String() string {
 func (*InSyncResult) ProtoMessage() {}
 
 func (x *InSyncResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[16]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2009,7 @@ func (x *InSyncResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InSyncResult.ProtoReflect.Descriptor instead.
 func (*InSyncResult) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{16}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *InSyncResult) GetTopicId() []byte {
@@ -1929,7 +2067,7 @@ type ListOfflinePartitionsRequest struct {
 
 func (x *ListOfflinePartitionsRequest) Reset() {
 	*x = ListOfflinePartitionsRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1941,7 +2079,7 @@ func (x *ListOfflinePartitionsRequest) String() string {
 func (*ListOfflinePartitionsRequest) ProtoMessage() {}
 
 func (x *ListOfflinePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[17]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1954,7 +2092,7 @@ func (x *ListOfflinePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOfflinePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ListOfflinePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{17}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListOfflinePartitionsRequest) GetPageSize() uint32 {
@@ -1984,7 +2122,7 @@ type ListOfflinePartitionsResponse struct {
 
 func (x *ListOfflinePartitionsResponse) Reset() {
 	*x = ListOfflinePartitionsResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1996,7 +2134,7 @@ func (x *ListOfflinePartitionsResponse) String() string {
 func (*ListOfflinePartitionsResponse) ProtoMessage() {}
 
 func (x *ListOfflinePartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[18]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2009,7 +2147,7 @@ func (x *ListOfflinePartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOfflinePartitionsResponse.ProtoReflect.Descriptor instead.
 func (*ListOfflinePartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{18}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListOfflinePartitionsResponse) GetPartitions() []*OfflinePartition {
@@ -2044,7 +2182,7 @@ type OfflinePartition struct {
 
 func (x *OfflinePartition) Reset() {
 	*x = OfflinePartition{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2194,7 @@ func (x *OfflinePartition) String() string {
 func (*OfflinePartition) ProtoMessage() {}
 
 func (x *OfflinePartition) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[19]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2207,7 @@ func (x *OfflinePartition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfflinePartition.ProtoReflect.Descriptor instead.
 func (*OfflinePartition) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{19}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *OfflinePartition) GetTopicId() []byte {
@@ -2115,7 +2253,7 @@ type RecoverPartitionRequest struct {
 
 func (x *RecoverPartitionRequest) Reset() {
 	*x = RecoverPartitionRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2127,7 +2265,7 @@ func (x *RecoverPartitionRequest) String() string {
 func (*RecoverPartitionRequest) ProtoMessage() {}
 
 func (x *RecoverPartitionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[20]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2140,7 +2278,7 @@ func (x *RecoverPartitionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPartitionRequest.ProtoReflect.Descriptor instead.
 func (*RecoverPartitionRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{20}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RecoverPartitionRequest) GetTopic() string {
@@ -2181,7 +2319,7 @@ type RecoverPartitionResponse struct {
 
 func (x *RecoverPartitionResponse) Reset() {
 	*x = RecoverPartitionResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2193,7 +2331,7 @@ func (x *RecoverPartitionResponse) String() string {
 func (*RecoverPartitionResponse) ProtoMessage() {}
 
 func (x *RecoverPartitionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[21]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2206,7 +2344,7 @@ func (x *RecoverPartitionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverPartitionResponse.ProtoReflect.Descriptor instead.
 func (*RecoverPartitionResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{21}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RecoverPartitionResponse) GetRecord() *PartitionRecord {
@@ -2252,7 +2390,7 @@ type ReplicaEnd struct {
 
 func (x *ReplicaEnd) Reset() {
 	*x = ReplicaEnd{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2264,7 +2402,7 @@ func (x *ReplicaEnd) String() string {
 func (*ReplicaEnd) ProtoMessage() {}
 
 func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[22]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2277,7 +2415,7 @@ func (x *ReplicaEnd) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaEnd.ProtoReflect.Descriptor instead.
 func (*ReplicaEnd) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{22}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ReplicaEnd) GetBrokerId() int32 {
@@ -2317,7 +2455,7 @@ type CreatePartitionsRequest struct {
 
 func (x *CreatePartitionsRequest) Reset() {
 	*x = CreatePartitionsRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2329,7 +2467,7 @@ func (x *CreatePartitionsRequest) String() string {
 func (*CreatePartitionsRequest) ProtoMessage() {}
 
 func (x *CreatePartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[23]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2342,7 +2480,7 @@ func (x *CreatePartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePartitionsRequest.ProtoReflect.Descriptor instead.
 func (*CreatePartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{23}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CreatePartitionsRequest) GetTopic() string {
@@ -2379,7 +2517,7 @@ type CreatePartitionsResponse struct {
 
 func (x *CreatePartitionsResponse) Reset() {
 	*x = CreatePartitionsResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2391,7 +2529,7 @@ func (x *CreatePartitionsResponse) String() string {
 func (*CreatePartitionsResponse) ProtoMessage() {}
 
 func (x *CreatePartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[24]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2404,7 +2542,7 @@ func (x *CreatePartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePartitionsResponse.ProtoReflect.Descriptor instead.
 func (*CreatePartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{24}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CreatePartitionsResponse) GetTopic() *TopicRecord {
@@ -2436,7 +2574,7 @@ type ReassignPartitionsRequest struct {
 
 func (x *ReassignPartitionsRequest) Reset() {
 	*x = ReassignPartitionsRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2586,7 @@ func (x *ReassignPartitionsRequest) String() string {
 func (*ReassignPartitionsRequest) ProtoMessage() {}
 
 func (x *ReassignPartitionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[25]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2599,7 @@ func (x *ReassignPartitionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReassignPartitionsRequest.ProtoReflect.Descriptor instead.
 func (*ReassignPartitionsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{25}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReassignPartitionsRequest) GetReassignments() []*Reassignment {
@@ -2503,7 +2641,7 @@ type Reassignment struct {
 
 func (x *Reassignment) Reset() {
 	*x = Reassignment{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2515,7 +2653,7 @@ func (x *Reassignment) String() string {
 func (*Reassignment) ProtoMessage() {}
 
 func (x *Reassignment) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[26]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2528,7 +2666,7 @@ func (x *Reassignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reassignment.ProtoReflect.Descriptor instead.
 func (*Reassignment) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{26}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Reassignment) GetTopic() string {
@@ -2572,7 +2710,7 @@ type ReassignPartitionsResponse struct {
 
 func (x *ReassignPartitionsResponse) Reset() {
 	*x = ReassignPartitionsResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2584,7 +2722,7 @@ func (x *ReassignPartitionsResponse) String() string {
 func (*ReassignPartitionsResponse) ProtoMessage() {}
 
 func (x *ReassignPartitionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[27]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2597,7 +2735,7 @@ func (x *ReassignPartitionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReassignPartitionsResponse.ProtoReflect.Descriptor instead.
 func (*ReassignPartitionsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{27}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ReassignPartitionsResponse) GetResults() []*ReassignmentResult {
@@ -2633,7 +2771,7 @@ type ReassignmentResult struct {
 
 func (x *ReassignmentResult) Reset() {
 	*x = ReassignmentResult{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +2783,7 @@ func (x *ReassignmentResult) String() string {
 func (*ReassignmentResult) ProtoMessage() {}
 
 func (x *ReassignmentResult) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[28]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +2796,7 @@ func (x *ReassignmentResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReassignmentResult.ProtoReflect.Descriptor instead.
 func (*ReassignmentResult) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{28}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReassignmentResult) GetTopic() string {
@@ -2709,7 +2847,7 @@ type CancelReassignmentsRequest struct {
 
 func (x *CancelReassignmentsRequest) Reset() {
 	*x = CancelReassignmentsRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2859,7 @@ func (x *CancelReassignmentsRequest) String() string {
 func (*CancelReassignmentsRequest) ProtoMessage() {}
 
 func (x *CancelReassignmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[29]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2872,7 @@ func (x *CancelReassignmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReassignmentsRequest.ProtoReflect.Descriptor instead.
 func (*CancelReassignmentsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{29}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *CancelReassignmentsRequest) GetReassignments() []*Reassignment {
@@ -2764,7 +2902,7 @@ type CancelReassignmentsResponse struct {
 
 func (x *CancelReassignmentsResponse) Reset() {
 	*x = CancelReassignmentsResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2776,7 +2914,7 @@ func (x *CancelReassignmentsResponse) String() string {
 func (*CancelReassignmentsResponse) ProtoMessage() {}
 
 func (x *CancelReassignmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[30]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2789,7 +2927,7 @@ func (x *CancelReassignmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelReassignmentsResponse.ProtoReflect.Descriptor instead.
 func (*CancelReassignmentsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{30}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CancelReassignmentsResponse) GetResults() []*ReassignmentResult {
@@ -2819,7 +2957,7 @@ type ListReassignmentsRequest struct {
 
 func (x *ListReassignmentsRequest) Reset() {
 	*x = ListReassignmentsRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2831,7 +2969,7 @@ func (x *ListReassignmentsRequest) String() string {
 func (*ListReassignmentsRequest) ProtoMessage() {}
 
 func (x *ListReassignmentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[31]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2844,7 +2982,7 @@ func (x *ListReassignmentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReassignmentsRequest.ProtoReflect.Descriptor instead.
 func (*ListReassignmentsRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{31}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListReassignmentsRequest) GetPageSize() uint32 {
@@ -2874,7 +3012,7 @@ type ListReassignmentsResponse struct {
 
 func (x *ListReassignmentsResponse) Reset() {
 	*x = ListReassignmentsResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[32]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2886,7 +3024,7 @@ func (x *ListReassignmentsResponse) String() string {
 func (*ListReassignmentsResponse) ProtoMessage() {}
 
 func (x *ListReassignmentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[32]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2899,7 +3037,7 @@ func (x *ListReassignmentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListReassignmentsResponse.ProtoReflect.Descriptor instead.
 func (*ListReassignmentsResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{32}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListReassignmentsResponse) GetReassignments() []*OngoingReassignment {
@@ -2925,13 +3063,15 @@ type OngoingReassignment struct {
 	Record *PartitionRecord `protobuf:"bytes,2,opt,name=record,proto3" json:"record,omitempty"`
 	// Those that were added and are not in sync yet.
 	AwaitedBrokerIds []int32 `protobuf:"varint,3,rep,packed,name=awaited_broker_ids,json=awaitedBrokerIds,proto3" json:"awaited_broker_ids,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What those lack, as the leader said last; none: it has not.
+	Progress      []*ReplicaProgress `protobuf:"bytes,4,rep,name=progress,proto3" json:"progress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OngoingReassignment) Reset() {
 	*x = OngoingReassignment{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[33]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2943,7 +3083,7 @@ func (x *OngoingReassignment) String() string {
 func (*OngoingReassignment) ProtoMessage() {}
 
 func (x *OngoingReassignment) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[33]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2956,7 +3096,7 @@ func (x *OngoingReassignment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OngoingReassignment.ProtoReflect.Descriptor instead.
 func (*OngoingReassignment) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{33}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *OngoingReassignment) GetTopic() string {
@@ -2980,6 +3120,13 @@ func (x *OngoingReassignment) GetAwaitedBrokerIds() []int32 {
 	return nil
 }
 
+func (x *OngoingReassignment) GetProgress() []*ReplicaProgress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
 // SpreadReplicasRequest asks for moves.
 type SpreadReplicasRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -2995,7 +3142,7 @@ type SpreadReplicasRequest struct {
 
 func (x *SpreadReplicasRequest) Reset() {
 	*x = SpreadReplicasRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[34]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3154,7 @@ func (x *SpreadReplicasRequest) String() string {
 func (*SpreadReplicasRequest) ProtoMessage() {}
 
 func (x *SpreadReplicasRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[34]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +3167,7 @@ func (x *SpreadReplicasRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpreadReplicasRequest.ProtoReflect.Descriptor instead.
 func (*SpreadReplicasRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{34}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *SpreadReplicasRequest) GetMostMoves() uint32 {
@@ -3057,7 +3204,7 @@ type SpreadReplicasResponse struct {
 
 func (x *SpreadReplicasResponse) Reset() {
 	*x = SpreadReplicasResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[35]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3069,7 +3216,7 @@ func (x *SpreadReplicasResponse) String() string {
 func (*SpreadReplicasResponse) ProtoMessage() {}
 
 func (x *SpreadReplicasResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[35]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3082,7 +3229,7 @@ func (x *SpreadReplicasResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpreadReplicasResponse.ProtoReflect.Descriptor instead.
 func (*SpreadReplicasResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{35}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SpreadReplicasResponse) GetResults() []*ReassignmentResult {
@@ -3112,7 +3259,7 @@ type ElectPreferredLeadersRequest struct {
 
 func (x *ElectPreferredLeadersRequest) Reset() {
 	*x = ElectPreferredLeadersRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[36]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3124,7 +3271,7 @@ func (x *ElectPreferredLeadersRequest) String() string {
 func (*ElectPreferredLeadersRequest) ProtoMessage() {}
 
 func (x *ElectPreferredLeadersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[36]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3137,7 +3284,7 @@ func (x *ElectPreferredLeadersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ElectPreferredLeadersRequest.ProtoReflect.Descriptor instead.
 func (*ElectPreferredLeadersRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{36}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ElectPreferredLeadersRequest) GetTopic() string {
@@ -3170,7 +3317,7 @@ type ElectPreferredLeadersResponse struct {
 
 func (x *ElectPreferredLeadersResponse) Reset() {
 	*x = ElectPreferredLeadersResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[37]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3182,7 +3329,7 @@ func (x *ElectPreferredLeadersResponse) String() string {
 func (*ElectPreferredLeadersResponse) ProtoMessage() {}
 
 func (x *ElectPreferredLeadersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[37]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3195,7 +3342,7 @@ func (x *ElectPreferredLeadersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ElectPreferredLeadersResponse.ProtoReflect.Descriptor instead.
 func (*ElectPreferredLeadersResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{37}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ElectPreferredLeadersResponse) GetElected() uint32 {
@@ -3234,7 +3381,7 @@ type DrainBrokerRequest struct {
 
 func (x *DrainBrokerRequest) Reset() {
 	*x = DrainBrokerRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[38]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3246,7 +3393,7 @@ func (x *DrainBrokerRequest) String() string {
 func (*DrainBrokerRequest) ProtoMessage() {}
 
 func (x *DrainBrokerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[38]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3259,7 +3406,7 @@ func (x *DrainBrokerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainBrokerRequest.ProtoReflect.Descriptor instead.
 func (*DrainBrokerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{38}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DrainBrokerRequest) GetBrokerId() int32 {
@@ -3296,7 +3443,7 @@ type DrainBrokerResponse struct {
 
 func (x *DrainBrokerResponse) Reset() {
 	*x = DrainBrokerResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[39]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3308,7 +3455,7 @@ func (x *DrainBrokerResponse) String() string {
 func (*DrainBrokerResponse) ProtoMessage() {}
 
 func (x *DrainBrokerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[39]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3321,7 +3468,7 @@ func (x *DrainBrokerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainBrokerResponse.ProtoReflect.Descriptor instead.
 func (*DrainBrokerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{39}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DrainBrokerResponse) GetReplicas() uint32 {
@@ -3351,7 +3498,7 @@ type UndrainBrokerRequest struct {
 
 func (x *UndrainBrokerRequest) Reset() {
 	*x = UndrainBrokerRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[40]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3363,7 +3510,7 @@ func (x *UndrainBrokerRequest) String() string {
 func (*UndrainBrokerRequest) ProtoMessage() {}
 
 func (x *UndrainBrokerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[40]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3376,7 +3523,7 @@ func (x *UndrainBrokerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainBrokerRequest.ProtoReflect.Descriptor instead.
 func (*UndrainBrokerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{40}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *UndrainBrokerRequest) GetBrokerId() int32 {
@@ -3404,7 +3551,7 @@ type UndrainBrokerResponse struct {
 
 func (x *UndrainBrokerResponse) Reset() {
 	*x = UndrainBrokerResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[41]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3416,7 +3563,7 @@ func (x *UndrainBrokerResponse) String() string {
 func (*UndrainBrokerResponse) ProtoMessage() {}
 
 func (x *UndrainBrokerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[41]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3429,7 +3576,7 @@ func (x *UndrainBrokerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UndrainBrokerResponse.ProtoReflect.Descriptor instead.
 func (*UndrainBrokerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{41}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *UndrainBrokerResponse) GetRevision() int64 {
@@ -3452,7 +3599,7 @@ type RemoveBrokerRequest struct {
 
 func (x *RemoveBrokerRequest) Reset() {
 	*x = RemoveBrokerRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[42]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3464,7 +3611,7 @@ func (x *RemoveBrokerRequest) String() string {
 func (*RemoveBrokerRequest) ProtoMessage() {}
 
 func (x *RemoveBrokerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[42]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3477,7 +3624,7 @@ func (x *RemoveBrokerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBrokerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveBrokerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{42}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *RemoveBrokerRequest) GetBrokerId() int32 {
@@ -3505,7 +3652,7 @@ type RemoveBrokerResponse struct {
 
 func (x *RemoveBrokerResponse) Reset() {
 	*x = RemoveBrokerResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[43]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3517,7 +3664,7 @@ func (x *RemoveBrokerResponse) String() string {
 func (*RemoveBrokerResponse) ProtoMessage() {}
 
 func (x *RemoveBrokerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[43]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3530,7 +3677,7 @@ func (x *RemoveBrokerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveBrokerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveBrokerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{43}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *RemoveBrokerResponse) GetRevision() int64 {
@@ -3559,7 +3706,7 @@ type ControllerRecord struct {
 
 func (x *ControllerRecord) Reset() {
 	*x = ControllerRecord{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3571,7 +3718,7 @@ func (x *ControllerRecord) String() string {
 func (*ControllerRecord) ProtoMessage() {}
 
 func (x *ControllerRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[44]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3584,7 +3731,7 @@ func (x *ControllerRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControllerRecord.ProtoReflect.Descriptor instead.
 func (*ControllerRecord) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{44}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ControllerRecord) GetControllerId() int32 {
@@ -3631,7 +3778,7 @@ type ListControllersRequest struct {
 
 func (x *ListControllersRequest) Reset() {
 	*x = ListControllersRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3643,7 +3790,7 @@ func (x *ListControllersRequest) String() string {
 func (*ListControllersRequest) ProtoMessage() {}
 
 func (x *ListControllersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[45]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3656,7 +3803,7 @@ func (x *ListControllersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListControllersRequest.ProtoReflect.Descriptor instead.
 func (*ListControllersRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{45}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
 }
 
 // ListControllersResponse has them.
@@ -3670,7 +3817,7 @@ type ListControllersResponse struct {
 
 func (x *ListControllersResponse) Reset() {
 	*x = ListControllersResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3682,7 +3829,7 @@ func (x *ListControllersResponse) String() string {
 func (*ListControllersResponse) ProtoMessage() {}
 
 func (x *ListControllersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[46]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3695,7 +3842,7 @@ func (x *ListControllersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListControllersResponse.ProtoReflect.Descriptor instead.
 func (*ListControllersResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{46}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListControllersResponse) GetControllers() []*ControllerRecord {
@@ -3720,7 +3867,7 @@ type AddControllerRequest struct {
 
 func (x *AddControllerRequest) Reset() {
 	*x = AddControllerRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3732,7 +3879,7 @@ func (x *AddControllerRequest) String() string {
 func (*AddControllerRequest) ProtoMessage() {}
 
 func (x *AddControllerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[47]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3745,7 +3892,7 @@ func (x *AddControllerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddControllerRequest.ProtoReflect.Descriptor instead.
 func (*AddControllerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{47}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *AddControllerRequest) GetControllerId() int32 {
@@ -3780,7 +3927,7 @@ type AddControllerResponse struct {
 
 func (x *AddControllerResponse) Reset() {
 	*x = AddControllerResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3792,7 +3939,7 @@ func (x *AddControllerResponse) String() string {
 func (*AddControllerResponse) ProtoMessage() {}
 
 func (x *AddControllerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[48]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3805,7 +3952,7 @@ func (x *AddControllerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddControllerResponse.ProtoReflect.Descriptor instead.
 func (*AddControllerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{48}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AddControllerResponse) GetControllers() []*ControllerRecord {
@@ -3830,7 +3977,7 @@ type RemoveControllerRequest struct {
 
 func (x *RemoveControllerRequest) Reset() {
 	*x = RemoveControllerRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3842,7 +3989,7 @@ func (x *RemoveControllerRequest) String() string {
 func (*RemoveControllerRequest) ProtoMessage() {}
 
 func (x *RemoveControllerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3855,7 +4002,7 @@ func (x *RemoveControllerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveControllerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveControllerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RemoveControllerRequest) GetControllerId() int32 {
@@ -3890,7 +4037,7 @@ type RemoveControllerResponse struct {
 
 func (x *RemoveControllerResponse) Reset() {
 	*x = RemoveControllerResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3902,7 +4049,7 @@ func (x *RemoveControllerResponse) String() string {
 func (*RemoveControllerResponse) ProtoMessage() {}
 
 func (x *RemoveControllerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3915,7 +4062,7 @@ func (x *RemoveControllerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveControllerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveControllerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RemoveControllerResponse) GetControllers() []*ControllerRecord {
@@ -3934,7 +4081,7 @@ type BackupMetadataRequest struct {
 
 func (x *BackupMetadataRequest) Reset() {
 	*x = BackupMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3946,7 +4093,7 @@ func (x *BackupMetadataRequest) String() string {
 func (*BackupMetadataRequest) ProtoMessage() {}
 
 func (x *BackupMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3959,7 +4106,7 @@ func (x *BackupMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupMetadataRequest.ProtoReflect.Descriptor instead.
 func (*BackupMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{53}
 }
 
 // BackupMetadataResponse is a piece of a backup.
@@ -3973,7 +4120,7 @@ type BackupMetadataResponse struct {
 
 func (x *BackupMetadataResponse) Reset() {
 	*x = BackupMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3985,7 +4132,7 @@ func (x *BackupMetadataResponse) String() string {
 func (*BackupMetadataResponse) ProtoMessage() {}
 
 func (x *BackupMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3998,7 +4145,7 @@ func (x *BackupMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupMetadataResponse.ProtoReflect.Descriptor instead.
 func (*BackupMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *BackupMetadataResponse) GetData() []byte {
@@ -4023,7 +4170,7 @@ type WatchMetadataRequest struct {
 
 func (x *WatchMetadataRequest) Reset() {
 	*x = WatchMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4035,7 +4182,7 @@ func (x *WatchMetadataRequest) String() string {
 func (*WatchMetadataRequest) ProtoMessage() {}
 
 func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4048,7 +4195,7 @@ func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataRequest.ProtoReflect.Descriptor instead.
 func (*WatchMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{53}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WatchMetadataRequest) GetClusterGeneration() uint32 {
@@ -4095,7 +4242,7 @@ type WatchMetadataResponse struct {
 
 func (x *WatchMetadataResponse) Reset() {
 	*x = WatchMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4107,7 +4254,7 @@ func (x *WatchMetadataResponse) String() string {
 func (*WatchMetadataResponse) ProtoMessage() {}
 
 func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4120,7 +4267,7 @@ func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataResponse.ProtoReflect.Descriptor instead.
 func (*WatchMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{54}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *WatchMetadataResponse) GetSnapshotBegin() bool {
@@ -4188,7 +4335,7 @@ type MetadataChange struct {
 
 func (x *MetadataChange) Reset() {
 	*x = MetadataChange{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4200,7 +4347,7 @@ func (x *MetadataChange) String() string {
 func (*MetadataChange) ProtoMessage() {}
 
 func (x *MetadataChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4213,7 +4360,7 @@ func (x *MetadataChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataChange.ProtoReflect.Descriptor instead.
 func (*MetadataChange) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{55}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *MetadataChange) GetChange() isMetadataChange_Change {
@@ -4369,7 +4516,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4381,7 +4528,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4394,7 +4541,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{56}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *CreateTopicRequest) GetTopic() string {
@@ -4452,7 +4599,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4464,7 +4611,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4477,7 +4624,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{57}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *CreateTopicResponse) GetTopic() *TopicRecord {
@@ -4515,7 +4662,7 @@ type UpdateTopicConfigRequest struct {
 
 func (x *UpdateTopicConfigRequest) Reset() {
 	*x = UpdateTopicConfigRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4527,7 +4674,7 @@ func (x *UpdateTopicConfigRequest) String() string {
 func (*UpdateTopicConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4540,7 +4687,7 @@ func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{58}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *UpdateTopicConfigRequest) GetTopic() string {
@@ -4598,7 +4745,7 @@ type UpdateTopicConfigResponse struct {
 
 func (x *UpdateTopicConfigResponse) Reset() {
 	*x = UpdateTopicConfigResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4610,7 +4757,7 @@ func (x *UpdateTopicConfigResponse) String() string {
 func (*UpdateTopicConfigResponse) ProtoMessage() {}
 
 func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4623,7 +4770,7 @@ func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{59}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *UpdateTopicConfigResponse) GetTopic() *TopicRecord {
@@ -4657,7 +4804,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4669,7 +4816,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4682,7 +4829,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{60}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -4724,7 +4871,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4736,7 +4883,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4749,7 +4896,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{61}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *DeleteTopicResponse) GetRevision() int64 {
@@ -4860,7 +5007,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x122\n" +
 	"\x15heartbeat_interval_ms\x18\x04 \x01(\rR\x13heartbeatIntervalMs\x12,\n" +
 	"\x12session_timeout_ms\x18\x05 \x01(\rR\x10sessionTimeoutMs\x12\x1a\n" +
-	"\beligible\x18\x06 \x01(\bR\beligible\"\xff\x02\n" +
+	"\beligible\x18\x06 \x01(\bR\beligible\"\xbd\x03\n" +
 	"\x10HeartbeatRequest\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x1a\n" +
@@ -4869,7 +5016,17 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\bstopping\x18\x05 \x01(\bR\bstopping\x120\n" +
 	"\x14failed_directory_ids\x18\x06 \x03(\fR\x12failedDirectoryIds\x12M\n" +
 	"\x0erecovered_logs\x18\a \x03(\v2&.millstream.controller.v1.RecoveredLogR\rrecoveredLogs\x12\\\n" +
-	"\x13unreachable_brokers\x18\b \x03(\v2+.millstream.controller.v1.UnreachableBrokerR\x12unreachableBrokers\"\xb9\x01\n" +
+	"\x13unreachable_brokers\x18\b \x03(\v2+.millstream.controller.v1.UnreachableBrokerR\x12unreachableBrokers\x12<\n" +
+	"\x05moves\x18\t \x03(\v2&.millstream.controller.v1.MoveProgressR\x05moves\"\x8e\x01\n" +
+	"\fMoveProgress\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12E\n" +
+	"\breplicas\x18\x03 \x03(\v2).millstream.controller.v1.ReplicaProgressR\breplicas\"p\n" +
+	"\x0fReplicaProgress\x12\x1b\n" +
+	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
+	"\frecords_left\x18\x02 \x01(\x03R\vrecordsLeft\x12\x1d\n" +
+	"\n" +
+	"bytes_left\x18\x03 \x01(\x03R\tbytesLeft\"\xb9\x01\n" +
 	"\fRecoveredLog\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12*\n" +
@@ -4980,11 +5137,12 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tR\tpageToken\"\x98\x01\n" +
 	"\x19ListReassignmentsResponse\x12S\n" +
 	"\rreassignments\x18\x01 \x03(\v2-.millstream.controller.v1.OngoingReassignmentR\rreassignments\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9c\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe3\x01\n" +
 	"\x13OngoingReassignment\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12A\n" +
 	"\x06record\x18\x02 \x01(\v2).millstream.controller.v1.PartitionRecordR\x06record\x12,\n" +
-	"\x12awaited_broker_ids\x18\x03 \x03(\x05R\x10awaitedBrokerIds\"\x85\x01\n" +
+	"\x12awaited_broker_ids\x18\x03 \x03(\x05R\x10awaitedBrokerIds\x12E\n" +
+	"\bprogress\x18\x04 \x03(\v2).millstream.controller.v1.ReplicaProgressR\bprogress\"\x85\x01\n" +
 	"\x15SpreadReplicasRequest\x12\x1d\n" +
 	"\n" +
 	"most_moves\x18\x01 \x01(\rR\tmostMoves\x12(\n" +
@@ -5164,7 +5322,7 @@ func file_millstream_controller_v1_controller_service_proto_rawDescGZIP() []byte
 }
 
 var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(InSyncOutcome)(0),                    // 0: millstream.controller.v1.InSyncOutcome
 	(Ineligibility)(0),                    // 1: millstream.controller.v1.Ineligibility
@@ -5177,151 +5335,156 @@ var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(*RegisterBrokerRequest)(nil),         // 8: millstream.controller.v1.RegisterBrokerRequest
 	(*RegisterBrokerResponse)(nil),        // 9: millstream.controller.v1.RegisterBrokerResponse
 	(*HeartbeatRequest)(nil),              // 10: millstream.controller.v1.HeartbeatRequest
-	(*RecoveredLog)(nil),                  // 11: millstream.controller.v1.RecoveredLog
-	(*UnreachableBroker)(nil),             // 12: millstream.controller.v1.UnreachableBroker
-	(*HeartbeatResponse)(nil),             // 13: millstream.controller.v1.HeartbeatResponse
-	(*WantedLog)(nil),                     // 14: millstream.controller.v1.WantedLog
-	(*AlterPartitionRequest)(nil),         // 15: millstream.controller.v1.AlterPartitionRequest
-	(*InSyncProposal)(nil),                // 16: millstream.controller.v1.InSyncProposal
-	(*InSyncReplica)(nil),                 // 17: millstream.controller.v1.InSyncReplica
-	(*AlterPartitionResponse)(nil),        // 18: millstream.controller.v1.AlterPartitionResponse
-	(*InSyncResult)(nil),                  // 19: millstream.controller.v1.InSyncResult
-	(*ListOfflinePartitionsRequest)(nil),  // 20: millstream.controller.v1.ListOfflinePartitionsRequest
-	(*ListOfflinePartitionsResponse)(nil), // 21: millstream.controller.v1.ListOfflinePartitionsResponse
-	(*OfflinePartition)(nil),              // 22: millstream.controller.v1.OfflinePartition
-	(*RecoverPartitionRequest)(nil),       // 23: millstream.controller.v1.RecoverPartitionRequest
-	(*RecoverPartitionResponse)(nil),      // 24: millstream.controller.v1.RecoverPartitionResponse
-	(*ReplicaEnd)(nil),                    // 25: millstream.controller.v1.ReplicaEnd
-	(*CreatePartitionsRequest)(nil),       // 26: millstream.controller.v1.CreatePartitionsRequest
-	(*CreatePartitionsResponse)(nil),      // 27: millstream.controller.v1.CreatePartitionsResponse
-	(*ReassignPartitionsRequest)(nil),     // 28: millstream.controller.v1.ReassignPartitionsRequest
-	(*Reassignment)(nil),                  // 29: millstream.controller.v1.Reassignment
-	(*ReassignPartitionsResponse)(nil),    // 30: millstream.controller.v1.ReassignPartitionsResponse
-	(*ReassignmentResult)(nil),            // 31: millstream.controller.v1.ReassignmentResult
-	(*CancelReassignmentsRequest)(nil),    // 32: millstream.controller.v1.CancelReassignmentsRequest
-	(*CancelReassignmentsResponse)(nil),   // 33: millstream.controller.v1.CancelReassignmentsResponse
-	(*ListReassignmentsRequest)(nil),      // 34: millstream.controller.v1.ListReassignmentsRequest
-	(*ListReassignmentsResponse)(nil),     // 35: millstream.controller.v1.ListReassignmentsResponse
-	(*OngoingReassignment)(nil),           // 36: millstream.controller.v1.OngoingReassignment
-	(*SpreadReplicasRequest)(nil),         // 37: millstream.controller.v1.SpreadReplicasRequest
-	(*SpreadReplicasResponse)(nil),        // 38: millstream.controller.v1.SpreadReplicasResponse
-	(*ElectPreferredLeadersRequest)(nil),  // 39: millstream.controller.v1.ElectPreferredLeadersRequest
-	(*ElectPreferredLeadersResponse)(nil), // 40: millstream.controller.v1.ElectPreferredLeadersResponse
-	(*DrainBrokerRequest)(nil),            // 41: millstream.controller.v1.DrainBrokerRequest
-	(*DrainBrokerResponse)(nil),           // 42: millstream.controller.v1.DrainBrokerResponse
-	(*UndrainBrokerRequest)(nil),          // 43: millstream.controller.v1.UndrainBrokerRequest
-	(*UndrainBrokerResponse)(nil),         // 44: millstream.controller.v1.UndrainBrokerResponse
-	(*RemoveBrokerRequest)(nil),           // 45: millstream.controller.v1.RemoveBrokerRequest
-	(*RemoveBrokerResponse)(nil),          // 46: millstream.controller.v1.RemoveBrokerResponse
-	(*ControllerRecord)(nil),              // 47: millstream.controller.v1.ControllerRecord
-	(*ListControllersRequest)(nil),        // 48: millstream.controller.v1.ListControllersRequest
-	(*ListControllersResponse)(nil),       // 49: millstream.controller.v1.ListControllersResponse
-	(*AddControllerRequest)(nil),          // 50: millstream.controller.v1.AddControllerRequest
-	(*AddControllerResponse)(nil),         // 51: millstream.controller.v1.AddControllerResponse
-	(*RemoveControllerRequest)(nil),       // 52: millstream.controller.v1.RemoveControllerRequest
-	(*RemoveControllerResponse)(nil),      // 53: millstream.controller.v1.RemoveControllerResponse
-	(*BackupMetadataRequest)(nil),         // 54: millstream.controller.v1.BackupMetadataRequest
-	(*BackupMetadataResponse)(nil),        // 55: millstream.controller.v1.BackupMetadataResponse
-	(*WatchMetadataRequest)(nil),          // 56: millstream.controller.v1.WatchMetadataRequest
-	(*WatchMetadataResponse)(nil),         // 57: millstream.controller.v1.WatchMetadataResponse
-	(*MetadataChange)(nil),                // 58: millstream.controller.v1.MetadataChange
-	(*CreateTopicRequest)(nil),            // 59: millstream.controller.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),           // 60: millstream.controller.v1.CreateTopicResponse
-	(*UpdateTopicConfigRequest)(nil),      // 61: millstream.controller.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil),     // 62: millstream.controller.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),            // 63: millstream.controller.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),           // 64: millstream.controller.v1.DeleteTopicResponse
-	nil,                                   // 65: millstream.controller.v1.TopicRecord.ConfigEntry
-	nil,                                   // 66: millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	nil,                                   // 67: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	(*MoveProgress)(nil),                  // 11: millstream.controller.v1.MoveProgress
+	(*ReplicaProgress)(nil),               // 12: millstream.controller.v1.ReplicaProgress
+	(*RecoveredLog)(nil),                  // 13: millstream.controller.v1.RecoveredLog
+	(*UnreachableBroker)(nil),             // 14: millstream.controller.v1.UnreachableBroker
+	(*HeartbeatResponse)(nil),             // 15: millstream.controller.v1.HeartbeatResponse
+	(*WantedLog)(nil),                     // 16: millstream.controller.v1.WantedLog
+	(*AlterPartitionRequest)(nil),         // 17: millstream.controller.v1.AlterPartitionRequest
+	(*InSyncProposal)(nil),                // 18: millstream.controller.v1.InSyncProposal
+	(*InSyncReplica)(nil),                 // 19: millstream.controller.v1.InSyncReplica
+	(*AlterPartitionResponse)(nil),        // 20: millstream.controller.v1.AlterPartitionResponse
+	(*InSyncResult)(nil),                  // 21: millstream.controller.v1.InSyncResult
+	(*ListOfflinePartitionsRequest)(nil),  // 22: millstream.controller.v1.ListOfflinePartitionsRequest
+	(*ListOfflinePartitionsResponse)(nil), // 23: millstream.controller.v1.ListOfflinePartitionsResponse
+	(*OfflinePartition)(nil),              // 24: millstream.controller.v1.OfflinePartition
+	(*RecoverPartitionRequest)(nil),       // 25: millstream.controller.v1.RecoverPartitionRequest
+	(*RecoverPartitionResponse)(nil),      // 26: millstream.controller.v1.RecoverPartitionResponse
+	(*ReplicaEnd)(nil),                    // 27: millstream.controller.v1.ReplicaEnd
+	(*CreatePartitionsRequest)(nil),       // 28: millstream.controller.v1.CreatePartitionsRequest
+	(*CreatePartitionsResponse)(nil),      // 29: millstream.controller.v1.CreatePartitionsResponse
+	(*ReassignPartitionsRequest)(nil),     // 30: millstream.controller.v1.ReassignPartitionsRequest
+	(*Reassignment)(nil),                  // 31: millstream.controller.v1.Reassignment
+	(*ReassignPartitionsResponse)(nil),    // 32: millstream.controller.v1.ReassignPartitionsResponse
+	(*ReassignmentResult)(nil),            // 33: millstream.controller.v1.ReassignmentResult
+	(*CancelReassignmentsRequest)(nil),    // 34: millstream.controller.v1.CancelReassignmentsRequest
+	(*CancelReassignmentsResponse)(nil),   // 35: millstream.controller.v1.CancelReassignmentsResponse
+	(*ListReassignmentsRequest)(nil),      // 36: millstream.controller.v1.ListReassignmentsRequest
+	(*ListReassignmentsResponse)(nil),     // 37: millstream.controller.v1.ListReassignmentsResponse
+	(*OngoingReassignment)(nil),           // 38: millstream.controller.v1.OngoingReassignment
+	(*SpreadReplicasRequest)(nil),         // 39: millstream.controller.v1.SpreadReplicasRequest
+	(*SpreadReplicasResponse)(nil),        // 40: millstream.controller.v1.SpreadReplicasResponse
+	(*ElectPreferredLeadersRequest)(nil),  // 41: millstream.controller.v1.ElectPreferredLeadersRequest
+	(*ElectPreferredLeadersResponse)(nil), // 42: millstream.controller.v1.ElectPreferredLeadersResponse
+	(*DrainBrokerRequest)(nil),            // 43: millstream.controller.v1.DrainBrokerRequest
+	(*DrainBrokerResponse)(nil),           // 44: millstream.controller.v1.DrainBrokerResponse
+	(*UndrainBrokerRequest)(nil),          // 45: millstream.controller.v1.UndrainBrokerRequest
+	(*UndrainBrokerResponse)(nil),         // 46: millstream.controller.v1.UndrainBrokerResponse
+	(*RemoveBrokerRequest)(nil),           // 47: millstream.controller.v1.RemoveBrokerRequest
+	(*RemoveBrokerResponse)(nil),          // 48: millstream.controller.v1.RemoveBrokerResponse
+	(*ControllerRecord)(nil),              // 49: millstream.controller.v1.ControllerRecord
+	(*ListControllersRequest)(nil),        // 50: millstream.controller.v1.ListControllersRequest
+	(*ListControllersResponse)(nil),       // 51: millstream.controller.v1.ListControllersResponse
+	(*AddControllerRequest)(nil),          // 52: millstream.controller.v1.AddControllerRequest
+	(*AddControllerResponse)(nil),         // 53: millstream.controller.v1.AddControllerResponse
+	(*RemoveControllerRequest)(nil),       // 54: millstream.controller.v1.RemoveControllerRequest
+	(*RemoveControllerResponse)(nil),      // 55: millstream.controller.v1.RemoveControllerResponse
+	(*BackupMetadataRequest)(nil),         // 56: millstream.controller.v1.BackupMetadataRequest
+	(*BackupMetadataResponse)(nil),        // 57: millstream.controller.v1.BackupMetadataResponse
+	(*WatchMetadataRequest)(nil),          // 58: millstream.controller.v1.WatchMetadataRequest
+	(*WatchMetadataResponse)(nil),         // 59: millstream.controller.v1.WatchMetadataResponse
+	(*MetadataChange)(nil),                // 60: millstream.controller.v1.MetadataChange
+	(*CreateTopicRequest)(nil),            // 61: millstream.controller.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),           // 62: millstream.controller.v1.CreateTopicResponse
+	(*UpdateTopicConfigRequest)(nil),      // 63: millstream.controller.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil),     // 64: millstream.controller.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),            // 65: millstream.controller.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),           // 66: millstream.controller.v1.DeleteTopicResponse
+	nil,                                   // 67: millstream.controller.v1.TopicRecord.ConfigEntry
+	nil,                                   // 68: millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	nil,                                   // 69: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 }
 var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
-	65, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
+	67, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
 	7,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	11, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
-	12, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
-	14, // 4: millstream.controller.v1.HeartbeatResponse.wanted_logs:type_name -> millstream.controller.v1.WantedLog
-	16, // 5: millstream.controller.v1.AlterPartitionRequest.proposals:type_name -> millstream.controller.v1.InSyncProposal
-	17, // 6: millstream.controller.v1.InSyncProposal.in_sync_replicas:type_name -> millstream.controller.v1.InSyncReplica
-	19, // 7: millstream.controller.v1.AlterPartitionResponse.results:type_name -> millstream.controller.v1.InSyncResult
-	0,  // 8: millstream.controller.v1.InSyncResult.outcome:type_name -> millstream.controller.v1.InSyncOutcome
-	5,  // 9: millstream.controller.v1.InSyncResult.record:type_name -> millstream.controller.v1.PartitionRecord
-	1,  // 10: millstream.controller.v1.InSyncResult.ineligibility:type_name -> millstream.controller.v1.Ineligibility
-	22, // 11: millstream.controller.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.controller.v1.OfflinePartition
-	5,  // 12: millstream.controller.v1.RecoverPartitionResponse.record:type_name -> millstream.controller.v1.PartitionRecord
-	25, // 13: millstream.controller.v1.RecoverPartitionResponse.ends:type_name -> millstream.controller.v1.ReplicaEnd
-	4,  // 14: millstream.controller.v1.CreatePartitionsResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	29, // 15: millstream.controller.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
-	31, // 16: millstream.controller.v1.ReassignPartitionsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	2,  // 17: millstream.controller.v1.ReassignmentResult.outcome:type_name -> millstream.controller.v1.ReassignmentOutcome
-	5,  // 18: millstream.controller.v1.ReassignmentResult.record:type_name -> millstream.controller.v1.PartitionRecord
-	29, // 19: millstream.controller.v1.CancelReassignmentsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
-	31, // 20: millstream.controller.v1.CancelReassignmentsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	36, // 21: millstream.controller.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.controller.v1.OngoingReassignment
-	5,  // 22: millstream.controller.v1.OngoingReassignment.record:type_name -> millstream.controller.v1.PartitionRecord
-	31, // 23: millstream.controller.v1.SpreadReplicasResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	47, // 24: millstream.controller.v1.ListControllersResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
-	47, // 25: millstream.controller.v1.AddControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
-	47, // 26: millstream.controller.v1.RemoveControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
-	58, // 27: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
-	7,  // 28: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	3,  // 29: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
-	4,  // 30: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
-	5,  // 31: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
-	6,  // 32: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
-	66, // 33: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	4,  // 34: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	67, // 35: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
-	4,  // 36: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	8,  // 37: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
-	10, // 38: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
-	15, // 39: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
-	20, // 40: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
-	23, // 41: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
-	26, // 42: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
-	28, // 43: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
-	32, // 44: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
-	34, // 45: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
-	37, // 46: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
-	39, // 47: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
-	41, // 48: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
-	43, // 49: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
-	45, // 50: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
-	48, // 51: millstream.controller.v1.ControllerService.ListControllers:input_type -> millstream.controller.v1.ListControllersRequest
-	50, // 52: millstream.controller.v1.ControllerService.AddController:input_type -> millstream.controller.v1.AddControllerRequest
-	52, // 53: millstream.controller.v1.ControllerService.RemoveController:input_type -> millstream.controller.v1.RemoveControllerRequest
-	54, // 54: millstream.controller.v1.ControllerService.BackupMetadata:input_type -> millstream.controller.v1.BackupMetadataRequest
-	56, // 55: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
-	59, // 56: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
-	61, // 57: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
-	63, // 58: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
-	9,  // 59: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
-	13, // 60: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
-	18, // 61: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
-	21, // 62: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
-	24, // 63: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
-	27, // 64: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
-	30, // 65: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
-	33, // 66: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
-	35, // 67: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
-	38, // 68: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
-	40, // 69: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
-	42, // 70: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
-	44, // 71: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
-	46, // 72: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
-	49, // 73: millstream.controller.v1.ControllerService.ListControllers:output_type -> millstream.controller.v1.ListControllersResponse
-	51, // 74: millstream.controller.v1.ControllerService.AddController:output_type -> millstream.controller.v1.AddControllerResponse
-	53, // 75: millstream.controller.v1.ControllerService.RemoveController:output_type -> millstream.controller.v1.RemoveControllerResponse
-	55, // 76: millstream.controller.v1.ControllerService.BackupMetadata:output_type -> millstream.controller.v1.BackupMetadataResponse
-	57, // 77: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
-	60, // 78: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
-	62, // 79: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
-	64, // 80: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
-	59, // [59:81] is the sub-list for method output_type
-	37, // [37:59] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	13, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
+	14, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
+	11, // 4: millstream.controller.v1.HeartbeatRequest.moves:type_name -> millstream.controller.v1.MoveProgress
+	12, // 5: millstream.controller.v1.MoveProgress.replicas:type_name -> millstream.controller.v1.ReplicaProgress
+	16, // 6: millstream.controller.v1.HeartbeatResponse.wanted_logs:type_name -> millstream.controller.v1.WantedLog
+	18, // 7: millstream.controller.v1.AlterPartitionRequest.proposals:type_name -> millstream.controller.v1.InSyncProposal
+	19, // 8: millstream.controller.v1.InSyncProposal.in_sync_replicas:type_name -> millstream.controller.v1.InSyncReplica
+	21, // 9: millstream.controller.v1.AlterPartitionResponse.results:type_name -> millstream.controller.v1.InSyncResult
+	0,  // 10: millstream.controller.v1.InSyncResult.outcome:type_name -> millstream.controller.v1.InSyncOutcome
+	5,  // 11: millstream.controller.v1.InSyncResult.record:type_name -> millstream.controller.v1.PartitionRecord
+	1,  // 12: millstream.controller.v1.InSyncResult.ineligibility:type_name -> millstream.controller.v1.Ineligibility
+	24, // 13: millstream.controller.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.controller.v1.OfflinePartition
+	5,  // 14: millstream.controller.v1.RecoverPartitionResponse.record:type_name -> millstream.controller.v1.PartitionRecord
+	27, // 15: millstream.controller.v1.RecoverPartitionResponse.ends:type_name -> millstream.controller.v1.ReplicaEnd
+	4,  // 16: millstream.controller.v1.CreatePartitionsResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	31, // 17: millstream.controller.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
+	33, // 18: millstream.controller.v1.ReassignPartitionsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	2,  // 19: millstream.controller.v1.ReassignmentResult.outcome:type_name -> millstream.controller.v1.ReassignmentOutcome
+	5,  // 20: millstream.controller.v1.ReassignmentResult.record:type_name -> millstream.controller.v1.PartitionRecord
+	31, // 21: millstream.controller.v1.CancelReassignmentsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
+	33, // 22: millstream.controller.v1.CancelReassignmentsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	38, // 23: millstream.controller.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.controller.v1.OngoingReassignment
+	5,  // 24: millstream.controller.v1.OngoingReassignment.record:type_name -> millstream.controller.v1.PartitionRecord
+	12, // 25: millstream.controller.v1.OngoingReassignment.progress:type_name -> millstream.controller.v1.ReplicaProgress
+	33, // 26: millstream.controller.v1.SpreadReplicasResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	49, // 27: millstream.controller.v1.ListControllersResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	49, // 28: millstream.controller.v1.AddControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	49, // 29: millstream.controller.v1.RemoveControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	60, // 30: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
+	7,  // 31: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	3,  // 32: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
+	4,  // 33: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
+	5,  // 34: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
+	6,  // 35: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
+	68, // 36: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	4,  // 37: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	69, // 38: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	4,  // 39: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	8,  // 40: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
+	10, // 41: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
+	17, // 42: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
+	22, // 43: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
+	25, // 44: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
+	28, // 45: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
+	30, // 46: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
+	34, // 47: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
+	36, // 48: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
+	39, // 49: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
+	41, // 50: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
+	43, // 51: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
+	45, // 52: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
+	47, // 53: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
+	50, // 54: millstream.controller.v1.ControllerService.ListControllers:input_type -> millstream.controller.v1.ListControllersRequest
+	52, // 55: millstream.controller.v1.ControllerService.AddController:input_type -> millstream.controller.v1.AddControllerRequest
+	54, // 56: millstream.controller.v1.ControllerService.RemoveController:input_type -> millstream.controller.v1.RemoveControllerRequest
+	56, // 57: millstream.controller.v1.ControllerService.BackupMetadata:input_type -> millstream.controller.v1.BackupMetadataRequest
+	58, // 58: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
+	61, // 59: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
+	63, // 60: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
+	65, // 61: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
+	9,  // 62: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
+	15, // 63: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
+	20, // 64: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
+	23, // 65: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
+	26, // 66: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
+	29, // 67: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
+	32, // 68: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
+	35, // 69: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
+	37, // 70: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
+	40, // 71: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
+	42, // 72: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
+	44, // 73: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
+	46, // 74: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
+	48, // 75: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
+	51, // 76: millstream.controller.v1.ControllerService.ListControllers:output_type -> millstream.controller.v1.ListControllersResponse
+	53, // 77: millstream.controller.v1.ControllerService.AddController:output_type -> millstream.controller.v1.AddControllerResponse
+	55, // 78: millstream.controller.v1.ControllerService.RemoveController:output_type -> millstream.controller.v1.RemoveControllerResponse
+	57, // 79: millstream.controller.v1.ControllerService.BackupMetadata:output_type -> millstream.controller.v1.BackupMetadataResponse
+	59, // 80: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
+	62, // 81: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
+	64, // 82: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
+	66, // 83: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
+	62, // [62:84] is the sub-list for method output_type
+	40, // [40:62] is the sub-list for method input_type
+	40, // [40:40] is the sub-list for extension type_name
+	40, // [40:40] is the sub-list for extension extendee
+	0,  // [0:40] is the sub-list for field type_name
 }
 
 func init() { file_millstream_controller_v1_controller_service_proto_init() }
@@ -5330,8 +5493,8 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		return
 	}
 	file_millstream_controller_v1_controller_service_proto_msgTypes[2].OneofWrappers = []any{}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[26].OneofWrappers = []any{}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[55].OneofWrappers = []any{
+	file_millstream_controller_v1_controller_service_proto_msgTypes[28].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[57].OneofWrappers = []any{
 		(*MetadataChange_Cluster)(nil),
 		(*MetadataChange_Broker)(nil),
 		(*MetadataChange_RemovedBrokerId)(nil),
@@ -5340,14 +5503,14 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		(*MetadataChange_Deletion)(nil),
 		(*MetadataChange_ForgottenDeletion)(nil),
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[58].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[60].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_controller_v1_controller_service_proto_rawDesc), len(file_millstream_controller_v1_controller_service_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   65,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
