@@ -51,18 +51,18 @@ func (q *subscriptions) leave(r *route, failed bool) {
 	}
 }
 
-// on tells whether a route has any partition that is not over, and share how
-// many routes have.
-func (q *subscriptions) on(r *route) (any bool, share int) {
+// on tells whether a route has any partition that is not over, and how many
+// routes have.
+func (q *subscriptions) on(r *route) (used bool, routes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	used := make(map[*route]bool, 1+len(q.routes.direct))
+	all := make(map[*route]bool, 1+len(q.routes.direct))
 	for _, s := range q.all {
 		if !s.over {
-			used[s.route] = true
+			all[s.route] = true
 		}
 	}
-	return used[r], max(1, len(used))
+	return all[r], max(1, len(all))
 }
 
 // notifyAll has every sender look.

@@ -91,6 +91,9 @@ func (g *gathering) flush() error {
 	return err
 }
 
+// raw is the connection to the network.
+func (g *gathering) raw() net.Conn { return g.Conn }
+
 // set begins or ends the gathering.
 func (g *gathering) set(hold bool) error {
 	g.mu.Lock()
@@ -117,7 +120,7 @@ func (c *batched) Write(b []byte) (int, error) {
 // Close is part of net.Conn. It does not wait for a write that hangs.
 func (c *batched) Close() error {
 	if !c.under.mu.TryLock() {
-		return c.under.Conn.Close() // nothing more can be said on it
+		return c.under.raw().Close() // nothing more can be said on it
 	}
 	c.under.mu.Unlock()
 	return c.Conn.Close()
