@@ -2,10 +2,15 @@
 // while clients produce and read, and has the history of the run judged by the
 // rules of package check.
 //
+// Where the machine lets it, each process has a network namespace, a disk and a
+// boot of the machine of its own, so that it can be cut off from others, lose
+// what it has not synced, and find its disk full or damaged.
+//
 // It owns the faults, the load and the end of a run: everything is mended, what
 // was acknowledged is read once more, and what is in the logs of all brokers is
-// written down. It refuses to own processes (cmd/internal/cluster), the form of
-// the history (cmd/internal/chronicle) and the verdict (cmd/internal/check).
+// written down. It refuses to own processes (cmd/internal/cluster), networks
+// and disks (cmd/internal/netns, cmd/internal/disk), the form of the history
+// (cmd/internal/chronicle) and the verdict (cmd/internal/check).
 //
 // A producer is plain: what has an unknown outcome is not sent again.
 //
