@@ -165,3 +165,25 @@ func TestReadingAsksNobodyAndAllocatesNothing(t *testing.T) {
 		}
 	})
 }
+
+// heardAlways is a stream whose follower has just answered.
+type heardAlways struct{ Outlet }
+
+func (heardAlways) Heard() time.Duration { return Uptime() }
+
+// What a read costs more than before leaders had to be sure of themselves.
+func BenchmarkStale(b *testing.B) {
+	p := &Partition{uptime: Uptime, vouched: func() time.Duration { return replica.Never }}
+	q := &quorum{Quorum: replica.Quorum{Enough: true, MinInSync: 2}, over: make(chan struct{})}
+	for id := replica.ID(2); id <= 3; id++ {
+		q.Others = append(q.Others, replica.Other{ID: id, InSync: true, Session: 1})
+		q.feeds = append(q.feeds, &Feed{p: p, id: id, outlet: heardAlways{}, session: 1})
+	}
+	p.quorum.Store(q)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := p.stale(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

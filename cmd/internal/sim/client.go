@@ -94,6 +94,11 @@ func (r *reader) run() {
 	if !b.up || b.pausedUntil > r.w.now || b.failed || !b.lead.Leading() {
 		return
 	}
+	// Whatever this reader knows: another may not.
+	heard := func(id replica.ID) time.Duration { return b.heard[id] }
+	if b.lead.Fresh(b.clock(), lease, heard) || b.lead.Current(b.clock(), lease, heard) {
+		r.w.check.fresh(b)
+	}
 	end := b.lead.ReadableEnd()
 	for r.at = max(r.at, b.log.start); r.at < end; r.at++ {
 		r.w.check.reads(b, r.at, b.log.entries[r.at].value)
@@ -106,8 +111,4 @@ func (r *reader) run() {
 			r.end, r.epoch, b.lead.HighWatermark(), b.lead.Epoch(), b.id)
 	}
 	r.epoch, r.end = b.lead.Epoch(), b.lead.HighWatermark()
-	heard := func(id replica.ID) time.Duration { return b.heard[id] }
-	if b.lead.Fresh(b.clock(), lease, heard) || b.lead.Current(b.clock(), lease, heard) {
-		r.w.check.fresh(b)
-	}
 }
