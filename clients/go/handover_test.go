@@ -135,7 +135,8 @@ func (s *steady) phase(name string, do func()) {
 // error: what they appended is there once, in order, and nothing has an unknown
 // outcome.
 func TestClientsMeetNoErrorWhatIsPlanned(t *testing.T) {
-	c := servertest.StartCluster(t, servertest.ClusterOptions{})
+	// Nobody is to be fenced for being slow: that would not be planned.
+	c := servertest.StartCluster(t, servertest.ClusterOptions{Session: time.Minute})
 	first := c.Members[0]
 	if _, err := first.Topic.CreateTopic(t.Context(), &pb.CreateTopicRequest{Topic: "t", PartitionCount: movedPartitions, ReplicationFactor: 3}); err != nil {
 		t.Fatal(err)

@@ -112,7 +112,10 @@ func (p *Partition) Follow(a replica.Assignment, leader replica.ID, up Upstream)
 		known := max(o.core.HighWatermark(), record.Offset(p.readable.Load()))
 		p.resign(leader, a.Epoch)
 		before := o.up
-		o.up, o.inSync = up, uint32(len(a.InSync))
+		// WHY not what the record says alone: it is of the election, when the new
+		// leader may have been the only one in sync. What it commits is in as many
+		// replicas as it needs.
+		o.up, o.inSync = up, uint32(max(len(a.InSync), a.EffectiveMinInSync()))
 		p.obeyTo(before, o.follow.Follow(a, leader, p.progress(), known))
 		p.behind.Store(0)
 		p.answerEarly(false)

@@ -36,6 +36,39 @@ func TestWhatTheNewLeaderHasIsAcknowledgedByTheOldOne(t *testing.T) {
 	})
 }
 
+// The new leader is the only one in sync at first. It commits when another has
+// joined it, of which the old leader need not have heard.
+func TestAnAcknowledgementOfTheNextEpochCountsWhoItNeeds(t *testing.T) {
+	inTrio(t, replica.Disk, func(t *testing.T, g *trio) {
+		g.elect(g.all[0])
+		synctest.Wait()
+		old := g.leader
+		old.acked(batch("before", 1))
+		h := old.hold(faultfs.Sync)
+		a := &answers{}
+		r := old.send(a, batch("handed over", 2))
+		synctest.Wait()
+		g.epoch++
+		g.leader = g.all[1]
+		g.lone = true
+		g.tell(old)
+		g.lone = false
+		g.tell(g.all[1])
+		g.tell(g.all[2])
+		synctest.Wait()
+		h.letGo()
+		synctest.Wait()
+		for range 10 { // of the bubble: the follower hears the high watermark
+			<-time.After(100 * time.Millisecond)
+			g.tick()
+			synctest.Wait()
+		}
+		if len(a.list()) != 1 || r.Err != nil || r.InSync < 2 {
+			t.Fatalf("answers %d: %v, %d in sync", len(a.list()), r.Err, r.InSync)
+		}
+	})
+}
+
 func TestWhatNobodyHearsOfHasAnUnknownOutcomeInTheEnd(t *testing.T) {
 	inTrio(t, replica.Memory, func(t *testing.T, g *trio) {
 		g.elect(g.all[0])

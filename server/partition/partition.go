@@ -70,7 +70,7 @@ type owner struct {
 	up     Upstream // nil: nobody is followed
 	ack    replica.Ack
 	ackDue bool        // ack is to be sent, once the checkpoint below it is written
-	inSync uint32      // replicas in sync, as the metadata said when up was set
+	inSync uint32      // replicas in sync when the leader commits, as far as was known when up was set
 	limbo  *time.Timer // ends the wait of what a former leadership left; nil: none
 	// limboCause is why it waits, limboEnds until when.
 	limboCause error

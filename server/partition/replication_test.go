@@ -151,6 +151,7 @@ func (l *line) end() {
 
 // trio is three replicas of one partition.
 type trio struct {
+	lone       bool // the leader alone is in sync, the records say
 	t          *testing.T
 	durability replica.Durability
 	epoch      record.LeaderEpoch
@@ -186,10 +187,14 @@ func inTrio(t *testing.T, d replica.Durability, story func(t *testing.T, g *trio
 }
 
 func (g *trio) assignment() replica.Assignment {
-	return replica.Assignment{
+	a := replica.Assignment{
 		Epoch: g.epoch, PartitionEpoch: int32(g.epoch), Replicas: []replica.ID{1, 2, 3}, InSync: []replica.ID{1, 2, 3},
 		MinInSync: 2, Durability: g.durability,
 	}
+	if g.lone {
+		a.InSync = []replica.ID{g.leader.self}
+	}
+	return a
 }
 
 // elect has a replica lead; the others hear of it in some order.

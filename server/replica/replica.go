@@ -53,6 +53,10 @@ type Assignment struct {
 	Successor ID
 }
 
+// EffectiveMinInSync returns how many replicas the committed ISR must have for
+// the high watermark to move: no more than there are, at least one.
+func (a *Assignment) EffectiveMinInSync() int { return max(1, min(a.MinInSync, len(a.Replicas))) }
+
 // Progress is how far a replica is.
 type Progress struct {
 	// End is the offset after the last record written.
