@@ -81,11 +81,12 @@ func TestTheIncarnationIsWrittenBeforeTheFirstAppend(t *testing.T) {
 
 func TestLookups(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
-		e.launch(e.fs)
+		e.build(e.fs)
 		e.cluster.announce(1, "flights", 2, nil)
 		if _, _, err := e.b.Partition("flights", 0); wantError[*NotLeaderError](t, err).Leader != -1 {
 			t.Fatalf("before it serves: %v", err)
 		}
+		e.run()
 		synctest.Wait()
 		if _, _, err := e.b.Partition("nothing", 0); wantError[*UnknownTopicError](t, err).Topic != "nothing" {
 			t.Fatal(err)

@@ -209,6 +209,13 @@ func (e *env) start() {
 
 func (e *env) launch(fsys vfs.FS) {
 	e.t.Helper()
+	e.build(fsys)
+	e.run()
+}
+
+// build makes the broker, which does nothing before run.
+func (e *env) build(fsys vfs.FS) {
+	e.t.Helper()
 	o := e.opts
 	o.ID, o.DataDir, o.FS, o.Controller, o.Metadata = 1, dataDir, fsys, e.cluster, e.cluster.mirror
 	o.Address, o.Logger, o.Registerer = "here:1", slog.New(slog.DiscardHandler), prometheus.NewRegistry()
@@ -219,9 +226,13 @@ func (e *env) launch(fsys vfs.FS) {
 	if err != nil {
 		e.t.Fatal(err)
 	}
+	e.b = b
+}
+
+func (e *env) run() {
 	ctx, cancel := context.WithCancel(context.Background())
-	e.b, e.stop, e.ended = b, cancel, make(chan error, 1)
-	go func() { e.ended <- b.Run(ctx) }()
+	e.stop, e.ended = cancel, make(chan error, 1)
+	go func() { e.ended <- e.b.Run(ctx) }()
 }
 
 // pass lets time pass, in a bubble.
