@@ -30,6 +30,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 	// Version is that of the software.
 	Version string
+
+	calls *forward.Calls // to Peers
 }
 
 // Service is the services of a broker: those for clients, and those for other
@@ -54,6 +56,9 @@ func New(o Options) (*Service, error) {
 	o.Limits = o.Limits.withDefaults()
 	if err := o.Limits.validate(); err != nil {
 		return nil, err
+	}
+	if o.Peers != nil {
+		o.calls = forward.NewCalls(o.Peers, o.Limits.ForwardedCalls)
 	}
 	b, err := newBrokerService(o)
 	if err != nil {
@@ -113,7 +118,7 @@ func (s *BrokerService) forInternal(o Options) (*BrokerService, error) {
 	in := &BrokerService{
 		broker: s.broker, metadata: s.metadata, limits: s.limits, logger: s.logger, metrics: s.metrics,
 		budget: broker.NewBudget(s.budget.Limit()), receiving: broker.NewBudget(s.receiving.Limit()),
-		reading: broker.NewBudget(s.reading.Limit()), draining: make(chan struct{}),
+		reading: broker.NewBudget(s.reading.Limit()), passing: s.passing, draining: make(chan struct{}),
 		forwarding: newForwarding(o, true), internal: true,
 	}
 	return in, registerInternal(o.Registerer, in)

@@ -64,6 +64,9 @@ type BrokerService struct {
 	// way, as many bytes as may be in flight.
 	receiving *broker.Budget
 	reading   *broker.Budget // what Fetch and Read hold for clients
+	// passing bounds the frames of other brokers that are not sent yet, as many
+	// bytes as reading.
+	passing *broker.Budget
 	forwarding
 	internal bool          // for other brokers, not for clients
 	spread   atomic.Uint32 // rises with each Append whose records are spread
@@ -77,12 +80,14 @@ func newBrokerService(o Options) (*BrokerService, error) {
 	s := &BrokerService{
 		broker: o.Broker, metadata: o.Metadata, limits: o.Limits, logger: o.Logger,
 		budget: o.Broker.Budget(), receiving: broker.NewBudget(o.Broker.Budget().Limit()),
-		reading: broker.NewBudget(o.Limits.ReadingBytes), draining: make(chan struct{}),
+		reading: broker.NewBudget(o.Limits.ReadingBytes), passing: broker.NewBudget(o.Limits.ReadingBytes), draining: make(chan struct{}),
 		forwarding: newForwarding(o, false),
 	}
 	var err error
-	s.metrics, err = newBrokerMetrics(o.Registerer, s.reading, s.receiving)
-	return s, err
+	if s.metrics, err = newBrokerMetrics(o.Registerer, s.reading, s.receiving); err != nil {
+		return nil, err
+	}
+	return s, registerForwarding(o.Registerer, o.calls, s.passing)
 }
 
 // Drain tells every stream to end. It does not wait.

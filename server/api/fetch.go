@@ -248,6 +248,10 @@ func (f *fetchStream) end() {
 	f.mem.rest()
 	f.mu.Lock()
 	f.closed = true
+	if e := f.elsewhere; e != nil {
+		f.s.passing.Release(e.held)
+		e.held = 0
+	}
 	var waiting []*subscription
 	for _, s := range f.subs {
 		if f.forget(s) {

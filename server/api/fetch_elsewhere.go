@@ -11,6 +11,7 @@ import (
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/wire"
 	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/record"
 )
 
 // elsewhere is what a Fetch stream has of partitions that other brokers lead:
@@ -25,6 +26,7 @@ type elsewhere struct {
 	placing []*subscription // those that have no leader
 	moving  bool            // move runs
 	moved   chan struct{}   // wakes move; capacity 1
+	held    int             // bytes of the budget that frames have which have come
 }
 
 // fetchLink is the link to a leader. It is the Sink of what comes on it.
@@ -32,6 +34,13 @@ type elsewhere struct {
 // Credit: a link reserves a share of the client's, and grants it to the leader.
 // So what has come and is not sent yet is within what the client allows, and a
 // link in which nothing happens leaves most of it to the others.
+//
+// Bytes: a frame counts in BrokerService.passing from before it is copied until
+// it counts in the budget for reading, when its turn to be sent has come.
+//
+// No deadlock: a link waits for passing, and send, which makes room there, does
+// not. What the client does not let send take is given up after parkAfter, so
+// that clients who read nothing leave others the room.
 type fetchLink struct {
 	f      *fetchStream
 	broker int32
@@ -40,6 +49,7 @@ type fetchLink struct {
 	// Guarded by fetchStream.mu.
 	arrived  []*forward.Frame // not sent yet
 	ended    error            // why there will be no more; nil: there may be
+	waits    *forward.Frame   // for credit, with a timer; not the first of arrived: no longer
 	listed   bool             // in elsewhere.ready
 	share    uint64           // credit that it may have reserved
 	reserved uint64           // credit that it has reserved
@@ -54,10 +64,12 @@ const noEpoch = int32(commitlog.NoEpoch)
 type awayPosition struct {
 	position *pb.FetchPosition // as the client said; used until a frame has come
 	untilEnd bool
-	begun    bool  // subscription.next and epoch say where it is
-	epoch    int32 // of the last record that was sent; noEpoch: unknown
-	attached bool  // a frame has come on the present link
-	hinted   int32 // broker that the client was told leads, if told
+	begun    bool          // subscription.next and epoch say where it is
+	epoch    int32         // of the last record that was sent; noEpoch: unknown
+	attached bool          // a frame has come on the present link
+	parked   bool          // it has no link: it is subscribed again when there is credit
+	until    record.Offset // at the end of which it is finished; meaningful if untilEnd and begun
+	hinted   int32         // broker that the client was told leads, if told
 	told     bool
 
 	since     time.Time // when it lost its leader; zero: it has one
@@ -81,7 +93,7 @@ func (f *fetchStream) linkTo(broker int32) *fetchLink {
 			others := max(1, len(f.s.metadata.Current().Brokers())-1)
 			l.share = max(1, min(mostShare, f.credit.window/uint64(2*others)))
 		}
-		l.link = forward.NewFetchLink(f.ctx, f.s.peers, broker, l, f.s.streams.Go)
+		l.link = forward.NewFetchLink(f.ctx, f.s.peers, broker, l, f.s.passing, f.s.streams.Go)
 		l.grant()
 		l.link.Grant(l.reserved) // also if it is nothing: else it would be unlimited
 		e.links[broker] = l
@@ -94,8 +106,10 @@ func (l *fetchLink) Frame(fr *forward.Frame) {
 	l.f.mu.Lock()
 	defer l.f.mu.Unlock()
 	if l.f.closed {
+		l.f.free(fr)
 		return
 	}
+	l.f.elsewhere.held += fr.Held
 	l.arrived = append(l.arrived, fr)
 	l.list()
 }
@@ -120,11 +134,79 @@ func (l *fetchLink) list() {
 		return
 	}
 	if len(l.arrived) > 0 && !l.affords(l.arrived[0]) {
-		return // until the client grants more
+		l.await(l.arrived[0]) // until the client grants more
+		return
 	}
 	l.listed = true
 	l.f.elsewhere.ready = append(l.f.elsewhere.ready, l)
 	wake(l.f.work)
+}
+
+// await has a frame given up that the client grants no credit for.
+//
+// REQUIRES: mu is held, and it is the next one.
+func (l *fetchLink) await(fr *forward.Frame) {
+	if l.waits != fr {
+		l.waits = fr
+		time.AfterFunc(parkAfter, func() { l.park(fr) }) // it ends by itself
+	}
+}
+
+// park gives a frame up that still waits for credit. Its subscription goes on
+// there when the client has granted as much, as one that is read here does.
+func (l *fetchLink) park(fr *forward.Frame) {
+	f := l.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || l.listed || len(l.arrived) == 0 || l.arrived[0] != fr {
+		return
+	}
+	if !l.affords(fr) {
+		l.pop()
+		l.settle(fr, false)
+		f.free(fr)
+		if s := f.subs[fr.SubscriptionID]; s != nil && s.lead == l && (s.away.attached || fr.First) {
+			l.link.Unsubscribe(s.id)
+			s.lead, s.away.attached, s.away.parked = nil, false, true
+			f.starveLocked(s, fr.CreditUsed)
+		}
+	}
+	l.list()
+	wake(f.work)
+}
+
+// pop takes the next frame, which its caller sends or frees.
+//
+// REQUIRES: mu is held.
+func (l *fetchLink) pop() *forward.Frame {
+	fr := l.arrived[0]
+	l.arrived[0] = nil
+	l.arrived = l.arrived[1:]
+	l.f.elsewhere.held -= fr.Held
+	return fr
+}
+
+// free drops a frame.
+func (f *fetchStream) free(fr *forward.Frame) {
+	rpc.SharedPool().Put(fr.Bytes)
+	f.s.passing.Release(fr.Held)
+}
+
+// unpark has a subscription go on where its partition is led, if it waited for
+// credit for a frame of there. It returns false if it did not.
+//
+// REQUIRES: the subscription is in send's hands.
+func (f *fetchStream) unpark(s *subscription) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !s.away.parked {
+		return false
+	}
+	s.away.parked = false
+	if s.state != over {
+		f.place(s)
+	}
+	return true
 }
 
 // affords tells whether there is credit for a frame. It may be larger than what
@@ -186,12 +268,13 @@ func (f *fetchStream) passOn() error {
 		f.mu.Unlock()
 		return nil
 	}
-	fr := l.arrived[0]
-	if !l.affords(fr) { // another one took it
+	if fr := l.arrived[0]; !l.affords(fr) { // another one took it
+		l.await(fr)
 		f.mu.Unlock()
 		return nil
 	}
-	l.arrived = l.arrived[1:]
+	fr := l.pop()
+	said := fr.Finished
 	sent := f.wants(l, fr)
 	var hint *pb.LeaderHint
 	if sent {
@@ -201,27 +284,38 @@ func (f *fetchStream) passOn() error {
 	l.list()
 	f.mu.Unlock()
 	if !sent {
-		rpc.SharedPool().Put(fr.Bytes)
+		f.free(fr)
 		return nil
+	}
+	if fr.Finished && !said {
+		*fr.Bytes = wire.AppendFetchFinished(*fr.Bytes)
 	}
 	if hint != nil {
 		*fr.Bytes = wire.AppendFetchLeader(*fr.Bytes, hint)
 	}
 	f.s.metrics.passed(fr.CreditUsed)
-	if err := f.mem.reserve(f.ctx, cap(*fr.Bytes)); err != nil {
+	err := f.mem.reserve(f.ctx, cap(*fr.Bytes))
+	f.s.passing.Release(fr.Held)
+	if err != nil {
 		return err
 	}
 	return f.out.lend(fr.Bytes)
 }
 
-// unlink looks for other leaders for the subscriptions of a link that ended.
+// unlink looks for other leaders for the subscriptions of a link that ended, or
+// ends them, if there are too many links: that has nothing to do with who leads.
 //
 // REQUIRES: mu is held.
 func (f *fetchStream) unlink(l *fetchLink) {
 	f.credit.giveUp(l.reserved)
 	l.reserved = 0
+	_, busy := errors.AsType[*forward.BusyError](l.ended)
 	for _, s := range f.subs {
-		if s.lead == l {
+		switch {
+		case s.lead != l:
+		case busy:
+			f.giveUpLocked(s, l.ended)
+		default:
 			s.keepAway(l.broker)
 			f.replace(s)
 		}
@@ -263,6 +357,16 @@ func (f *fetchStream) wants(l *fetchLink, fr *forward.Frame) bool {
 		a.epoch = int32(fr.LeaderEpoch)
 	case !a.begun || fr.NextOffset != s.next:
 		a.epoch = noEpoch // records without content, of whatever epoch
+	}
+	if a.untilEnd {
+		if !a.begun {
+			// Not before the end that the leader saw, and seen hardly later.
+			a.until = fr.HighWatermark
+		}
+		if !fr.Finished && fr.NextOffset >= a.until {
+			fr.Finished = true // a leader that came later saw a later end
+			l.link.Unsubscribe(s.id)
+		}
 	}
 	a.begun, s.next = true, fr.NextOffset
 	if fr.Finished {
@@ -315,10 +419,13 @@ func movesOn(e *pb.RequestError) bool {
 func (f *fetchStream) follow(s *subscription, err error) bool {
 	_, moved := errors.AsType[*partition.NotLeaderError](err)
 	closed := errors.Is(err, partition.ErrClosed) && f.s.metadata.Current().TopicByID(s.topic.ID) != nil
-	if f.s.peers == nil || s.until >= 0 || !moved && !closed || f.isDraining() {
+	if f.s.peers == nil || !moved && !closed || f.isDraining() {
 		return false
 	}
 	s.leave()
+	if s.until >= 0 {
+		s.away.untilEnd, s.away.until, s.until = true, s.until, -1
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s.state != over {

@@ -111,9 +111,6 @@ func (f *fetchStream) placeNow(s *subscription, m *metadata.Snapshot) (wait time
 	switch {
 	case part == nil:
 		f.giveUp(s, &broker.UnknownPartitionError{Topic: topic.Name, Partition: uint32(s.partition), Count: len(topic.Partitions)})
-	case a.begun && a.untilEnd:
-		// Where it was to end is not known here.
-		f.giveUp(s, retryLater(pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, "the leader of the partition has changed: subscribe again at next_offset"))
 	case now.Sub(a.since) >= moveWait:
 		f.giveUp(s, retryLater(pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, "nobody leads the partition, or its leader cannot be reached"))
 	case part.Leader == metadata.NoLeader:
@@ -192,6 +189,9 @@ func (f *fetchStream) takeHome(s *subscription, topic *metadata.Topic) (wait tim
 	s.topic, s.part, s.next, s.roaming.named = topic, part, next, false
 	if s.away.untilEnd {
 		s.until = part.State().HighWatermark
+		if s.away.begun {
+			s.until = min(s.until, s.away.until) // as it was when it began
+		}
 	}
 	s.away = awayPosition{}
 	f.queue(s)
@@ -222,12 +222,19 @@ func (f *fetchStream) giveUp(s *subscription, err error) {
 	if errors.Is(err, context.Canceled) {
 		return // the stream has ended
 	}
-	r := f.failure(s, err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.giveUpLocked(s, err)
+}
+
+// giveUpLocked is giveUp.
+//
+// REQUIRES: mu is held.
+func (f *fetchStream) giveUpLocked(s *subscription, err error) {
 	if s.state == over || f.closed {
 		return
 	}
+	r := f.failure(s, err)
 	f.forget(s)
 	f.control = append(f.control, r)
 	wake(f.work)

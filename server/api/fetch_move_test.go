@@ -13,6 +13,7 @@ import (
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/metadata"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/replica"
@@ -33,6 +34,7 @@ type movingLeader struct {
 	leaders  map[int32]*playedLeader
 	own      *partition.Partition // when broker 1 leads
 	client   pb.BrokerServiceClient
+	service  *BrokerService
 }
 
 // playedLeader is a broker whose Fetch streams a test answers.
@@ -128,6 +130,12 @@ func (m *movingLeader) lead(id, epoch int32) {
 // startMovingLeader starts broker 1 and plays brokers 2 and 3.
 func startMovingLeader(t *testing.T) *movingLeader {
 	t.Helper()
+	return startMovingLeaderWith(t, Limits{})
+}
+
+func startMovingLeaderWith(t *testing.T, limits Limits) *movingLeader {
+	t.Helper()
+	limits = limits.withDefaults()
 	m := &movingLeader{
 		noBroker: noBroker{broker.NewBudget(64 << 20)}, t: t, mirror: metadata.New(metadata.Options{}), leaders: make(map[int32]*playedLeader),
 	}
@@ -137,11 +145,12 @@ func startMovingLeader(t *testing.T) *movingLeader {
 		m.leaders[id] = l
 	}
 	s, err := newBrokerService(Options{
-		Broker: m, Metadata: m.mirror, Peers: m, Limits: Limits{}.withDefaults(), Logger: slog.New(slog.DiscardHandler),
+		Broker: m, Metadata: m.mirror, calls: forward.NewCalls(m, limits.ForwardedCalls), Limits: limits, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	m.service = s
 	t.Cleanup(s.Wait)
 	m.client = pb.NewBrokerServiceClient(serveFor(t, func(r grpc.ServiceRegistrar) { pb.RegisterBrokerServiceServer(r, s) }))
 	return m

@@ -93,6 +93,9 @@ func (f *fetchStream) frame(r *wire.FetchResponse) error {
 // deliver sends the next frame of a subscription and says where it goes from
 // here. The error is that of the stream.
 func (f *fetchStream) deliver(s *subscription) error {
+	if f.unpark(s) {
+		return nil
+	}
 	f.mu.Lock()
 	room := f.credit.room()
 	f.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 // forwarding passes on what another broker leads. The zero value forwards
 // nothing.
 type forwarding struct {
-	peers    forward.Peers // nil: nothing is forwarded
+	peers    *forward.Calls // nil: nothing is forwarded
 	metadata *metadata.Mirror
 	wait     time.Duration // how long a request that was not carried out waits for a leader
 }
@@ -26,7 +26,7 @@ type forwarding struct {
 func newForwarding(o Options, inside bool) forwarding {
 	f := forwarding{metadata: o.Metadata, wait: o.Limits.RevisionWait}
 	if !inside {
-		f.peers = o.Peers
+		f.peers = o.calls
 	}
 	return f
 }
@@ -140,6 +140,11 @@ func leadsIn(m *metadata.Snapshot, t *metadata.Topic, id uint32, epoch int32) er
 func forwardFault(err error) *rpc.Fault {
 	if e, ok := errors.AsType[*forward.UnreachableError](err); ok {
 		return retryLater(pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, e.Error())
+	}
+	if e, ok := errors.AsType[*forward.BusyError](err); ok {
+		f := rpc.LimitFault(codes.ResourceExhausted, "forwarded.calls", int64(e.Most), int64(e.Most)+1, e.Error())
+		f.Retryable, f.RetryAfter = true, retryAfter
+		return f
 	}
 	if e, ok := errors.AsType[*forward.BrokenError](err); ok {
 		return fault(codes.Unknown, pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME, e.Error())

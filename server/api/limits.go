@@ -18,6 +18,10 @@ type Limits struct {
 	// UnreadAnswers of a stream, and requests that are not answered yet: the
 	// server takes no more requests beyond it.
 	UnreadAnswers int
+	// ForwardedCalls that may be open to another broker: streams of clients that
+	// it leads partitions of, and calls on their way. Replication has the rest of
+	// what a broker takes of another (server/config).
+	ForwardedCalls int
 	// StreamPartitions that a Produce stream has failed requests of, or
 	// requests in flight for.
 	StreamPartitions int
@@ -48,6 +52,7 @@ func DefaultLimits() Limits {
 		// 500 frames of the usual size.
 		ReadingBytes:     256 << 20,
 		UnreadAnswers:    1_000,
+		ForwardedCalls:   900,
 		StreamPartitions: 20_000,
 		Subscriptions:    10_000,
 		// Larger frames leave the caches of the processor between the copy and
@@ -66,6 +71,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.StreamInFlightBytes, d.StreamInFlightBytes)
 	setDefault(&l.ReadingBytes, d.ReadingBytes)
 	setDefault(&l.UnreadAnswers, d.UnreadAnswers)
+	setDefault(&l.ForwardedCalls, d.ForwardedCalls)
 	setDefault(&l.StreamPartitions, d.StreamPartitions)
 	setDefault(&l.Subscriptions, d.Subscriptions)
 	setDefault(&l.FrameBytes, d.FrameBytes)
@@ -86,7 +92,7 @@ func setDefault[T comparable](v *T, d T) {
 
 func (l Limits) validate() error {
 	switch {
-	case l.StreamInFlightBytes < maxRequestBytes, l.UnreadAnswers < 0, l.StreamPartitions < 0,
+	case l.StreamInFlightBytes < maxRequestBytes, l.UnreadAnswers < 0, l.ForwardedCalls < 0, l.StreamPartitions < 0,
 		l.Subscriptions < 0, l.StallTimeout < 0, l.DrainGrace < 0, l.RevisionWait < 0, l.AppendRecords < 0, l.AppendBytes < 0:
 		return errors.New("api: limits may not be negative, and a request must fit into StreamInFlightBytes")
 	case l.ReadingBytes < leastReadBytes:

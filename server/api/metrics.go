@@ -5,6 +5,7 @@ import (
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/telemetry"
@@ -74,6 +75,21 @@ func newBrokerMetrics(reg prometheus.Registerer, reading, receiving *broker.Budg
 		now("millstream_fetch_inflight_bytes", "Bytes that Fetch and Read hold: frames that are not written, and batches being decompressed.", reading.Used),
 		now("millstream_fetch_inflight_limit_bytes", "Bytes that Fetch and Read may hold (fetch-inflight-bytes).", reading.Limit),
 		now("millstream_fetch_inflight_waiters", "Streams that wait for the bytes that Fetch and Read may hold.", reading.Waiting))
+}
+
+// registerForwarding registers what is forwarded to other brokers, or held for
+// clients of what they lead.
+func registerForwarding(reg prometheus.Registerer, calls *forward.Calls, passing *broker.Budget) error {
+	now := func(name, help string, value func() int64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value()) })
+	}
+	return telemetry.Register(reg,
+		now("millstream_forwarding_calls", "Calls that are open to other brokers, streams included.", calls.Open),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "millstream_forwarding_calls_refused_total", Help: "Calls to other brokers that were refused because too many were open (forwarded.calls).",
+		}, func() float64 { return float64(calls.Refused()) }),
+		now("millstream_forwarding_fetch_held_bytes", "Bytes of frames that came of other brokers and are not sent yet; as many may be as Fetch and Read hold (fetch-inflight-bytes).", passing.Used),
+		now("millstream_forwarding_fetch_held_waiters", "Links to other brokers that wait for room for their next frame.", passing.Waiting))
 }
 
 // registerInternal registers what the service for other brokers holds.

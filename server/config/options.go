@@ -33,7 +33,8 @@ func (c *Config) API() api.Limits {
 const internalStop = time.Second
 
 // internalStreams is how many calls another process may have at a time: it has
-// one connection for all that it does.
+// one connection for all that it does. Brokers leave some of them to replication
+// (api.Limits.ForwardedCalls).
 const internalStreams = 1_000
 
 // InternalServer returns the options of the gRPC server for brokers and

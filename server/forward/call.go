@@ -47,18 +47,18 @@ func (e *BrokenError) Unwrap() error { return e.Cause }
 var ErrPrecedingFailed = errors.New("an earlier request failed")
 
 // Call asks the leader of one partition. It fails with *UnreachableError, with
-// *BrokenError, with the *rpc.Fault that the leader answered, or with the cause
-// of ctx.
-func Call(ctx context.Context, peers Peers, to Target, method string, request, response proto.Message) error {
+// *BusyError, with *BrokenError, with the *rpc.Fault that the leader answered, or
+// with the cause of ctx.
+func Call(ctx context.Context, peers *Calls, to Target, method string, request, response proto.Message) error {
 	return call(markLeader(ctx, to), peers, to.Leader, method, request, response)
 }
 
 // CallBroker is Call for what is not of one partition.
-func CallBroker(ctx context.Context, peers Peers, broker int32, method string, request, response proto.Message) error {
+func CallBroker(ctx context.Context, peers *Calls, broker int32, method string, request, response proto.Message) error {
 	return call(mark(ctx), peers, broker, method, request, response)
 }
 
-func call(ctx context.Context, peers Peers, broker int32, method string, request, response proto.Message) error {
+func call(ctx context.Context, peers *Calls, broker int32, method string, request, response proto.Message) error {
 	// WHY not Invoke: it does not tell whether the request was sent.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -75,17 +75,26 @@ func call(ctx context.Context, peers Peers, broker int32, method string, request
 	return nil
 }
 
-// open opens a stream. While it fails, nothing was sent.
-func open(ctx context.Context, peers Peers, broker int32, desc *grpc.StreamDesc, method string) (grpc.ClientStream, error) {
-	conn, err := peers.Conn(broker)
+// open opens a stream, which counts as a call until ctx has ended. While it
+// fails, nothing was sent.
+//
+// REQUIRES: ctx ends when the stream is not used any more.
+func open(ctx context.Context, peers *Calls, broker int32, desc *grpc.StreamDesc, method string) (grpc.ClientStream, error) {
+	if err := peers.begin(broker); err != nil {
+		return nil, err
+	}
+	conn, err := peers.peers.Conn(broker)
 	if err != nil {
+		peers.end(broker)
 		return nil, &UnreachableError{Broker: broker, Cause: err}
 	}
 	stream, err := conn.NewStream(ctx, desc, method)
-	switch {
-	case err == nil:
+	if err == nil {
+		peers.endWith(ctx, broker)
 		return stream, nil
-	case ctx.Err() != nil:
+	}
+	peers.end(broker)
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	return nil, &UnreachableError{Broker: broker, Cause: err}
@@ -109,9 +118,9 @@ type Stream struct {
 	ctx    context.Context //nolint:containedctx // that of the stream
 }
 
-// Open makes a call with one request and many answers. It ends with ctx.
-// Errors are those of Call.
-func Open(ctx context.Context, peers Peers, to Target, method string, request proto.Message) (*Stream, error) {
+// Open makes a call with one request and many answers. It ends with ctx, which
+// the caller ends when it receives no more. Errors are those of Call.
+func Open(ctx context.Context, peers *Calls, to Target, method string, request proto.Message) (*Stream, error) {
 	ctx = markLeader(ctx, to)
 	stream, err := open(ctx, peers, to.Leader, &grpc.StreamDesc{ServerStreams: true}, method)
 	if err != nil {

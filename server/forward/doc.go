@@ -9,9 +9,12 @@
 //
 // INVARIANT: a request goes to one broker, once. What may have been carried out
 // is never sent again: its outcome is unknown (*BrokenError). What surely was
-// not sent is said to be so (*UnreachableError).
+// not sent is said to be so (*UnreachableError, *BusyError).
 // INVARIANT: what is forwarded is marked, and who gets it marked does not
 // forward it.
+// INVARIANT: the calls that are open to a broker are bounded (Calls), and so is
+// what is held of frames: those of a client by what was granted, those of all by
+// a Budget.
 //
 // Goroutines: two for each link to a leader, beside those that call; they end
 // with the stream of the client.

@@ -13,11 +13,22 @@ import (
 )
 
 // Frame is a FetchResponse of a leader: its bytes, and what of them matters on
-// the way. The bytes are of rpc.SharedPool; who takes the frame owns them.
+// the way. The bytes are of rpc.SharedPool; who takes the frame owns them, and
+// gives Held back to the budget.
 type Frame struct {
 	wire.FetchHead
 
 	Bytes *[]byte
+	// Held is what the frame takes of the budget.
+	Held int
+}
+
+// Budget bounds the bytes that frames take. Those who wait are served in order.
+type Budget interface {
+	// Acquire takes bytes, and waits for them if it must, until ctx ends.
+	Acquire(ctx context.Context, bytes int) error
+	// Release gives bytes back.
+	Release(bytes int)
 }
 
 // Sink takes what comes on a FetchLink, in order, on the link's goroutine. It
@@ -30,13 +41,15 @@ type Sink interface {
 }
 
 // FetchLink is a Fetch stream to a leader, of one stream of a client. What it
-// may hold of frames is what was granted.
+// may hold of frames is what was granted, and within the budget: while that has
+// no room, the next frame waits in the transport.
 //
 // Two goroutines: run opens the stream and receives, send sends. Its methods
 // are safe for concurrent use and do not block.
 type FetchLink struct {
 	broker int32
 	sink   Sink
+	budget Budget
 	ctx    context.Context //nolint:containedctx // that of the stream
 	cancel context.CancelFunc
 	stream grpc.ClientStream // set before send is started
@@ -50,8 +63,8 @@ type FetchLink struct {
 
 // NewFetchLink opens a link, which ends with ctx. spawn starts a goroutine that
 // the caller waits for.
-func NewFetchLink(ctx context.Context, peers Peers, broker int32, sink Sink, spawn func(func())) *FetchLink {
-	l := &FetchLink{broker: broker, sink: sink, spawn: spawn, work: make(chan struct{}, 1)}
+func NewFetchLink(ctx context.Context, peers *Calls, broker int32, sink Sink, budget Budget, spawn func(func())) *FetchLink {
+	l := &FetchLink{broker: broker, sink: sink, budget: budget, spawn: spawn, work: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancel(mark(ctx))
 	spawn(func() { l.run(peers) })
 	return l
@@ -107,7 +120,7 @@ func (l *FetchLink) wake() {
 }
 
 // run keeps the link.
-func (l *FetchLink) run(peers Peers) {
+func (l *FetchLink) run(peers *Calls) {
 	defer l.cancel()
 	stream, err := open(l.ctx, peers, l.broker, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, pb.BrokerService_Fetch_FullMethodName)
 	if err != nil {
@@ -131,12 +144,23 @@ func (l *FetchLink) receive() (*Frame, error) {
 	if err := l.stream.RecvMsg(&m); err != nil {
 		return nil, err
 	}
+	defer m.slice.Free()
 	n := m.slice.Len()
+	most := n + n/4 + leastPooled // that a pooled buffer has
+	if err := l.budget.Acquire(l.ctx, most); err != nil {
+		return nil, err
+	}
 	f := &Frame{Bytes: rpc.SharedPool().Get(max(n, leastPooled))}
+	f.Held = min(most, cap(*f.Bytes))
+	l.budget.Release(most - f.Held)
 	*f.Bytes = (*f.Bytes)[:n]
 	m.slice.CopyTo(*f.Bytes)
-	m.slice.Free()
-	return f, f.Parse(*f.Bytes)
+	if err := f.Parse(*f.Bytes); err != nil {
+		rpc.SharedPool().Put(f.Bytes)
+		l.budget.Release(f.Held)
+		return nil, err
+	}
+	return f, nil
 }
 
 // send sends requests until the stream ends; why is told by run.

@@ -33,7 +33,7 @@ type Request struct {
 	Restart bool
 	Done    Completer
 
-	// Err is why the batch is not acknowledged: *UnreachableError,
+	// Err is why the batch is not acknowledged: *UnreachableError, *BusyError,
 	// ErrPrecedingFailed and the leader's *rpc.Fault say what that means for the
 	// batch; after *BrokenError it may have been written.
 	Err error
@@ -71,7 +71,7 @@ func (r *Request) failedBy(err error) {
 //
 // Its methods are safe for concurrent use.
 type Producer struct {
-	peers  Peers
+	peers  *Calls
 	ctx    context.Context //nolint:containedctx // that of the client's stream
 	spawn  func(func())
 	pieces *rpc.BufferPool
@@ -83,7 +83,7 @@ type Producer struct {
 
 // NewProducer returns a producer whose links end with ctx. spawn starts a
 // goroutine that the caller waits for.
-func NewProducer(ctx context.Context, peers Peers, spawn func(func())) *Producer {
+func NewProducer(ctx context.Context, peers *Calls, spawn func(func())) *Producer {
 	return &Producer{peers: peers, ctx: mark(ctx), spawn: spawn, pieces: rpc.SharedPool(), links: make(map[int32]*produceLink)}
 }
 

@@ -214,11 +214,14 @@ func (l *produceLink) end(err error, complete bool) {
 //
 // REQUIRES: Producer.mu is held.
 func (l *produceLink) unsent(r *Request, err error) {
+	_, busy := errors.AsType[*BusyError](err)
 	switch e, ok := errors.AsType[*UnreachableError](err); {
 	case r.Lane != nil && r.Lane.failed && r.sequence > r.Lane.restart:
 		r.failedBy(ErrPrecedingFailed)
 	case ok:
 		r.failedBy(e)
+	case busy:
+		r.failedBy(err)
 	default:
 		r.failedBy(&UnreachableError{Broker: l.broker, Cause: err})
 	}

@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -80,8 +81,11 @@ func startLeader(t *testing.T) (*leader, *Producer) {
 		server.Stop()
 		<-served //nolint:errcheck // how it ended does not matter here
 	})
-	return l, NewProducer(ctx, onePeer{conn}, links.Go)
+	return l, NewProducer(ctx, NewCalls(onePeer{conn}, mostCalls), links.Go)
 }
+
+// mostCalls is how many calls a producer of a test may have open.
+const mostCalls = 1
 
 // onePeer reaches broker 2, and no other.
 type onePeer struct{ conn *grpc.ClientConn }
@@ -235,7 +239,7 @@ func TestTheEndOfTheClientsStreamGivesEverythingBack(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var links sync.WaitGroup
-	p := NewProducer(ctx, onePeer{conn}, links.Go)
+	p := NewProducer(ctx, NewCalls(onePeer{conn}, mostCalls), links.Go)
 	d := make(done, 10)
 	send(t, p, request(d, nil, false))
 	<-l.requests
@@ -250,4 +254,32 @@ func TestTheEndOfTheClientsStreamGivesEverythingBack(t *testing.T) {
 	_ = conn.Close()
 	server.Stop()
 	<-served //nolint:errcheck // as above
+}
+
+// A broker takes so many streams of another: what comes beyond is told so, and
+// does not wait for the others to end.
+func TestWhatIsBeyondTheCallsThatMayBeOpenIsRefused(t *testing.T) {
+	l, p := startLeader(t)
+	d := make(done, 10)
+	send(t, p, request(d, nil, false))
+	<-l.requests
+	other := NewProducer(t.Context(), p.peers, p.spawn)
+	lane := &Lane{}
+	refused := send(t, other, request(d, lane, false))
+	if got := <-d; got != refused || !is[*BusyError](got.Err) {
+		t.Fatalf("got %+v", got)
+	}
+	if err := other.Send(request(d, lane, false)); !errors.Is(err, ErrPrecedingFailed) {
+		t.Errorf("after it the lane says %v", err)
+	}
+	if open, refused := p.peers.Open(), p.peers.Refused(); open != mostCalls || refused != 1 {
+		t.Errorf("%d calls are open, %d were refused", open, refused)
+	}
+	l.breaks <- status.Error(codes.Unavailable, "gone")
+	<-d
+	for p.peers.Open() > 0 {
+		runtime.Gosched()
+	}
+	send(t, other, request(d, lane, true))
+	<-l.requests
 }

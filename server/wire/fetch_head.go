@@ -14,7 +14,9 @@ type FetchHead struct {
 	// First says that it is the first frame of its subscription.
 	First      bool
 	NextOffset record.Offset
-	CreditUsed uint64
+	// HighWatermark is where the log ended.
+	HighWatermark record.Offset
+	CreditUsed    uint64
 	// Records says that the frame has batches or records, the last of which is of
 	// LeaderEpoch.
 	Records     bool
@@ -90,6 +92,8 @@ func (h *FetchHead) setVarint(num protowire.Number, x uint64) {
 		h.SubscriptionID = x
 	case 6:
 		h.NextOffset = record.Offset(x)
+	case 7:
+		h.HighWatermark = record.Offset(x)
 	case 9:
 		h.CreditUsed = x
 	}

@@ -19,7 +19,7 @@ func TestAHeadSaysWhatTheFrameSays(t *testing.T) {
 				SubscriptionId: 7, Topic: "t", TopicId: make([]byte, 16), Partition: 3, FirstOffset: 10, NextOffset: 12, HighWatermark: 20, CreditUsed: 99,
 				Records: []*pb.FetchedRecord{{Offset: 10, LeaderEpoch: 1}, {Offset: 11, LeaderEpoch: 2, Value: []byte("v")}},
 			},
-			FetchHead{SubscriptionID: 7, First: true, NextOffset: 12, CreditUsed: 99, Records: true, LeaderEpoch: 2},
+			FetchHead{SubscriptionID: 7, First: true, NextOffset: 12, HighWatermark: 20, CreditUsed: 99, Records: true, LeaderEpoch: 2},
 		},
 		"the end": {
 			&pb.FetchResponse{SubscriptionId: 7, NextOffset: 12, Control: &pb.FetchResponse_CaughtUp{CaughtUp: &pb.CaughtUp{Finished: true}}},

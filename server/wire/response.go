@@ -195,6 +195,13 @@ func AppendFetchLeader(dst []byte, leader *pb.LeaderHint) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(dst, 16, protowire.BytesType), content)
 }
 
+// AppendFetchFinished makes a FetchResponse that is encoded already, and has no
+// control other than that its reader has caught up, the last of a subscription.
+func AppendFetchFinished(dst []byte) []byte {
+	dst = protowire.AppendVarint(protowire.AppendTag(dst, 13, protowire.BytesType), 2)
+	return protowire.AppendVarint(protowire.AppendTag(dst, 1, protowire.VarintType), 1)
+}
+
 // MaxFetchResponseSize is the most bytes that AppendFetchResponse appends for a
 // frame without error and reroute, beside the topic's name.
 const MaxFetchResponseSize = 128
