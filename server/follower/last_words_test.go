@@ -97,14 +97,14 @@ func TestTheLastSessionSaysWhyItEnds(t *testing.T) {
 		l := f.Follow(record.TopicID{1}, 3, 2, p)
 		p.Follow(replica.Assignment{Epoch: epoch, Replicas: []replica.ID{2, 1}, InSync: []replica.ID{2, 1}, MinInSync: 1}, 2, l)
 		f.Start(l)
-		within(t, "a session", leader.opened)
+		_ = within(t, "a session", leader.opened)
 		epoch++
 		p.Resign(3, epoch) // another leads, and this replica is none any more
 		f.Stop(l)
 		if c := within(t, "its end", leader.closes); c.GetLeaderEpoch() != int32(epoch) {
 			t.Fatalf("the leader is told of epoch %d, want %d", c.GetLeaderEpoch(), epoch)
 		}
-		within(t, "the end of the stream", leader.ended)
+		_ = within(t, "the end of the stream", leader.ended)
 	}
 }
 
