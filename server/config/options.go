@@ -35,7 +35,7 @@ const internalStop = time.Second
 // internalStreams is how many calls another process may have at a time: it has
 // one connection for all that it does. Brokers leave some of them to replication
 // (api.Limits.ForwardedCalls).
-const internalStreams = 1_000
+const internalStreams = rpc.MemberMaxStreams
 
 // InternalServer returns the options of the gRPC server for brokers and
 // controllers.

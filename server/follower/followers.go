@@ -129,7 +129,7 @@ func (f *Followers) Stop(l *Link) {
 	}
 	f.mu.Unlock()
 	if last {
-		p.stop()
+		p.retire()
 	}
 }
 

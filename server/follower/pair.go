@@ -19,6 +19,7 @@ type pair struct {
 	links   map[*Link]struct{}
 	streams [lanes]struct{ up *stream } // nil: there is none now
 	cancel  context.CancelFunc
+	retired bool // no stream is opened any more
 }
 
 func newPair(f *Followers, leader int32) *pair {
@@ -45,6 +46,39 @@ func (p *pair) stop() {
 	if cancel != nil {
 		cancel()
 	}
+}
+
+// retireFor bounds how long the last words on a stream take.
+const retireFor = time.Second
+
+// retire ends both streams when what is to be said on them has been said: the
+// leader may know of no newer epoch but by that.
+//
+// REQUIRES: the pair has no links.
+func (p *pair) retire() {
+	p.mu.Lock()
+	cancel, said := p.cancel, true
+	p.retired = true
+	for n := range p.streams {
+		if s := p.streams[n].up; s != nil {
+			s.last, said = true, false
+			s.wake()
+		}
+	}
+	p.mu.Unlock()
+	switch {
+	case cancel == nil:
+	case said:
+		cancel()
+	default:
+		time.AfterFunc(retireFor, cancel)
+	}
+}
+
+func (p *pair) isRetired() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.retired
 }
 
 func (p *pair) add(l *Link) {
@@ -129,7 +163,7 @@ func (p *pair) keep(ctx context.Context, n lane) {
 	for ctx.Err() == nil {
 		begun := time.Now()
 		err := p.run(ctx, n)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || p.isRetired() {
 			return
 		}
 		if time.Since(begun) > mostPause {
@@ -176,6 +210,10 @@ func (p *pair) run(ctx context.Context, n lane) error {
 func (p *pair) up(s *stream) {
 	p.mu.Lock()
 	p.streams[s.lane].up = s
+	if p.retired {
+		s.last = true
+		s.wake()
+	}
 	var links []*Link
 	for l := range p.links {
 		if l.lane == s.lane && !l.live {

@@ -46,6 +46,7 @@ type stream struct {
 	closes   []*replicationv1.SessionClose
 	acks     []*Link
 	pong     int64 // the ping to answer; 0: none
+	last     bool  // nothing comes after what is to be said now
 
 	held struct {
 		sync.Mutex
@@ -106,12 +107,23 @@ func (s *stream) send() {
 				return
 			}
 		}
+		if s.over() {
+			_ = s.call.CloseSend() // the leader ends the stream when it has heard all
+			return
+		}
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-s.more:
 		}
 	}
+}
+
+// over tells whether all has been said.
+func (s *stream) over() bool {
+	s.pair.mu.Lock()
+	defer s.pair.mu.Unlock()
+	return s.last && len(s.closes) == 0
 }
 
 // next returns what there is to say; nil: nothing.

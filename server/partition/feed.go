@@ -48,6 +48,7 @@ type Feed struct {
 	done   bool // sent or skipped
 	sent   sent
 	closed bool
+	newest record.LeaderEpoch // that the follower knew of when it closed
 
 	// Whoever has it.
 	offer  replica.Offer
@@ -137,10 +138,14 @@ func (f *Feed) Ack(a replica.Ack) {
 	f.p.leave(f, func() { f.acked, f.ack = true, a })
 }
 
-// Close ends the session: the follower said so, or its stream has ended.
-func (f *Feed) Close() {
+// Close ends the session: the stream has ended.
+func (f *Feed) Close() { f.Left(-1) }
+
+// Left ends the session: the follower said so, and which leader epoch it knows
+// of; -1: it says nothing of that.
+func (f *Feed) Left(epoch record.LeaderEpoch) {
 	f.gone.Store(true)
-	f.p.leave(f, func() { f.closed = true })
+	f.p.leave(f, func() { f.closed, f.newest = true, max(f.newest, epoch) })
 }
 
 // leave leaves something with a feed for the owner.
@@ -232,6 +237,7 @@ func (p *Partition) openSession(o *opening) {
 	switch {
 	case a.Error == replica.UnknownLeaderEpoch && !p.owner.closed && p.status.Load().failed == nil:
 		p.keepEarly(o)
+		p.heardOf(o.open.Epoch)
 		return
 	case a.Error != replica.NoError:
 		o.outlet.Opened(a, nil)
@@ -255,7 +261,7 @@ func (p *Partition) openSession(o *opening) {
 func (p *Partition) feedNoted(f *Feed) {
 	m := &p.mail
 	m.mu.Lock()
-	acked, ack, done, back, closed := f.acked, f.ack, f.done, f.sent, f.closed
+	acked, ack, done, back, closed, newest := f.acked, f.ack, f.done, f.sent, f.closed, f.newest
 	f.noted, f.acked, f.done = false, false, false
 	m.mu.Unlock()
 	o := &p.owner
@@ -280,6 +286,9 @@ func (p *Partition) feedNoted(f *Feed) {
 	if closed && !f.ended {
 		o.core.Close(f.id, f.session)
 		p.forgetFeed(f)
+	}
+	if closed {
+		p.heardOf(newest)
 	}
 }
 
@@ -314,6 +323,7 @@ func (p *Partition) pump() {
 // tick looks at the clock.
 func (p *Partition) tick() {
 	o := &p.owner
+	p.endDeposed()
 	p.endLimbo()
 	p.answerEarly(false)
 	if !o.core.Leading() {

@@ -37,6 +37,7 @@ func (p *Partition) Lead(a replica.Assignment) bool {
 		p.obey(o.follow.Stop(a.Epoch))
 		o.up = nil
 		p.leaveLimbo()
+		p.endDeposed() // unless there is a newer epoch still
 		p.restless.Store(o.core.Replicated())
 		p.elected.Store(int64(p.log.End()))
 		p.meet()
@@ -125,6 +126,7 @@ func (p *Partition) resign(leader replica.ID, epoch record.LeaderEpoch) {
 	}
 	led, before := o.core.Leading(), o.core.Epoch()
 	o.core.Resign(epoch)
+	p.undeposed()
 	p.endFeeds(replica.NotLeader, nobody)
 	p.meet()
 	gone := &NotLeaderError{Leader: leader, Epoch: epoch}

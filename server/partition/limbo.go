@@ -31,8 +31,8 @@ func (p *Partition) enterLimbo(cause error) {
 	if o.pending.empty() || o.limbo != nil {
 		return
 	}
+	o.limboCause, o.limboEnds = cause, p.uptime()+limboFor // before the tick that looks at it
 	o.limbo = time.AfterFunc(limboFor, p.Tick)
-	o.limboCause, o.limboEnds = cause, p.uptime()+limboFor
 }
 
 // leaveLimbo ends the waiting: there is nothing left, or it is of a leader

@@ -75,6 +75,11 @@ type owner struct {
 	// limboCause is why it waits, limboEnds until when.
 	limboCause error
 	limboEnds  time.Duration
+	// newer is the newest leader epoch that others have said there is, deposed
+	// ends the wait for metadata that says so; nil: nothing is waited for.
+	newer     record.LeaderEpoch
+	deposed   *time.Timer
+	deposedAt time.Duration
 	// heldBack says that requests are left in the queue, leavingAt since when, and
 	// askedAt when the controller was first asked for another leader, if it was.
 	heldBack, asked    bool
@@ -318,6 +323,7 @@ func (p *Partition) shut() error {
 	p.abandon(ErrClosed) // what waits for others, or for a checkpoint
 	p.sever(replica.Stopping)
 	p.leaveLimbo()
+	p.undeposed()
 	o.closed = true
 	var err error
 	if s := p.status.Load(); s.failed != nil {

@@ -118,10 +118,10 @@ func (l *line) Ack(a replica.Ack) {
 	})
 }
 
-func (l *line) Close(session uint64, _ record.LeaderEpoch, _ replica.SessionError) {
+func (l *line) Close(session uint64, epoch record.LeaderEpoch, _ replica.SessionError) {
 	l.say(l.up, func() {
 		if f := l.feed(session); f != nil {
-			f.Close()
+			f.Left(epoch)
 		}
 	})
 }

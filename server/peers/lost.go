@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
@@ -20,6 +21,7 @@ type problem string
 const (
 	refused problem = "refused" // nobody listens where it was
 	cut     problem = "cut"     // the other side ended the connection, or the system did for it
+	silent  problem = "silent"  // it said nothing, also when it was asked; this says nothing about its process
 )
 
 // problemOf says how a broker was lost; empty: the error says nothing about its
@@ -97,10 +99,12 @@ func (p *Peers) Unreachable() []*controllerv1.UnreachableBroker {
 	return bs
 }
 
-// watched is a connection that tells how it ends, once.
+// watched is a connection that tells how it ends, once, and counts whether
+// anything comes.
 type watched struct {
 	net.Conn
 
+	heard  *atomic.Uint64
 	once   sync.Once
 	failed func(error)
 }
@@ -108,6 +112,9 @@ type watched struct {
 // Read is part of net.Conn.
 func (w *watched) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
+	if n > 0 {
+		w.heard.Add(1)
+	}
 	if err != nil {
 		w.end(err)
 	}

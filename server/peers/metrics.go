@@ -14,7 +14,7 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, p *Peers) (*metrics, error) {
 	m := &metrics{lost: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "millstream_peers_lost_total",
-		Help: "Connections to other brokers that were refused or ended by the other side, by problem.",
+		Help: "Connections to other brokers that were refused or ended by the other side, or on which it was silent, by problem.",
 	}, []string{"problem"})}
 	conns := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "millstream_peers_connections",

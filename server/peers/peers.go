@@ -2,15 +2,17 @@
 // other brokers: one to each, shared by all that speak to it, to where its
 // current incarnation is.
 //
-// It owns the connections and who could not be reached. It refuses to own what
+// It owns the connections, whether anybody is at their other ends, and who could
+// not be reached. It refuses to own what
 // is said over them, and which broker is to be spoken to.
 //
 // INVARIANT: Conn returns a connection to the address that the newest metadata
 // has for the broker; one to another address is closed. With certificates the
 // other side has shown that it is that broker.
 //
-// Goroutines: gRPC's own, ended by Close. Closing a connection ends the calls
-// on it.
+// Goroutines: gRPC's own, one that looks at connections, and one for each that
+// is asked whether it is there; all are ended by Close. Closing a connection
+// ends the calls on it.
 package peers
 
 import (
@@ -75,6 +77,9 @@ type Peers struct {
 	o       Options
 	lost    *lost
 	metrics *metrics
+	ctx     context.Context //nolint:containedctx // ends with Close
+	cancel  context.CancelFunc
+	asks    sync.WaitGroup // what watches, and what asks
 
 	mu     sync.Mutex // guards what follows; nothing waits under it
 	conns  map[int32]*peer
@@ -85,13 +90,24 @@ type Peers struct {
 // peer is the connection to one incarnation of a broker, or to several that
 // had the same address.
 type peer struct {
-	addr  string
-	epoch int64
-	conn  *grpc.ClientConn
+	addr    string
+	epoch   int64
+	conn    *grpc.ClientConn
+	traffic *traffic
 }
 
-// New returns peers without a connection.
+// New returns peers without a connection. Close ends them.
 func New(o Options) (*Peers, error) {
+	p, err := unwatched(o)
+	if err != nil {
+		return nil, err
+	}
+	p.asks.Go(p.watch)
+	return p, nil
+}
+
+// unwatched returns peers whose connections nobody looks at.
+func unwatched(o Options) (*Peers, error) {
 	if o.Metadata == nil {
 		return nil, errors.New("peers: Metadata is required")
 	}
@@ -102,8 +118,10 @@ func New(o Options) (*Peers, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Peers{o: o, lost: newLost(), conns: map[int32]*peer{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var err error
 	if p.metrics, err = newMetrics(o.Registerer, p); err != nil {
+		p.cancel()
 		return nil, fmt.Errorf("register the metrics of peers: %w", err)
 	}
 	return p, nil
@@ -133,11 +151,12 @@ func (p *Peers) Conn(id int32) (*grpc.ClientConn, error) {
 	if b == nil || b.InternalAddress == "" {
 		return nil, &UnknownError{Broker: id, Revision: p.seen.Revision, Known: b != nil}
 	}
-	conn, err := p.connect(b)
+	t := new(traffic)
+	conn, err := p.connect(b, t)
 	if err != nil {
 		return nil, err
 	}
-	p.conns[id] = &peer{b.InternalAddress, b.Epoch, conn}
+	p.conns[id] = &peer{b.InternalAddress, b.Epoch, conn, t}
 	return conn, nil
 }
 
@@ -164,13 +183,13 @@ func (p *Peers) follow(s *metadata.Snapshot) {
 }
 
 // connect makes a connection that is not connected yet.
-func (p *Peers) connect(b *metadata.Broker) (*grpc.ClientConn, error) {
+func (p *Peers) connect(b *metadata.Broker, t *traffic) (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
 	if p.o.Credentials != nil {
 		creds = p.o.Credentials(b.ID)
 	}
 	id, addr := b.ID, b.InternalAddress
-	return grpc.NewClient("passthrough:///"+addr, append(rpc.MemberOptions(),
+	return grpc.NewClient("passthrough:///"+addr, append(append(rpc.MemberOptions(), t.countCalls()...),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			raw, err := p.o.Dial(ctx, addr)
@@ -178,7 +197,7 @@ func (p *Peers) connect(b *metadata.Broker) (*grpc.ClientConn, error) {
 				p.failed(id, addr, err)
 				return nil, err
 			}
-			return &watched{Conn: raw, failed: func(err error) { p.failed(id, addr, err) }}, nil
+			return &watched{Conn: raw, heard: &t.heard, failed: func(err error) { p.failed(id, addr, err) }}, nil
 		}))...)
 }
 
@@ -188,10 +207,12 @@ func (p *Peers) Close() error {
 	conns := p.conns
 	p.conns, p.closed = nil, true
 	p.mu.Unlock()
+	p.cancel()
 	var errs []error
 	for _, have := range conns {
 		errs = append(errs, have.conn.Close())
 	}
+	p.asks.Wait()
 	return errors.Join(errs...)
 }
 

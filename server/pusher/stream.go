@@ -187,7 +187,7 @@ func (st *stream) receive() error {
 		}
 		for _, c := range req.GetCloses() {
 			if f := st.take(c.GetSession()); f != nil {
-				f.Close()
+				f.Left(record.LeaderEpoch(c.GetLeaderEpoch()))
 			}
 		}
 		for _, o := range req.GetOpens() {

@@ -19,6 +19,10 @@ const (
 	memberPingAfter   = 10 * time.Second
 	memberPingTimeout = 2 * time.Second
 
+	// MemberMaxStreams is how many calls a member may have at a time on a
+	// connection to another.
+	MemberMaxStreams = 1_000
+
 	// What a broker follows comes on one stream for all partitions of a leader,
 	// and what it forwards on few: the windows that gRPC finds by itself begin
 	// at 64 KiB and are found anew on each connection, while a push alone may

@@ -190,6 +190,24 @@ func (b *broker) apply(p partition) {
 	b.connect()
 }
 
+// deposedFor is how long a leader that has heard of a newer epoch waits for the
+// record that says so.
+const deposedFor = time.Second
+
+// heardOf has a leader resign that hears of a newer epoch from a follower, and
+// not from the controllers.
+func (b *broker) heardOf(epoch record.LeaderEpoch) {
+	if !b.lead.Leading() || epoch <= b.lead.Epoch() {
+		return
+	}
+	b.later(deposedFor, func() {
+		if b.lead.Leading() && epoch > b.lead.Epoch() {
+			b.w.say("broker %d gives up: there is an epoch %d", b.id, epoch)
+			b.resign(b.lead.Epoch())
+		}
+	})
+}
+
 // resign answers what waits: nobody knows what becomes of it.
 func (b *broker) resign(epoch record.LeaderEpoch) {
 	b.lead.Resign(epoch)

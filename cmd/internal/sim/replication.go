@@ -140,7 +140,11 @@ func (b *broker) push(p replica.Push, entries []entry) {
 func (b *broker) effects(e replica.FollowerEffects) {
 	s := b.in
 	if e.Close && s != nil {
-		s.up(func() { s.leader.lead.Close(b.id, e.Closed) })
+		known := b.follow.Epoch()
+		s.up(func() {
+			s.leader.lead.Close(b.id, e.Closed)
+			s.leader.heardOf(known)
+		})
 		b.retry()
 	}
 	if e.Truncate || e.Reset {
