@@ -122,6 +122,9 @@ type Reader struct {
 	subs    subscriptions
 	share   atomic.Int64   // of BufferBytes for a route, in bytes
 	directs sync.WaitGroup // the senders of routes to leaders
+	// connecting ends when no connection to a leader is waited for any more.
+	connecting     context.Context //nolint:containedctx // as ctx.
+	stopConnecting context.CancelFunc
 
 	// What follows belongs to the goroutine that calls Next.
 	cursor  cursor
@@ -198,6 +201,7 @@ func (c *Client) NewReader(ctx context.Context, o ReaderOptions) (*Reader, error
 	}
 	r.share.Store(int64(o.BufferBytes))
 	r.ctx, r.cancel = context.WithCancel(c.ctx)
+	r.connecting, r.stopConnecting = context.WithCancel(r.ctx)
 	c.open.Go(r.run)
 	return r, nil
 }

@@ -2,7 +2,8 @@ package millstream
 
 // INVARIANT: a partition is subscribed on one route at a time, and what still
 // comes of the subscription before is dropped by its id; the next begins at the
-// position that was reached. So records come in order, each once.
+// position that was reached, once the last frame of the one before is with Next:
+// two routes have two receivers. So records come in order, each once.
 
 // steer has a partition read from its leader, if that is known and can be
 // reached. REQUIRES: mu is held.
@@ -87,7 +88,7 @@ func (r *Reader) readDirect(rt *route) {
 			return // an address that cannot be dialled: any broker will do
 		}
 		defer r.client.leaders.release(rt.addr)
-		if !connected(r.ctx, conn) {
+		if !connected(r.connecting, conn) {
 			return
 		}
 		r.subs.arrive(rt)

@@ -43,6 +43,7 @@ func (r *Reader) run() {
 	defer close(r.done)
 	defer close(r.frames)
 	defer r.directs.Wait()
+	defer r.stopConnecting()
 	failures, since := 0, time.Time{}
 	own := r.subs.routes.own
 	for {
@@ -199,7 +200,8 @@ func (r *Reader) accept(s *fetchStream, in *transport.Incoming) error {
 		defer r.release(f)
 		return r.control(s, f)
 	}
-	switch r.subs.receive(f, &r.opts) {
+	v, sub := r.subs.receive(f, &r.opts)
+	switch v {
 	case frameStale:
 		r.release(f)
 		return nil
@@ -214,7 +216,7 @@ func (r *Reader) accept(s *fetchStream, in *transport.Incoming) error {
 	case <-r.ctx.Done():
 		return ErrClosed
 	}
-	if r.subs.remaining() == 0 {
+	if r.subs.handed(sub) == 0 {
 		r.subs.notifyAll()
 	}
 	return nil

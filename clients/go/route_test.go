@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -262,5 +263,38 @@ func TestAReaderOfAllPartitionsEnds(t *testing.T) {
 		if _, ok := dialed.Load(m.Address()); !ok {
 			t.Errorf("nobody went to %s", m.Address())
 		}
+	}
+}
+
+// A leader that does not answer at its address holds up nobody who has read all.
+func TestAReaderEndsWhileALeaderIsBeingReached(t *testing.T) {
+	c, leads, asked := ledElsewhere(t)
+	p := startProducer(t, asked, true, c.DialPublic)
+	next := int64(0)
+	appendUntil(t, p, &next, func() bool { return next >= 20 })
+	if err := p.Close(inTime(t)); err != nil {
+		t.Fatal(err)
+	}
+	client := startClient(t, asked, false, func(ctx context.Context, addr string) (net.Conn, error) {
+		if addr == leads.Address() {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return c.DialPublic(ctx, addr)
+	})
+	r, err := client.NewReader(inTime(t), millstream.ReaderOptions{Topic: "t", UntilEnd: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	began, read := time.Now(), int64(0)
+	for _, err := range r.Records(inTime(t)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		read++
+	}
+	if took := time.Since(began); read != next || took > 4*time.Second {
+		t.Errorf("read %d records of %d in %v", read, next, took)
 	}
 }

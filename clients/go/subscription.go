@@ -27,6 +27,8 @@ type subscription struct {
 	route  *route
 	leader string // address of who leads, as last heard; empty: the own route is as good
 	id     uint64 // on the open stream of the route; 0: not subscribed
+	// handing: a receiver is about to hand a frame of it over to Next.
+	handing bool
 
 	over      bool
 	failures  int
@@ -114,7 +116,7 @@ func (q *subscriptions) due(r *route, o *ReaderOptions, topic *pb.Topic) (m *pb.
 	m = &pb.FetchRequest{Unsubscribe: r.drop}
 	r.drop = nil
 	for _, s := range q.all {
-		if s.route != r || s.over || s.id != 0 {
+		if s.route != r || s.over || s.id != 0 || s.handing {
 			continue
 		}
 		if !s.notBefore.IsZero() {
@@ -153,14 +155,32 @@ const (
 )
 
 // receive notes what a frame says of its partition, and fills in what Next
-// needs.
-func (q *subscriptions) receive(f *frame, o *ReaderOptions) verdict {
+// needs. A frame that is wanted is handed over before handed is called.
+func (q *subscriptions) receive(f *frame, o *ReaderOptions) (v verdict, s *subscription) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := q.byID[f.SubscriptionID]
-	if s == nil {
-		return frameStale
+	if s = q.byID[f.SubscriptionID]; s == nil {
+		return frameStale, nil
 	}
+	v = q.take(s, f, o)
+	s.handing = v == frameWanted
+	return v, s
+}
+
+// handed notes that a frame is with Next, so that the next one may come by any
+// route. It returns how many partitions are not over.
+func (q *subscriptions) handed(s *subscription) (left int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.handing = false
+	if s.id == 0 && !s.over {
+		s.route.notify() // it waited for that
+	}
+	return q.left
+}
+
+// take is receive for a subscription. REQUIRES: mu is held.
+func (q *subscriptions) take(s *subscription, f *frame, o *ReaderOptions) verdict {
 	f.Partition, f.to = s.partition, s.stop
 	if f.Control == wire.ControlError || f.Control == wire.ControlReroute {
 		if q.failed(s, f, o); f.err == nil {

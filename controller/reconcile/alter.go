@@ -19,12 +19,9 @@ import (
 // its result. REQUIRES: topic ids have 16 bytes, and no partition is there
 // twice.
 func (l *Loop) AlterPartition(ctx context.Context, r *controllerv1.AlterPartitionRequest) (*controllerv1.AlterPartitionResponse, error) {
-	var resp *controllerv1.AlterPartitionResponse
-	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
-		resp, err = a.alterPartitions(ctx, r)
-		return err
+	return ask(ctx, l, func(ctx context.Context, a *active) (*controllerv1.AlterPartitionResponse, error) {
+		return a.alterPartitions(ctx, r)
 	})
-	return resp, err
 }
 
 func (a *active) alterPartitions(ctx context.Context, r *controllerv1.AlterPartitionRequest) (*controllerv1.AlterPartitionResponse, error) {

@@ -20,12 +20,9 @@ import (
 // its last incarnation is fenced and leads nothing any more. REQUIRES: the
 // directory's identity has 16 bytes.
 func (l *Loop) RegisterBroker(ctx context.Context, r *controllerv1.RegisterBrokerRequest) (*controllerv1.RegisterBrokerResponse, error) {
-	var resp *controllerv1.RegisterBrokerResponse
-	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
-		resp, err = a.register(ctx, r)
-		return err
+	return ask(ctx, l, func(ctx context.Context, a *active) (*controllerv1.RegisterBrokerResponse, error) {
+		return a.register(ctx, r)
 	})
-	return resp, err
 }
 
 func (a *active) register(ctx context.Context, r *controllerv1.RegisterBrokerRequest) (*controllerv1.RegisterBrokerResponse, error) {

@@ -20,12 +20,9 @@ import (
 // failure half-way gets the rest. It fails with *UnknownTopicError,
 // *FewerPartitionsError, *placement.NotEnoughBrokersError or *LimitError.
 func (l *Loop) CreatePartitions(ctx context.Context, r *controllerv1.CreatePartitionsRequest) (*controllerv1.CreatePartitionsResponse, error) {
-	var resp *controllerv1.CreatePartitionsResponse
-	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
-		resp, err = a.grow(ctx, r)
-		return err
+	return ask(ctx, l, func(ctx context.Context, a *active) (*controllerv1.CreatePartitionsResponse, error) {
+		return a.grow(ctx, r)
 	})
-	return resp, err
 }
 
 func (a *active) grow(ctx context.Context, r *controllerv1.CreatePartitionsRequest) (*controllerv1.CreatePartitionsResponse, error) {

@@ -240,13 +240,16 @@ func (l *Loop) Reassignments(ctx context.Context) ([]*controllerv1.OngoingReassi
 		})
 		return nil
 	})
+	if err != nil {
+		return nil, err
+	}
 	slices.SortFunc(list, func(x, y *controllerv1.OngoingReassignment) int {
 		return cmp.Or(cmp.Compare(x.GetTopic(), y.GetTopic()), cmp.Compare(x.GetRecord().GetPartition(), y.GetRecord().GetPartition()))
 	})
 	for _, o := range list {
 		o.Progress = l.progress.of(o.GetRecord())
 	}
-	return list, err
+	return list, nil
 }
 
 // racks returns where the brokers stand.

@@ -256,6 +256,21 @@ func (l *Loop) do(ctx context.Context, step func(ctx context.Context, a *active)
 	}
 }
 
+// ask is do for a step that has an answer, which there is if it did not fail.
+//
+// WHY no caller looks at its own variables after do has failed: it may have given
+// up, and the step go on writing to them.
+func ask[T any](ctx context.Context, l *Loop, step func(ctx context.Context, a *active) (T, error)) (answer T, err error) {
+	var said T
+	if err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
+		said, err = step(ctx, a)
+		return err
+	}); err != nil {
+		return answer, err
+	}
+	return said, nil
+}
+
 // AwaitActive returns nil if this controller is the active one, once it is known
 // who is.
 func (l *Loop) AwaitActive(ctx context.Context) error {

@@ -250,13 +250,11 @@ func (a *active) report(ctx context.Context, broker int32, r *controllerv1.Heart
 // OfflinePartitions returns the partitions that nobody leads, in the order of
 // their names.
 func (l *Loop) OfflinePartitions(ctx context.Context) ([]Offline, error) {
-	var list []Offline
-	err := l.do(ctx, func(ctx context.Context, a *active) error {
+	list, err := ask(ctx, l, func(ctx context.Context, a *active) ([]Offline, error) {
 		err := a.settle(ctx)
 		a.recoveries.mu.Lock()
 		defer a.recoveries.mu.Unlock()
-		list = slices.Clone(a.recoveries.offline)
-		return err
+		return slices.Clone(a.recoveries.offline), err
 	})
 	slices.SortFunc(list, func(x, y Offline) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.Partition, y.Partition))
@@ -269,12 +267,9 @@ func (l *Loop) OfflinePartitions(ctx context.Context) ([]Offline, error) {
 // not come back. It fails with *UnknownTopicError, *UnknownPartitionError,
 // *NotOfflineError or *NoReplicaServesError.
 func (l *Loop) RecoverPartition(ctx context.Context, r *controllerv1.RecoverPartitionRequest) (*controllerv1.RecoverPartitionResponse, error) {
-	var resp *controllerv1.RecoverPartitionResponse
-	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
-		resp, err = a.acceptLoss(ctx, r)
-		return err
+	return ask(ctx, l, func(ctx context.Context, a *active) (*controllerv1.RecoverPartitionResponse, error) {
+		return a.acceptLoss(ctx, r)
 	})
-	return resp, err
 }
 
 func (a *active) acceptLoss(ctx context.Context, r *controllerv1.RecoverPartitionRequest) (*controllerv1.RecoverPartitionResponse, error) {

@@ -18,33 +18,24 @@ import (
 // CreateTopic creates a topic and places it. It fails with *TopicExistsError,
 // *placement.NotEnoughBrokersError, *LimitError or *UnfinishedError.
 func (l *Loop) CreateTopic(ctx context.Context, r *controllerv1.CreateTopicRequest) (*controllerv1.CreateTopicResponse, error) {
-	var resp *controllerv1.CreateTopicResponse
-	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
-		resp, err = a.createTopic(ctx, r)
-		return err
+	return ask(ctx, l, func(ctx context.Context, a *active) (*controllerv1.CreateTopicResponse, error) {
+		return a.createTopic(ctx, r)
 	})
-	return resp, err
 }
 
 // UpdateTopicConfig changes settings. It fails with *UnknownTopicError,
 // *ConflictError or an error of topicconfig.
 func (l *Loop) UpdateTopicConfig(ctx context.Context, r *controllerv1.UpdateTopicConfigRequest) (*controllerv1.UpdateTopicConfigResponse, error) {
-	var resp *controllerv1.UpdateTopicConfigResponse
-	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
-		resp, err = a.updateTopicConfig(ctx, r)
-		return err
+	return ask(ctx, l, func(ctx context.Context, a *active) (*controllerv1.UpdateTopicConfigResponse, error) {
+		return a.updateTopicConfig(ctx, r)
 	})
-	return resp, err
 }
 
 // DeleteTopic deletes a topic. It fails with *UnknownTopicError.
 func (l *Loop) DeleteTopic(ctx context.Context, r *controllerv1.DeleteTopicRequest) (*controllerv1.DeleteTopicResponse, error) {
-	var resp *controllerv1.DeleteTopicResponse
-	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
-		resp, err = a.deleteTopic(ctx, r)
-		return err
+	return ask(ctx, l, func(ctx context.Context, a *active) (*controllerv1.DeleteTopicResponse, error) {
+		return a.deleteTopic(ctx, r)
 	})
-	return resp, err
 }
 
 // answered returns the answer that the same request got before.

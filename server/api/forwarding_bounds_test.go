@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -220,4 +221,43 @@ func TestASubscriptionThatEndsGoesOnToTheEndThatItSaw(t *testing.T) {
 	if !slices.Equal(offsets, []int64{1, 2}) || !finished {
 		t.Errorf("got %v, finished %v", offsets, finished)
 	}
+}
+
+// So it does when this broker led at first.
+func TestASubscriptionThatEndsLeavesThisBrokerForTheEndThatItSaw(t *testing.T) {
+	own := ownPartition(t)
+	m := startMovingLeader(t)
+	m.own = own
+	leadOwn(own, 1)
+	m.lead(1, 1)
+	m.append("a")
+	m.append("b")
+	st := ask(t, m, &pb.FetchSubscription{SubscriptionId: 1, UntilEnd: true}, new(uint64(1)))
+	if err := recvNext(st, 1); err != nil { // the first may exceed the credit
+		t.Fatal(err)
+	}
+	m.lead(2, 2)
+	own.Resign(2, 2)
+	if err := st.Send(&pb.FetchRequest{Credit: new(uint64(1 << 20))}); err != nil {
+		t.Fatal(err)
+	}
+	two := <-m.leaders[2].streams
+	sub := <-two.asked
+	if !sub.GetUntilEnd() || sub.GetPosition().GetOffset() != 1 || sub.GetPosition().GetLeaderEpoch() != 1 {
+		t.Errorf("the other leader was asked for %v", sub)
+	}
+	two.answer(t, sub, true, 1, 1, "b")
+	got, err := st.Recv()
+	if err != nil || got.GetNextOffset() != 2 || !got.GetCaughtUp().GetFinished() {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+// recvNext takes a frame that ends at an offset.
+func recvNext(st grpc.BidiStreamingClient[pb.FetchRequest, pb.FetchResponse], next int64) error {
+	got, err := st.Recv()
+	if err == nil && got.GetNextOffset() != next {
+		err = fmt.Errorf("got %v, want a frame up to %d", got, next)
+	}
+	return err
 }

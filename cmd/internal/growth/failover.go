@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
-	millstream "github.com/millstream-io/millstream/clients/go"
 	"github.com/millstream-io/millstream/cmd/internal/cluster"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
@@ -36,33 +34,12 @@ const quiet = 1500 * time.Millisecond
 // its only partition is killed with SIGKILL, and when the active controller is.
 // Each is started again, and in sync, before the next is killed. It fails if a
 // record that was acknowledged is not read, or is out of order.
-func FailOver(ctx context.Context, o Options) (err error) {
-	c, err := cluster.Open(cluster.Options{Binary: o.Binary, Dir: o.Dir})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.Stop(context.WithoutCancel(ctx)), c.Close()) }()
-	if err := c.Start(ctx); err != nil {
-		return err
-	}
-	r := &run{o: o, c: c, l: newLoad(o.Rate, 1)}
-	r.l.killed = true
-	var all []string
-	for _, m := range c.Brokers() {
-		all = append(all, m.GRPCAddr)
-	}
-	if r.client, err = millstream.New(millstream.Options{Addr: strings.Join(all, ",")}); err != nil {
-		return err
-	}
-	defer r.client.Close()
-	if _, err := r.client.Topics().CreateTopic(ctx, &pb.CreateTopicRequest{Topic: topic, PartitionCount: 1}); err != nil {
-		return err
-	}
-	return r.underLoad(ctx, func(ctx context.Context) error {
+func FailOver(ctx context.Context, o Options) error {
+	return measure(ctx, o, 1, true, func(r *run, ctx context.Context) error {
 		if err := r.wait(ctx); err != nil { // connections and caches are made
 			return err
 		}
-		return errors.Join(r.kills(ctx, "leader", r.leader), r.kills(ctx, "active controller", c.ActiveController))
+		return errors.Join(r.kills(ctx, "leader", r.leader), r.kills(ctx, "active controller", r.c.ActiveController))
 	})
 }
 

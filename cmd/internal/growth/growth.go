@@ -48,7 +48,13 @@ type run struct {
 // Grow measures a cluster that grows from three brokers to four, shrinks to
 // three again, and is restarted broker by broker, under load. It fails if a
 // client met an error or a record is lost, doubled or out of order.
-func Grow(ctx context.Context, o Options) (err error) {
+func Grow(ctx context.Context, o Options) error {
+	return measure(ctx, o, partitions, false, (*run).phases)
+}
+
+// measure does something with a cluster of three brokers while a topic of so
+// many partitions is under load, and verifies the load. killed: brokers are.
+func measure(ctx context.Context, o Options, count int, killed bool, do func(*run, context.Context) error) (err error) {
 	c, err := cluster.Open(cluster.Options{Binary: o.Binary, Dir: o.Dir})
 	if err != nil {
 		return err
@@ -57,16 +63,17 @@ func Grow(ctx context.Context, o Options) (err error) {
 	if err := c.Start(ctx); err != nil {
 		return err
 	}
-	r := &run{o: o, c: c, l: newLoad(o.Rate, partitions)}
+	r := &run{o: o, c: c, l: newLoad(o.Rate, count)}
+	r.l.killed = killed
 	all := []string{c.Broker(1).GRPCAddr, c.Broker(2).GRPCAddr, c.Broker(3).GRPCAddr}
 	if r.client, err = millstream.New(millstream.Options{Addr: strings.Join(all, ",")}); err != nil {
 		return err
 	}
 	defer r.client.Close()
-	if _, err := r.client.Topics().CreateTopic(ctx, &pb.CreateTopicRequest{Topic: topic, PartitionCount: partitions}); err != nil {
+	if _, err := r.client.Topics().CreateTopic(ctx, &pb.CreateTopicRequest{Topic: topic, PartitionCount: uint32(count)}); err != nil {
 		return err
 	}
-	return r.underLoad(ctx, r.phases)
+	return r.underLoad(ctx, func(ctx context.Context) error { return do(r, ctx) })
 }
 
 // underLoad does something while the load runs, and verifies the load.
