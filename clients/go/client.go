@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/millstream-io/millstream/clients/go/internal/alive"
 	"github.com/millstream-io/millstream/clients/go/internal/transport"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
@@ -63,7 +65,9 @@ type Options struct {
 // Client is a connection to a cluster. It may be used by any number of
 // goroutines.
 type Client struct {
-	conn *grpc.ClientConn
+	conn    *grpc.ClientConn
+	endConn func() error // closes conn
+	lines   alive.Lines
 	// addr is the only one that conn may have gone to; empty: there are several.
 	addr     string
 	onlyAddr bool
@@ -99,7 +103,6 @@ func New(o Options) (*Client, error) {
 	}
 	pool := new(transport.Pool)
 	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(connWindow),
@@ -115,18 +118,23 @@ func New(o Options) (*Client, error) {
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 	}
 	opts = append(opts, o.DialOptions...)
-	conn, err := Dial(o.Addr, opts...)
-	if err != nil {
+	c := &Client{onlyAddr: o.OnlyAddr, logger: o.Logger, pool: pool, departed: make(chan struct{})}
+	dial := func(addr string) (*grpc.ClientConn, func() error, error) {
+		return c.lines.Dial(creds, func(own ...grpc.DialOption) (*grpc.ClientConn, error) {
+			return Dial(addr, slices.Concat(own, opts)...) // the user's are last
+		})
+	}
+	if c.conn, c.endConn, err = dial(o.Addr); err != nil {
 		return nil, err
 	}
-	c := &Client{conn: conn, onlyAddr: o.OnlyAddr, logger: o.Logger, pool: pool, departed: make(chan struct{})}
 	if !strings.Contains(o.Addr, ",") {
 		c.addr = o.Addr
 	}
 	// The address is of one broker: whatever its name resolves to is the same.
-	c.leaders.dial = func(addr string) (*grpc.ClientConn, error) { return Dial("passthrough:///"+addr, opts...) }
+	c.leaders.dial = func(addr string) (*grpc.ClientConn, func() error, error) { return dial("passthrough:///" + addr) }
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.open.Go(c.watch)
+	c.open.Go(func() { c.lines.Run(c.ctx) })
 	return c, nil
 }
 
@@ -137,7 +145,7 @@ func (c *Client) Close() {
 	c.closed.Do(func() {
 		c.cancel()
 		c.open.Wait()
-		if err := c.conn.Close(); err != nil {
+		if err := c.endConn(); err != nil {
 			c.logger.Warn("closing the connection", "err", err)
 		}
 	})

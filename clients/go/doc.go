@@ -19,8 +19,12 @@
 // the batch that is sent; a record from [Reader.Next] points into the bytes
 // that were received. Neither allocates, reads a clock or passes a channel.
 //
+// A broker that is gone without a word (its network is cut) is given up after
+// 5 s in which it says nothing, also when it is asked; what was in flight there
+// fails with an UnknownOutcomeError. One that is there may take its time.
+//
 // Goroutines. A Producer (for each broker that it sends to) and a Reader start a
-// sender and, while a stream is open, a receiver; Close ends them and waits. [Client.Close] closes what is
+// sender and, while a stream is open, a receiver; Close ends them and waits. A Client has two. [Client.Close] closes what is
 // still open. The package imports the generated API and nothing else of
 // Millstream.
 package millstream

@@ -133,7 +133,7 @@ func connected(ctx context.Context, conn *grpc.ClientConn) bool {
 
 // leaders are the connections of a client to brokers that lead, beside its own.
 type leaders struct {
-	dial func(addr string) (*grpc.ClientConn, error)
+	dial func(addr string) (conn *grpc.ClientConn, end func() error, err error)
 
 	mu    sync.Mutex // guards conns
 	conns map[string]*leaderConn
@@ -141,6 +141,7 @@ type leaders struct {
 
 type leaderConn struct {
 	*grpc.ClientConn
+	end   func() error // closes it
 	users int
 }
 
@@ -152,14 +153,14 @@ func (s *leaders) acquire(addr string) (*grpc.ClientConn, error) {
 		c.users++
 		return c.ClientConn, nil
 	}
-	conn, err := s.dial(addr)
+	conn, end, err := s.dial(addr)
 	if err != nil {
 		return nil, err
 	}
 	if s.conns == nil {
 		s.conns = make(map[string]*leaderConn)
 	}
-	s.conns[addr] = &leaderConn{conn, 1}
+	s.conns[addr] = &leaderConn{conn, end, 1}
 	return conn, nil
 }
 
@@ -170,6 +171,6 @@ func (s *leaders) release(addr string) {
 	c := s.conns[addr]
 	if c.users--; c.users == 0 {
 		delete(s.conns, addr)
-		_ = c.Close() // nothing is sent on it any more
+		_ = c.end() // nothing is sent on it any more
 	}
 }
