@@ -145,6 +145,64 @@ func TestAGapOfOnePartitionIsNotHiddenByTheOthers(t *testing.T) {
 	}
 }
 
+// fakeMember is a member whose processes end when the test says so.
+type fakeMember struct{ exited chan struct{} }
+
+func (m *fakeMember) Name() string            { return "broker-1" }
+func (m *fakeMember) LogFile() string         { return "broker-1.log" }
+func (m *fakeMember) Exited() <-chan struct{} { return m.exited }
+
+func (m *fakeMember) start(g *guard) {
+	m.exited = make(chan struct{})
+	g.started(m)
+}
+
+// A process that was meant to end is not taken for one that crashed, however
+// soon another is started; and one that has ended by itself is not excused by
+// what comes later.
+func TestAGuardTellsProcessesOfAMemberApart(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		play  func(g *guard, m *fakeMember)
+		fails bool
+	}{
+		{"meant to end, and started again at once", func(g *guard, m *fakeMember) {
+			g.expect(m)
+			close(m.exited)
+			m.start(g)
+		}, false},
+		{"ended by itself", func(_ *guard, m *fakeMember) { close(m.exited) }, true},
+		{"ended by itself just before it was meant to", func(g *guard, m *fakeMember) {
+			close(m.exited)
+			g.expect(m)
+		}, true},
+		{"the next one ended by itself", func(g *guard, m *fakeMember) {
+			g.expect(m)
+			close(m.exited)
+			m.start(g)
+			close(m.exited)
+		}, true},
+		{"all are meant to end", func(g *guard, m *fakeMember) {
+			g.expectAll()
+			close(m.exited)
+		}, false},
+		{"ended by itself just before all were meant to", func(g *guard, m *fakeMember) {
+			close(m.exited)
+			g.expectAll()
+		}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var g guard
+			m := &fakeMember{}
+			m.start(&g)
+			c.play(&g, m)
+			if err := g.verdict(); (err != nil) != c.fails {
+				t.Errorf("verdict: %v", err)
+			}
+		})
+	}
+}
+
 func TestAGuardRemembersWhatNoRuleSees(t *testing.T) {
 	var g guard
 	if err := g.verdict(); err != nil {

@@ -15,7 +15,7 @@ type Checker struct {
 	ops        map[opKey]*op
 	partitions map[partitionKey]*partition
 	faults     faults
-	off        map[int32]bool // brokers that lost power and have not begun again
+	off        map[int32]int64 // when brokers lost power that have not begun again
 }
 
 // partitionKey names a partition.
@@ -89,7 +89,7 @@ func (c *Checker) Observe(e *history.Event) {
 	case history.AppendOK, history.AppendFail, history.AppendUnknown:
 		c.complete(e)
 	case history.ReadBegin:
-		c.of(e).beginRead(e)
+		c.of(e).beginRead(e, c.since(e.T))
 	case history.ReadOK:
 		c.of(e).frame(e)
 	case history.ReadEnd:
@@ -123,7 +123,7 @@ func (c *Checker) Observe(e *history.Event) {
 		b := c.broker(e)
 		for _, p := range c.partitions {
 			p.restarted(b)
-			if c.off[b] {
+			if _, off := c.off[b]; off {
 				p.forget(history.FaultPower)
 			}
 		}
@@ -133,6 +133,16 @@ func (c *Checker) Observe(e *history.Event) {
 	default:
 		whole.violated(Whole, at(e.At), "%s: not a kind of event of this version", e.Kind)
 	}
+}
+
+// since returns from when on faults may take what brokers say at a time: a
+// fault is written down before it is made, so that what a broker says then may
+// be from before, until it begins again.
+func (c *Checker) since(t int64) int64 {
+	for _, began := range c.off {
+		t = min(t, began)
+	}
+	return t
 }
 
 // broker returns whose broker wrote an event down.
@@ -225,9 +235,11 @@ func (c *Checker) fault(e *history.Event) {
 		}
 		if e.Fault.Kind == history.FaultPower {
 			if c.off == nil {
-				c.off = map[int32]bool{}
+				c.off = map[int32]int64{}
 			}
-			c.off[e.Fault.Broker] = true
+			if _, off := c.off[e.Fault.Broker]; !off {
+				c.off[e.Fault.Broker] = e.T
+			}
 		}
 	case history.FaultKill: // takes nothing
 	}

@@ -16,6 +16,7 @@ type readerKey struct {
 // reader is where a reader is.
 type reader struct {
 	began    history.Location
+	since    int64 // faults before it do not take what the reader is told
 	position history.Position
 	untilEnd bool
 	asked    mark // what a read to the end has to reach: acknowledged before it began
@@ -27,11 +28,20 @@ type reader struct {
 	placed bool
 	freed  bool // an error has said that the place is no longer there
 	hw     mark
+	held   holding // all below hw
 	start  mark
 }
 
-// beginRead takes that a reader takes a position.
-func (p *partition) beginRead(e *history.Event) {
+// holding is by whom something is held.
+type holding struct {
+	medium history.Medium
+	inSync uint32
+	since  int64 // faults before do not matter
+}
+
+// beginRead takes that a reader takes a position. What it is told from there on
+// may be gone by faults since a time; see Checker.since.
+func (p *partition) beginRead(e *history.Event, since int64) {
 	key := readerKey{e.At.Source, e.Read.Reader}
 	r := p.byKey[key]
 	if r == nil {
@@ -46,7 +56,7 @@ func (p *partition) beginRead(e *history.Event) {
 			p.violated(R23, at(r.began, e.At), "the reader was at %d, and begins elsewhere without an error", r.pos)
 		}
 	}
-	r.began, r.position, r.untilEnd = e.At, e.Read.Position, e.Read.UntilEnd
+	r.began, r.since, r.position, r.untilEnd = e.At, since, e.Read.Position, e.Read.UntilEnd
 	r.asked, r.drain = p.acked, -1
 	r.open, r.framed, r.freed = true, false, false
 	r.pos, r.placed = e.Read.From, e.Read.Position == history.AtOffset
@@ -161,8 +171,13 @@ func (p *partition) told(r *reader, e *history.Event) {
 	p.judged(R15)
 	p.judged(StartMoves)
 	hw, start := e.Read.HighWatermark, e.Read.LogStart
+	if hw < r.hw.n && p.faults.release(r.held.since, r.held.medium, r.held.inSync) { // the log may have begun again below it
+		r.hw = mark{}
+	}
 	if hw < r.hw.n {
 		p.violated(R15, at(r.hw.at, e.At), "the high watermark was %d, and is %d", r.hw.n, hw)
+	} else {
+		r.held = p.holds(r.since)
 	}
 	if r.pos > hw {
 		p.violated(R15, at(e.At), "the next offset is %d, above the high watermark %d", r.pos, hw)
@@ -172,6 +187,15 @@ func (p *partition) told(r *reader, e *history.Event) {
 	}
 	r.hw.raise(hw, e.At)
 	r.start.raise(start, e.At)
+}
+
+// holds returns by whom what is committed is held now: by those in sync, as the
+// leader says it, or else the last acknowledgement.
+func (p *partition) holds(since int64) holding {
+	if n := len(p.setting.isr); n > 0 {
+		return holding{p.setting.medium, uint32(n), since}
+	}
+	return holding{p.medium, p.inSync, since}
 }
 
 // endRead takes that a reader was told that it is at the end.

@@ -229,6 +229,72 @@ func TestALogInMemoryBeginsAgainAfterPower(t *testing.T) {
 	}
 }
 
+// The high watermark that a reader is told goes back only over a loss that took
+// what was committed from all who had it; afterwards it does not go back either.
+// A frame from before the loss may come after it was written down, and a stream
+// begin while it is made.
+func TestTheHighWatermarkGoesBackOnlyOverALoss(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		medium history.Medium
+		kind   history.FaultKind
+		cut    []int32
+		before int  // of the events: 0 the stream begins, 1 it has a frame, 2 it ends
+		begun  bool // the brokers begin again at once
+		back   bool
+	}{
+		{"nothing", history.MediumMemory, history.FaultPower, nil, 2, true, false},
+		{"power of one", history.MediumMemory, history.FaultPower, []int32{1}, 2, true, false},
+		{"power of one, twice", history.MediumMemory, history.FaultPower, []int32{1, 1}, 2, true, false},
+		{"power of all", history.MediumMemory, history.FaultPower, []int32{1, 2}, 2, true, true},
+		{"power of all, and a frame is on its way", history.MediumMemory, history.FaultPower, []int32{1, 2}, 1, true, true},
+		{"power of all before the stream", history.MediumMemory, history.FaultPower, []int32{1, 2}, 0, true, false},
+		{"power that goes as the stream begins", history.MediumMemory, history.FaultPower, []int32{1, 2}, 0, false, true},
+		{"all killed", history.MediumMemory, history.FaultKill, []int32{1, 2}, 2, true, false},
+		{"power of all, on disk", history.MediumDisk, history.FaultPower, []int32{1, 2}, 2, true, false},
+		{"disks of all", history.MediumDisk, history.FaultDisk, []int32{1, 2}, 2, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newTale(t)
+			said := 0
+			say := func(k history.Kind, from, next, hw int64, batches ...history.Batch) {
+				if said == c.before {
+					for _, b := range c.cut {
+						s.say(driver, history.Event{Kind: history.FaultBegin, Fault: &history.Fault{Kind: c.kind, Broker: b}})
+					}
+				}
+				if said == c.before && c.begun || said == 3 && len(c.cut) > 0 {
+					for _, b := range c.cut {
+						s.say(int(b), history.Event{Kind: history.BrokerStart})
+					}
+				}
+				said++
+				s.say(client, history.Event{Kind: k, Batches: batches, Read: &history.Read{Reader: 1, From: from, Next: next, HighWatermark: hw}})
+			}
+			for op := range uint64(3) {
+				s.invoke(op+1, content(history.Digest(op+1)))
+				s.ok(op+1, history.Ack{Scope: history.ScopeISR, Medium: c.medium, InSync: 2, Base: int64(op), Epoch: 1})
+			}
+			say(history.ReadBegin, 0, 0, 0)
+			say(history.ReadOK, 0, 1, 3, batch(0, 1, 1))
+			say(history.ReadFail, 0, 0, 0)
+			say(history.ReadBegin, 1, 0, 0)
+			say(history.ReadOK, 1, 2, 2, batch(1, 1, 2))
+			if !c.back {
+				s.fails(R15)
+				return
+			}
+			s.passes()
+			s.invoke(4, content(4))
+			s.ok(4, history.Ack{Scope: history.ScopeISR, Medium: c.medium, InSync: 2, Base: 2, Epoch: 2})
+			say(history.ReadOK, 2, 3, 3, batch(2, 2, 4))
+			s.passes()
+			say(history.ReadOK, 3, 3, 2)
+			s.fails(R15)
+		})
+	}
+}
+
 // A batch that was sent twice may be there twice, and that is counted; three
 // times it may not.
 func TestWhatIsSentAgainMayBeThereAgain(t *testing.T) {
