@@ -263,9 +263,9 @@ func (q *buffer) list(l *lane) {
 	}
 }
 
-// take returns the next batch to send on a route, in flight from now on, and whether its
-// request must restart the partition. Without one it returns how long to wait
-// for the time to come; 0: until woken.
+// take returns the next batch to send on a route, in flight from now on, and
+// whether its request must restart the partition. Without one it returns how
+// long to wait for the time to come; 0: until woken.
 func (q *buffer) take(r *route) (b *batch, restart bool, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -301,8 +301,8 @@ func (q *buffer) take(r *route) (b *batch, restart bool, wait time.Duration) {
 	return nil, false, wait
 }
 
-// hasWork reports whether take may return a batch of a route, and else how long to wait,
-// as take does.
+// hasWork reports whether take may return a batch of a route, and else how long
+// to wait, as take does.
 func (q *buffer) hasWork(r *route) (ok bool, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

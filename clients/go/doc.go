@@ -23,8 +23,8 @@
 // 5 s in which it says nothing, also when it is asked; what was in flight there
 // fails with an UnknownOutcomeError. One that is there may take its time.
 //
-// Goroutines. A Producer (for each broker that it sends to) and a Reader start a
-// sender and, while a stream is open, a receiver; Close ends them and waits. A Client has two. [Client.Close] closes what is
-// still open. The package imports the generated API and nothing else of
+// Goroutines. A Producer and a Reader start a sender for each broker that they
+// talk to and, while a stream is open, a receiver; Close ends them and waits. A
+// Client has two of its own. [Client.Close] closes what is still open. The package imports the generated API and nothing else of
 // Millstream.
 package millstream

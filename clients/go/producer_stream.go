@@ -90,8 +90,8 @@ func (p *Producer) awaitWork(r *route) bool {
 	}
 }
 
-// sleep waits for the sender of a route to be woken: by work, by the time (0: never), by stop. It
-// returns false when the producer is closed.
+// sleep waits for the sender of a route to be woken: by work, by the time (0:
+// never), by stop. It returns false when the producer is closed.
 func (p *Producer) sleep(r *route, wait time.Duration, stop <-chan struct{}) bool {
 	var timeout <-chan time.Time
 	if wait > 0 {

@@ -118,8 +118,8 @@ func (r *Reader) open(conn *grpc.ClientConn, rt *route) (*fetchStream, error) {
 }
 
 // serve asks for what is due and grants credit until the stream ends, or its
-// route has no partition any more. It returns whether anything was received, and why the
-// stream ended, nil if as planned.
+// route has no partition any more. It returns whether anything was received,
+// and why the stream ended, nil if as planned.
 func (r *Reader) serve(s *fetchStream) (received bool, err error) {
 	defer s.cancel()
 	r.ask(s)

@@ -27,7 +27,7 @@ var (
 )
 
 // full returns a store with one key of each kind.
-func full(t *testing.T) *controllertest.MemStore {
+func full(t testing.TB) *controllertest.MemStore {
 	t.Helper()
 	kv := controllertest.NewMemStore()
 	w, err := store.Campaign(t.Context(), kv, 1, 7)
@@ -47,7 +47,7 @@ func full(t *testing.T) *controllertest.MemStore {
 		e.Put(kind(topic), rec).Put(store.NameKey(rec.GetTopic()), &controllerv1.TopicRecord{TopicId: topic[:]}).
 			Put(store.PartitionKey(topic, 0), &controllerv1.PartitionRecord{
 				TopicId: topic[:], Leader: 3, LeaderEpoch: 12, PartitionEpoch: 5, Replicas: []int32{3, 1, 2}, TargetReplicas: []int32{1, 2},
-				InSyncReplicas: []int32{3}, EligibleLeaderReplicas: []int32{1}, LastKnown: []int32{2}, MinInsyncReplicas: 2, Disk: true,
+				InSyncReplicas: []int32{3}, EligibleLeaderReplicas: []int32{1}, LastKnown: []int32{2}, MinInsyncReplicas: 2, Disk: true, Successor: new(int32(1)),
 			})
 	}
 	if _, err := w.Commit(t.Context(), e); err != nil {
@@ -56,7 +56,7 @@ func full(t *testing.T) *controllertest.MemStore {
 	return kv
 }
 
-func write(t *testing.T, kv store.KV) []byte {
+func write(t testing.TB, kv store.KV) []byte {
 	t.Helper()
 	var file []byte
 	err := backup.Write(t.Context(), kv, made, "v1", func(piece []byte) error {

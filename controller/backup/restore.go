@@ -155,6 +155,7 @@ func (r *Restored) rewrite(c store.Change, topics known, ahead int64) (proto.Mes
 		}
 		m.Leader, m.LeaderEpoch, m.PartitionEpoch = noLeader, int32(epoch), m.GetPartitionEpoch()+1
 		m.InSyncReplicas, m.EligibleLeaderReplicas, m.LastKnown = nil, nil, slices.Clone(m.GetReplicas())
+		m.Successor = nil // nobody leads who could hand over
 		m.FromBackup, m.AwaitedLogs = true, min(topics[c.Key.Topic].GetReplicationFactor(), uint32(len(m.GetReplicas())))
 		return m, nil
 	default:
