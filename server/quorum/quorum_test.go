@@ -11,6 +11,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
@@ -105,6 +106,24 @@ func (tr *trio) of(id int32) *controller {
 
 // kill ends a controller with all that it was doing.
 func (c *controller) kill() { c.server.Stop(context.Background()) }
+
+// killSeen kills a controller, and returns when its connection is known to be
+// lost: a call that is sent before that may have been carried out, as far as
+// anybody can tell, and is not made again.
+func (tr *trio) killSeen(id int32) {
+	tr.t.Helper()
+	for i, c := range tr.controllers {
+		if c.id != id {
+			continue
+		}
+		c.kill()
+		for tr.conns[i].GetState() == connectivity.Ready {
+			if !tr.conns[i].WaitForStateChange(tr.t.Context(), connectivity.Ready) {
+				tr.t.Fatalf("the connection to controller %d is still there", id)
+			}
+		}
+	}
+}
 
 func (c *controller) DeleteTopic(ctx context.Context, r *controllerv1.DeleteTopicRequest) (*controllerv1.DeleteTopicResponse, error) {
 	c.mu.Lock()
@@ -212,7 +231,7 @@ func TestHintsLeadToTheActiveController(t *testing.T) {
 func TestAKilledControllerCostsTheNextCallNothing(t *testing.T) {
 	tr := newTrio(t, 10)
 	tr.mustRemove(10)
-	tr.of(10).kill()
+	tr.killSeen(10)
 	tr.elect(11)
 	tr.mustRemove(11)
 }
@@ -221,7 +240,7 @@ func TestAKilledControllerCostsTheNextCallNothing(t *testing.T) {
 func TestAnElectionIsWaitedFor(t *testing.T) {
 	tr := newTrio(t, 10)
 	tr.mustRemove(10)
-	tr.of(10).kill()
+	tr.killSeen(10)
 	asked := 0
 	tr.elects = func() { // under no lock of the trio
 		tr.mu.Lock()
