@@ -77,6 +77,9 @@ func (r *ProduceRequest) generated(t testing.TB) *pb.ProduceRequest {
 	if r.Has(FieldExpectedEnd) {
 		m.ExpectedEnd = &r.ExpectedEnd
 	}
+	if r.HasLeaderEpoch {
+		m.LeaderEpoch = proto.Int32(int32(r.LeaderEpoch))
+	}
 	return m
 }
 
@@ -274,6 +277,7 @@ func FuzzParseProduceRequest(f *testing.F) {
 	f.Add(mustMarshal(f, fullRequest()), uint16(3))
 	f.Add(append(varintField(1000, 5), bytesField(2, "t")...), uint16(1))
 	f.Add(varintField(5, 9), uint16(1))
+	f.Add(varintField(16, 0), uint16(1)) // there, and zero
 	f.Fuzz(func(t *testing.T, b []byte, cut uint16) {
 		var whole, cutUp ProduceRequest
 		err := whole.ParsePieces(record.Pieces{b})

@@ -148,9 +148,18 @@ func (d *decoder) within(least, most int64) int64 {
 	return n
 }
 
+// unsigned reads an integer of at most that, without a sign: encoding/json
+// does not take -0 for one.
+func (d *decoder) unsigned(most int64) int64 {
+	if d.i < len(d.b) && d.b[d.i] == '-' {
+		d.bad = true
+	}
+	return d.within(0, most)
+}
+
 func (d *decoder) int32() int32   { return int32(d.within(math.MinInt32, math.MaxInt32)) }
-func (d *decoder) uint32() uint32 { return uint32(d.within(0, math.MaxUint32)) }
-func (d *decoder) uint64() uint64 { return uint64(d.within(0, math.MaxInt64)) }
+func (d *decoder) uint32() uint32 { return uint32(d.unsigned(math.MaxUint32)) }
+func (d *decoder) uint64() uint64 { return uint64(d.unsigned(math.MaxInt64)) }
 
 func (d *decoder) bool() bool {
 	for _, w := range []string{"true", "false"} {

@@ -47,7 +47,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(line)
 	for _, s := range []string{
-		``, `{`, `{}`, `{"t":01}`, `{"t":-0}`, `{"t":1.5}`, `{"t":1e3}`, `{"t":9223372036854775807}`, `{"t":99999999999999999999}`, `{"op":-1}`,
+		``, `{`, `{}`, `{"t":01}`, `{"t":-0}`, `{"t":1.5}`, `{"t":1e3}`, `{"t":9223372036854775807}`, `{"t":99999999999999999999}`, `{"op":-1}`, `{"op":-0}`,
 		`{"partition":4294967296}`, `{"T":5}`, `{"kind":null}`, `{"kind":"\u0041"}`, `{"kind":"é"}`, ` {"t":1}`, `{"t":1} `, `{"t":1}x`, `{"t":1,}`,
 		`{"batches":[]}`, `{"batches":null}`, `{"batches":[{"base":1}],"batches":[{"epoch":1}]}`, `{"append":{"n":1},"append":{"digest":"00000000000000aA"}}`,
 		`{"read":{"seek":true,"seek":false,"nothing":1}}`, `{"recorder":{"version":1}}`, `{"fault":{"kind":"power","broker":1}}`, `{"ack":{"leader":null}}`,
