@@ -229,16 +229,10 @@ func TestWhatIsMissingOfAWideTopicIsFound(t *testing.T) {
 			t.Errorf("of %q in %q is missing %q, want %q", c.acked, c.there, got, c.missing)
 		}
 	}
-	if at := differs("a
-b
-", "a
-c
-"); at != "c" {
+	if at := differs("a\nb\n", "a\nc\n"); at != "c" {
 		t.Errorf("they differ at %q", at)
 	}
-	if at := differs("a
-", "a
-"); at != "" {
+	if at := differs("a\n", "a\n"); at != "" {
 		t.Errorf("the same differ at %q", at)
 	}
 }

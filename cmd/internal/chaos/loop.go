@@ -12,8 +12,11 @@ import (
 const (
 	// Deaths of a process in a restart loop.
 	leastDeaths, mostDeaths = 20, 30
-	// soon is within which each is at least; see restartLoop.
+	// soon is within which of its start a process dies most of the times; the
+	// others are spread over all of a start as the machine is now, a little more,
+	// and no more than late.
 	soon = 300 * time.Millisecond
+	late = 2 * time.Second
 )
 
 // restartLoop ends a process again and again soon after its start, at any
@@ -29,8 +32,6 @@ func (r *run) restartLoop(ctx context.Context, m *cluster.Member, power bool) er
 		defer r.book.Healed(powerOf(m), brokerOf(m))
 	}
 	defer r.book.Healed(history.FaultKill, brokerOf(m))
-	// On a machine that is busy a start takes longer: the deaths are spread over
-	// all of it, as it takes now, and a little more.
 	if err := r.die(m, power); err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func (r *run) restartLoop(ctx context.Context, m *cluster.Member, power bool) er
 		return err
 	}
 	took := time.Since(begun)
-	within := max(soon, took+took/4)
+	within := min(max(soon, took+took/4), late)
 	deaths, early := leastDeaths+r.random.IntN(mostDeaths-leastDeaths), 0
 	for n := range deaths {
 		if r.over() && n > 0 || ctx.Err() != nil {
@@ -52,7 +53,11 @@ func (r *run) restartLoop(ctx context.Context, m *cluster.Member, power bool) er
 		if err := r.launch(m); err != nil {
 			return err
 		}
-		living, cancel := context.WithTimeout(ctx, r.between(0, within))
+		most := soon
+		if r.random.IntN(3) == 0 {
+			most = within
+		}
+		living, cancel := context.WithTimeout(ctx, r.between(0, most))
 		if m.AwaitReady(living) == nil {
 			<-living.Done()
 		} else {
@@ -67,8 +72,8 @@ func (r *run) restartLoop(ctx context.Context, m *cluster.Member, power bool) er
 	if err := r.startAll(ctx, []*cluster.Member{m}); err != nil {
 		return fmt.Errorf("after %d deaths in a row: %w", deaths, err)
 	}
-	r.say("%9s %-16s %s died %d times within %v of its start, %d times before it was ready; ready then after %v, before after %v\n", "", "restart-loop",
-		m.Name(), deaths, within.Round(time.Millisecond), early, time.Since(begun).Round(time.Millisecond), took.Round(time.Millisecond))
+	r.say("%9s %-16s %s died %d times within %v of its start, most within %v, %d times before it was ready; ready then after %v, before after %v\n", "", "restart-loop",
+		m.Name(), deaths, within.Round(time.Millisecond), soon, early, time.Since(begun).Round(time.Millisecond), took.Round(time.Millisecond))
 	return r.whole(ctx)
 }
 
