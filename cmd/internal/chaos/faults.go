@@ -86,7 +86,7 @@ func (r *run) nemesis(ctx context.Context, until time.Time) error {
 	r.until = until
 	for !r.over() && ctx.Err() == nil {
 		after, name := r.draw()
-		if !pause(ctx, after) {
+		if !pause(ctx, after) || r.over() {
 			break
 		}
 		r.faults[name]++

@@ -31,7 +31,7 @@ func pausePower(ctx context.Context, r *run) error {
 		if err := r.stall(m); err != nil {
 			return err
 		}
-		r.linger(ctx, 0, 6*time.Second) // its session is over, or not
+		r.lingerOrNot(ctx, 6*time.Second)
 	}
 	defer r.book.Healed(powerOf(victim), brokerOf(victim))
 	if err := r.takePower([]*cluster.Member{victim}); err != nil {
@@ -106,7 +106,7 @@ func lastStanding(ctx context.Context, r *run) error {
 			return err
 		}
 		cut[m.Name()] = others
-		r.linger(ctx, 0, 5*time.Second) // its session is over, or not
+		r.lingerOrNot(ctx, 5*time.Second)
 	}
 	defer r.book.Healed(powerOf(last), brokerOf(last))
 	if err := r.takePower([]*cluster.Member{last}); err != nil {
