@@ -290,5 +290,5 @@ func (r *run) judge(ctx context.Context) (passed, failed int, err error) {
 		err = fmt.Errorf("%d times a batch is gone, and not all that had it lost their power together", report.Released)
 	}
 	passed, failed = report.Counts()
-	return passed, failed, err
+	return passed, failed, errors.Join(err, r.judgeDamage())
 }

@@ -98,6 +98,20 @@ func TestOnlySealedSegmentsAreDamaged(t *testing.T) {
 	}
 }
 
+// Only what was put aside as damaged counts, and not what was deleted.
+func TestLogsThatWerePutAsideAreFound(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a-0.1", "a-1.2.now", "a-2.3.damaged"} {
+		if err := os.MkdirAll(filepath.Join(dir, "trash", name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	aside, err := damagedLogs(dir)
+	if err != nil || len(aside) != 1 || filepath.Base(aside[0]) != "a-2.3.damaged" {
+		t.Errorf("put aside are %v: %v", aside, err)
+	}
+}
+
 // Whoever is cut off, a majority of brokers and of controllers is not, and
 // nobody is cut off from itself.
 func TestACutLeavesAMajority(t *testing.T) {

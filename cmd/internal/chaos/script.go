@@ -20,15 +20,6 @@ func (r *run) linger(ctx context.Context, least, most time.Duration) {
 	pause(ctx, min(r.between(least, most), max(0, time.Until(r.until))))
 }
 
-// lingerOrNot lingers, half of the times for so short a while that nobody is
-// given up yet, and what was acknowledged in memory last is on no disk yet.
-func (r *run) lingerOrNot(ctx context.Context, most time.Duration) {
-	if r.random.IntN(2) == 0 {
-		most = 500 * time.Millisecond
-	}
-	r.linger(ctx, 0, most)
-}
-
 // turn numbers the times at which a script is made that has turns, so that a
 // run that is long enough has all of them. The seed decides where it begins.
 func (r *run) turn(script string) int {

@@ -9,6 +9,10 @@ import (
 	"github.com/millstream-io/millstream/cmd/internal/cluster"
 )
 
+// atOnce is so short that nobody is given up meanwhile, and what was acknowledged
+// in memory last is on no disk.
+const atOnce = 200 * time.Millisecond
+
 // pausePower takes the power from a broker while others stand still, and has
 // others stand still when those go on: at no time are two brokers awake that
 // have all that was acknowledged. None of those that are may lead without it,
@@ -31,7 +35,7 @@ func pausePower(ctx context.Context, r *run) error {
 		if err := r.stall(m); err != nil {
 			return err
 		}
-		r.lingerOrNot(ctx, 6*time.Second)
+		r.linger(ctx, 0, 6*time.Second) // its session is over, or not
 	}
 	defer r.book.Healed(powerOf(victim), brokerOf(victim))
 	if err := r.takePower([]*cluster.Member{victim}); err != nil {
@@ -95,7 +99,11 @@ func lastStanding(ctx context.Context, r *run) error {
 	r.say("%9s %-16s %s are cut off, %s loses its power; back are %s\n", "", "last-standing",
 		strings.Join(names(all[:2]), " and then "), last.Name(), strings.Join(names(pick(all, order)), ", then "))
 	cut := map[string][]string{} // from whom, by broker
-	for _, m := range all[:2] {
+	// Often the two that are left have just begun to acknowledge without the
+	// first when the second is cut off, and the power is gone at once; else
+	// nobody is given up when it goes, or perhaps everybody.
+	haste := r.random.IntN(4)
+	for i, m := range all[:2] {
 		others := slices.DeleteFunc(append(names(r.brokers()), names(r.controllers())...), func(name string) bool { return name == m.Name() })
 		if r.random.IntN(2) == 1 {
 			others = append(others, clients) // else they find it still
@@ -106,7 +114,14 @@ func lastStanding(ctx context.Context, r *run) error {
 			return err
 		}
 		cut[m.Name()] = others
-		r.lingerOrNot(ctx, 5*time.Second)
+		switch {
+		case haste == 0, haste > 1 && i == 1:
+			r.linger(ctx, 0, atOnce)
+		case haste == 1:
+			r.linger(ctx, 0, 5*time.Second)
+		default:
+			r.linger(ctx, 3*time.Second, 6*time.Second)
+		}
 	}
 	defer r.book.Healed(powerOf(last), brokerOf(last))
 	if err := r.takePower([]*cluster.Member{last}); err != nil {
