@@ -18,6 +18,7 @@
 //
 // A producer is plain: what has an unknown outcome is not sent again.
 //
-// Goroutines: one for each producer and reader, and what they start; all end
-// before Run returns.
+// Goroutines: one for each producer and reader, and what they start, and one for
+// a step of a script in the middle of which somebody is broken; all end before
+// Run returns.
 package chaos

@@ -134,7 +134,7 @@ func (r *run) kill(ctx context.Context, m *cluster.Member) error {
 	defer r.book.Healed(history.FaultKill, brokerOf(m))
 	r.guard.expect(m)
 	m.Kill()
-	pause(ctx, r.between(0, 4*time.Second))
+	r.linger(ctx, 0, 4*time.Second)
 	return r.startAll(ctx, []*cluster.Member{m})
 }
 
@@ -145,7 +145,7 @@ func (r *run) freeze(ctx context.Context, m *cluster.Member) error {
 	if err := m.Pause(); err != nil {
 		return err
 	}
-	pause(ctx, r.between(500*time.Millisecond, 8*time.Second))
+	r.linger(ctx, 500*time.Millisecond, 8*time.Second)
 	return m.Resume()
 }
 
@@ -157,7 +157,7 @@ func (r *run) restart(ctx context.Context, m *cluster.Member) error {
 	if err := m.Stop(ctx); err != nil {
 		return err
 	}
-	pause(ctx, r.between(0, 2*time.Second))
+	r.linger(ctx, 0, 2*time.Second)
 	return r.startAll(ctx, []*cluster.Member{m})
 }
 

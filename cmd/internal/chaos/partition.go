@@ -72,7 +72,7 @@ func (r *run) partition(ctx context.Context, kind history.FaultKind) error {
 			return err
 		}
 	}
-	pause(ctx, while)
+	pause(ctx, min(while, r.left()))
 	return r.rig.network.Heal()
 }
 

@@ -13,11 +13,14 @@ import (
 // it mends what is broken, and ends.
 
 // over tells whether the time in which faults are made is over.
-func (r *run) over() bool { return !time.Now().Before(r.until) }
+func (r *run) over() bool { return r.left() == 0 }
+
+// left is how much of it is left.
+func (r *run) left() time.Duration { return max(0, time.Until(r.until)) }
 
 // linger waits a while, and no longer than faults are made.
 func (r *run) linger(ctx context.Context, least, most time.Duration) {
-	pause(ctx, min(r.between(least, most), max(0, time.Until(r.until))))
+	pause(ctx, min(r.between(least, most), r.left()))
 }
 
 // turn numbers the times at which a script is made that has turns, so that a
