@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/millstream-io/millstream/cmd/internal/chronicle"
@@ -49,6 +50,13 @@ const (
 	scrubRate = "64MiB"
 )
 
+// reconnect has clients be back soon after what they were cut off from: by
+// default they would wait for longer the longer that was, up to two minutes.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+	MinConnectTimeout: 2 * time.Second,
+}
+
 // topics are what is produced to, one at each durability.
 var topics = [...]string{"disk", "memory"}
 
@@ -59,7 +67,6 @@ type run struct {
 	c       *cluster.Cluster
 	book    *chronicle.Chronicle
 	random  *rand.Rand
-	spare   *cluster.Member    // a broker that is not in the cluster; nil: none. Of who makes faults
 	conns   []*grpc.ClientConn // to broker i+1
 	ids     map[string][]byte  // of topics
 	tally   tally
@@ -69,6 +76,14 @@ type run struct {
 	// forgetful says that what was in memory alone may be gone.
 	forgetful atomic.Bool
 	followed  [len(topics)]following // by topic
+	asked     atomic.Uint32          // see someConn
+
+	// Of who makes faults:
+	spare           *cluster.Member // a broker that is not in the cluster; nil: none
+	spareController *cluster.Member // a controller that is not
+	until           time.Time       // when scripts come to their end
+	turns           map[string]int  // how often a script that has turns was made
+	wide            wide            // the topic of many partitions, if there is one
 }
 
 // Run makes a run and returns how many rules held, and how many did not. An
@@ -87,7 +102,7 @@ func Run(ctx context.Context, o Options) (passed, failed int, err error) {
 			return 0, 0, err
 		}
 	}
-	r := &run{random: rand.New(rand.NewPCG(o.Seed, 0)), ids: map[string][]byte{}, faults: map[string]int{}, history: filepath.Join(dir, "history")}
+	r := &run{random: rand.New(rand.NewPCG(o.Seed, 0)), ids: map[string][]byte{}, faults: map[string]int{}, turns: map[string]int{}, history: filepath.Join(dir, "history")}
 	begun := false
 	defer func() {
 		if o.Dir == "" && (err == nil && failed == 0 || !begun) {
@@ -131,21 +146,31 @@ func Run(ctx context.Context, o Options) (passed, failed int, err error) {
 
 func (r *run) say(format string, args ...any) { _, _ = fmt.Fprintf(r.o.Out, format, args...) }
 
+// needs tells whether any of the faults needs something.
+func (r *run) needs(it func(fault) bool) bool {
+	return slices.ContainsFunc(r.o.Faults, func(name string) bool { return it(menu[name]) })
+}
+
 // prepare starts the cluster and makes the topics.
 func (r *run) prepare(ctx context.Context) error {
-	if err := r.c.Start(ctx); err != nil {
+	var err error
+	if r.needs(func(f fault) bool { return f.spareController }) {
+		// Before brokers are started: they are to know where it will serve them.
+		if r.spareController, err = r.c.AddController(); err != nil {
+			return err
+		}
+	}
+	if err := r.startAll(ctx, append(r.controllers(), r.brokers()...)); err != nil {
 		return err
 	}
-	r.guard.watch(r.c)
-	if slices.ContainsFunc(r.o.Faults, func(name string) bool { return menu[name].spare }) {
-		var err error
+	if r.needs(func(f fault) bool { return f.spare }) {
 		if r.spare, err = r.c.AddBroker(); err != nil {
 			return err
 		}
 	}
 	for _, m := range r.c.Brokers() {
 		conn, err := grpc.NewClient("passthrough:///"+m.GRPCAddr, grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)))
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(16<<20)), grpc.WithConnectParams(reconnect))
 		if err != nil {
 			return err
 		}
@@ -159,6 +184,9 @@ func (r *run) prepare(ctx context.Context) error {
 			return err
 		}
 		r.ids[name] = got.GetTopic().GetTopicId()
+	}
+	if r.needs(func(f fault) bool { return f.wide }) {
+		return r.wide.make(ctx, r.anyConn())
 	}
 	return nil
 }
@@ -262,5 +290,5 @@ func (r *run) judge(ctx context.Context) (passed, failed int, err error) {
 		err = fmt.Errorf("%d times a batch is gone, and not all that had it lost their power together", report.Released)
 	}
 	passed, failed = report.Counts()
-	return passed, failed, err
+	return passed, failed, errors.Join(err, r.judgeDamage())
 }

@@ -11,7 +11,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
 // The seed decides all that the nemesis draws, in the order in which it draws.
@@ -49,7 +52,7 @@ func TestAFaultThatCannotBeMadeIsRefused(t *testing.T) {
 	if os.Geteuid() == 0 {
 		t.Skip("root may be able to make all of them")
 	}
-	for _, name := range []string{"partition", "one-way", "lost-writes", "disk-full"} {
+	for _, name := range []string{"partition", "one-way", "lost-writes", "disk-full", "last-standing", "power-loop"} {
 		_, _, err := Run(t.Context(), Options{Faults: []string{"kill", name}, Out: io.Discard})
 		if err == nil || !strings.Contains(err.Error(), "root") && runtime.GOOS == "linux" {
 			t.Errorf("%s: %v", name, err)
@@ -92,6 +95,20 @@ func TestOnlySealedSegmentsAreDamaged(t *testing.T) {
 	}
 	if err := os.WriteFile(sealed[1], b, 0o600); err != nil || damaged.there() {
 		t.Errorf("another file is taken for it: %v", err)
+	}
+}
+
+// Only what was put aside as damaged counts, and not what was deleted.
+func TestLogsThatWerePutAsideAreFound(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a-0.1", "a-1.2.now", "a-2.3.damaged"} {
+		if err := os.MkdirAll(filepath.Join(dir, "trash", name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	aside, err := damagedLogs(dir)
+	if err != nil || len(aside) != 1 || filepath.Base(aside[0]) != "a-2.3.damaged" {
+		t.Errorf("put aside are %v: %v", aside, err)
 	}
 }
 
@@ -142,6 +159,95 @@ func TestAGapOfOnePartitionIsNotHiddenByTheOthers(t *testing.T) {
 	all.settle()
 	if longest := all.longest(); longest.Duration < time.Hour || longest.place != 0 {
 		t.Errorf("the longest gap is %v of place %d, and place 0 was silent for an hour", longest.Duration, longest.place)
+	}
+}
+
+// A script that has turns goes through all of them, wherever the seed begins.
+func TestScriptsGoThroughAllTheirTurns(t *testing.T) {
+	for _, seed := range []uint64{0, 7, 1<<64 - 1} {
+		r := &run{o: Options{Seed: seed}, turns: map[string]int{}}
+		seen := map[string]bool{}
+		for range len(orders) {
+			order := orderOf(r.turn("one"))
+			r.turn("another")
+			seen[fmt.Sprint(order)] = true
+			if sorted := slices.Sorted(slices.Values(order)); !slices.Equal(sorted, []int{0, 1, 2}) {
+				t.Errorf("%v is no order of three", order)
+			}
+		}
+		if len(seen) != 6 {
+			t.Errorf("seed %d: in six turns they come back in the orders %v", seed, seen)
+		}
+	}
+	if a, b := (&run{o: Options{Seed: 1}, turns: map[string]int{}}), (&run{o: Options{Seed: 2}, turns: map[string]int{}}); a.turn("x") == b.turn("x") {
+		t.Error("the seed does not decide where they begin")
+	}
+}
+
+// The waits of a script end with the time of the run.
+func TestAScriptWaitsNoLongerThanTheRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &run{random: rand.New(rand.NewPCG(7, 0)), until: time.Now().Add(10 * time.Second)}
+		begun := time.Now()
+		r.linger(t.Context(), 4*time.Second, 5*time.Second)
+		if took := time.Since(begun); took < 4*time.Second || took >= 5*time.Second || r.over() {
+			t.Errorf("it waited for %v, of 10 s: over is %t", took, r.over())
+		}
+		for range 3 {
+			r.linger(t.Context(), 4*time.Second, 5*time.Second)
+		}
+		if took := time.Since(begun); took != 10*time.Second || !r.over() {
+			t.Errorf("its waits took %v, of 10 s: over is %t", took, r.over())
+		}
+	})
+}
+
+// Who is led by nobody has to say for whom it waits.
+func TestAPartitionIsNotOfflineInSilence(t *testing.T) {
+	waits := func(p uint32, awaited ...int32) *pb.OfflinePartition {
+		return &pb.OfflinePartition{Topic: "disk", Partition: p, AwaitedBrokerIds: awaited}
+	}
+	for _, c := range []struct {
+		name  string
+		told  []*pb.OfflinePartition
+		unled uint32
+		text  string
+		fails bool
+	}{
+		{"all are led", nil, 0, "", false},
+		{"all say whom they wait for", []*pb.OfflinePartition{waits(0, 3, 1), waits(1, 2), waits(2, 1, 3)}, 3, "disk/0 disk/2 for [1 3], disk/1 for [2]", false},
+		{"one is led again meanwhile", []*pb.OfflinePartition{waits(0, 1)}, 0, "disk/0 for [1]", false},
+		{"one waits for nobody", []*pb.OfflinePartition{waits(0, 1), waits(1)}, 2, "", true},
+		{"one says nothing", []*pb.OfflinePartition{waits(0, 1)}, 2, "", true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text, err := judgeOffline(c.told, c.unled)
+			if text != c.text || (err != nil) != c.fails {
+				t.Errorf("%q, %v", text, err)
+			}
+		})
+	}
+}
+
+// What was acknowledged has to be there, in its order; more may be.
+func TestWhatIsMissingOfAWideTopicIsFound(t *testing.T) {
+	for _, c := range []struct{ acked, there, missing string }{
+		{"", "", ""},
+		{"", "a", ""},
+		{"a c", "a b c d", ""},
+		{"a c", "a b d", "c"},
+		{"a c", "c a", "c"},
+		{"a", "", "a"},
+	} {
+		if got := missing(strings.Fields(c.acked), strings.Fields(c.there)); got != c.missing {
+			t.Errorf("of %q in %q is missing %q, want %q", c.acked, c.there, got, c.missing)
+		}
+	}
+	if at := differs("a\nb\n", "a\nc\n"); at != "c" {
+		t.Errorf("they differ at %q", at)
+	}
+	if at := differs("a\n", "a\n"); at != "" {
+		t.Errorf("the same differ at %q", at)
 	}
 }
 

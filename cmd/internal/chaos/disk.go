@@ -104,6 +104,28 @@ func sealedSegments(dataDir string) ([]string, error) {
 	return sealed, nil
 }
 
+// judgeDamage looks for logs that brokers have put aside as damaged, though no
+// fault damaged any: neither a death at any moment nor the loss of what was not
+// synced is damage.
+func (r *run) judgeDamage() error {
+	if r.faults["bit-flip"] > 0 || r.faults["read-only"] > 0 {
+		return nil
+	}
+	var errs []error
+	for _, m := range r.c.Brokers() {
+		aside, err := damagedLogs(m.DataDir())
+		if errs = append(errs, err); len(aside) > 0 {
+			errs = append(errs, fmt.Errorf("%s took logs for damaged, and nothing had damaged them: %v", m.Name(), aside))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// damagedLogs are the logs in a data directory that were put aside as damaged.
+func damagedLogs(dataDir string) ([]string, error) {
+	return filepath.Glob(filepath.Join(dataDir, "trash", "*.damaged"))
+}
+
 // flipped is a file in which a bit was flipped.
 type flipped struct {
 	path string

@@ -22,8 +22,11 @@ type fault struct {
 	// network says that members have to have network namespaces, disk that they
 	// have to have disks.
 	network, disk bool
-	// spare says that there has to be a broker that is not in the cluster.
-	spare bool
+	// spare says that there has to be a broker that is not in the cluster,
+	// spareController a controller.
+	spare, spareController bool
+	// wide says that there has to be a topic of many partitions.
+	wide bool
 }
 
 // menu is what can be broken.
@@ -48,6 +51,12 @@ var menu = map[string]fault{
 	"read-only":        {make: readOnly, disk: true},
 	"bit-flip":         {make: bitFlip},
 	"membership":       {make: membership, spare: true},
+	"pause-power":      {make: pausePower, disk: true},
+	"last-standing":    {make: lastStanding, network: true, disk: true},
+	"restart-loop":     {make: func(ctx context.Context, r *run) error { return r.restartLoop(ctx, r.anyBroker(), false) }},
+	"loop-controller":  {make: func(ctx context.Context, r *run) error { return r.restartLoop(ctx, r.anyController(), false) }},
+	"power-loop":       {make: func(ctx context.Context, r *run) error { return r.restartLoop(ctx, r.anyBroker(), true) }, disk: true},
+	"upheaval":         {make: upheaval, spare: true, spareController: true, wide: true},
 }
 
 // Names are the faults that can be made, in order.
@@ -56,12 +65,15 @@ func Names() []string { return slices.Sorted(maps.Keys(menu)) }
 // Defaults are those that are made unless others are asked for, on a machine
 // that can have network namespaces, or disks, or not.
 func Defaults(network, disks bool) []string {
-	names := []string{"kill", "kill", "kill", "pause", "restart", "rolling", "kill-controller", "pause-controller", "kill-active", "kill-all", "bit-flip", "membership"}
+	names := []string{"kill", "kill", "kill", "pause", "restart", "rolling", "kill-controller", "pause-controller", "kill-active", "kill-all", "bit-flip", "membership", "restart-loop", "loop-controller"}
 	if network {
 		names = append(names, "partition", "partition", "one-way", "one-way")
 	}
 	if disks {
-		names = append(names, "lost-writes", "lost-writes", "disk-full", "slow-disk", "read-only", "full-controller", "slow-controller")
+		names = append(names, "lost-writes", "lost-writes", "disk-full", "slow-disk", "read-only", "full-controller", "slow-controller", "pause-power", "power-loop")
+	}
+	if network && disks {
+		names = append(names, "last-standing")
 	}
 	return names
 }
@@ -71,9 +83,10 @@ func Defaults(network, disks bool) []string {
 // with the first fault that could not be made or mended.
 func (r *run) nemesis(ctx context.Context, until time.Time) error {
 	started := time.Now()
-	for time.Now().Before(until) && ctx.Err() == nil {
+	r.until = until
+	for !r.over() && ctx.Err() == nil {
 		after, name := r.draw()
-		if !pause(ctx, after) {
+		if !pause(ctx, after) || r.over() {
 			break
 		}
 		r.faults[name]++
@@ -103,7 +116,7 @@ func (r *run) anyBroker() *cluster.Member {
 }
 
 func (r *run) anyController() *cluster.Member {
-	all := r.c.Controllers()
+	all := r.controllers()
 	return all[r.random.IntN(len(all))]
 }
 
@@ -121,7 +134,7 @@ func (r *run) kill(ctx context.Context, m *cluster.Member) error {
 	defer r.book.Healed(history.FaultKill, brokerOf(m))
 	r.guard.expect(m)
 	m.Kill()
-	pause(ctx, r.between(0, 4*time.Second))
+	r.linger(ctx, 0, 4*time.Second)
 	return r.startAll(ctx, []*cluster.Member{m})
 }
 
@@ -132,7 +145,7 @@ func (r *run) freeze(ctx context.Context, m *cluster.Member) error {
 	if err := m.Pause(); err != nil {
 		return err
 	}
-	pause(ctx, r.between(500*time.Millisecond, 8*time.Second))
+	r.linger(ctx, 500*time.Millisecond, 8*time.Second)
 	return m.Resume()
 }
 
@@ -144,7 +157,7 @@ func (r *run) restart(ctx context.Context, m *cluster.Member) error {
 	if err := m.Stop(ctx); err != nil {
 		return err
 	}
-	pause(ctx, r.between(0, 2*time.Second))
+	r.linger(ctx, 0, 2*time.Second)
 	return r.startAll(ctx, []*cluster.Member{m})
 }
 
@@ -174,14 +187,14 @@ func killActive(ctx context.Context, r *run) error {
 
 // killQuorum ends two controllers of three: data flows on.
 func killQuorum(ctx context.Context, r *run) error {
-	all := r.c.Controllers()
+	all := r.controllers()
 	spared := r.random.IntN(len(all))
 	return r.killTogether(ctx, slices.Delete(slices.Clone(all), spared, spared+1), time.Second, 6*time.Second)
 }
 
 // killAll ends everything at once; the page caches stay.
 func killAll(ctx context.Context, r *run) error {
-	return r.killTogether(ctx, append(r.brokers(), r.c.Controllers()...), 0, 2*time.Second)
+	return r.killTogether(ctx, append(r.brokers(), r.controllers()...), 0, 2*time.Second)
 }
 
 // killTogether ends processes at once, and starts them again after a while.
@@ -200,26 +213,18 @@ func (r *run) killTogether(ctx context.Context, ms []*cluster.Member, least, mos
 
 // startAll starts processes, which may need each other.
 func (r *run) startAll(ctx context.Context, ms []*cluster.Member) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	for _, m := range ms {
-		if err := m.Launch(); err != nil {
-			return err
-		}
-		r.guard.started(m)
-	}
-	for _, m := range ms {
-		if err := m.AwaitReady(ctx); err != nil {
+		if err := r.launch(m); err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.awaitReady(ctx, ms...)
 }
 
 // mendAll has every process run again.
 func (r *run) mendAll() error {
 	var down []*cluster.Member
-	for _, m := range append(r.c.Controllers(), r.brokers()...) {
+	for _, m := range append(r.controllers(), r.brokers()...) {
 		if m.Running() {
 			_ = m.Resume() // it may not be paused
 		} else {

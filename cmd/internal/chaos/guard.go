@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-
-	"github.com/millstream-io/millstream/cmd/internal/cluster"
 )
 
 // guard knows which processes are meant to end, and notes those that end by
@@ -40,13 +38,6 @@ func (w watched) hasExited() bool {
 		return true
 	default:
 		return false
-	}
-}
-
-// watch watches the processes of a cluster that has started.
-func (g *guard) watch(c *cluster.Cluster) {
-	for _, m := range append(c.Controllers(), c.Brokers()...) {
-		g.started(m)
 	}
 }
 

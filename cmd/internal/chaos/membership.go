@@ -67,8 +67,13 @@ func membership(ctx context.Context, r *run) error {
 
 // until does something until it succeeds, or ctx ends.
 func until(ctx context.Context, do func(ctx context.Context) error) error {
+	return untilEach(ctx, 2*time.Second, do)
+}
+
+// untilEach is until with a bound for each time that it is done.
+func untilEach(ctx context.Context, most time.Duration, do func(ctx context.Context) error) error {
 	for {
-		asking, cancel := context.WithTimeout(ctx, 2*time.Second)
+		asking, cancel := context.WithTimeout(ctx, most)
 		err := do(asking)
 		cancel()
 		if err == nil || !pause(ctx, 50*time.Millisecond) {
@@ -96,8 +101,20 @@ func (r *run) brokers() []*cluster.Member {
 	return slices.DeleteFunc(r.c.Brokers(), func(m *cluster.Member) bool { return m == r.spare })
 }
 
+// controllers are those that are in the cluster.
+func (r *run) controllers() []*cluster.Member {
+	return slices.DeleteFunc(r.c.Controllers(), func(m *cluster.Member) bool { return m == r.spareController })
+}
+
 // connTo is the connection to a broker.
 func (r *run) connTo(m *cluster.Member) *grpc.ClientConn { return r.conns[m.ID-1] }
+
+// someConn is a connection to one broker of the cluster after the other: who is
+// asked may be what is broken.
+func (r *run) someConn() *grpc.ClientConn {
+	in := r.brokers()
+	return r.connTo(in[int(r.asked.Add(1))%len(in)])
+}
 
 // anyConn is a connection to a broker that is in the cluster.
 func (r *run) anyConn() *grpc.ClientConn { return r.connTo(r.brokers()[0]) }

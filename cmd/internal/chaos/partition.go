@@ -44,7 +44,7 @@ func drawCut(random *rand.Rand, brokers, controllers []string) (alone string, ot
 
 // partition cuts the network for a while, in one direction or both.
 func (r *run) partition(ctx context.Context, kind history.FaultKind) error {
-	alone, others := drawCut(r.random, names(r.brokers()), names(r.c.Controllers()))
+	alone, others := drawCut(r.random, names(r.brokers()), names(r.controllers()))
 	way := r.random.IntN(2) // drawn for both kinds, and needed for one
 	while := r.between(500*time.Millisecond, 12*time.Second)
 	var broker int32
@@ -72,7 +72,7 @@ func (r *run) partition(ctx context.Context, kind history.FaultKind) error {
 			return err
 		}
 	}
-	pause(ctx, while)
+	pause(ctx, min(while, r.left()))
 	return r.rig.network.Heal()
 }
 

@@ -24,19 +24,35 @@ func lostWrites(ctx context.Context, r *run) error {
 // disk is there afterwards, what was acknowledged in memory need not be.
 func powerAll(ctx context.Context, r *run) error {
 	r.forgetful.Store(true)
-	return r.losePower(ctx, append(r.brokers(), r.c.Controllers()...), 2*time.Second)
+	return r.losePower(ctx, append(r.brokers(), r.controllers()...), 2*time.Second)
 }
 
 // losePower takes the power from members at once, and gives it back after a
 // while: for them it is another boot of the machine.
 func (r *run) losePower(ctx context.Context, ms []*cluster.Member, most time.Duration) error {
 	for _, m := range ms {
-		kind := history.FaultPower
-		if brokerOf(m) == 0 {
-			kind = "power-controller" // the history has no data of theirs
-		}
-		r.book.Fault(kind, brokerOf(m))
-		defer r.book.Healed(kind, brokerOf(m))
+		defer r.book.Healed(powerOf(m), brokerOf(m))
+	}
+	if err := r.takePower(ms); err != nil {
+		return err
+	}
+	pause(ctx, r.between(0, most))
+	return r.startAll(ctx, ms)
+}
+
+// powerOf is what the history calls it when a member loses its power.
+func powerOf(m *cluster.Member) history.FaultKind {
+	if brokerOf(m) == 0 {
+		return "power-controller" // the history has no data of theirs
+	}
+	return history.FaultPower
+}
+
+// takePower takes the power from members at once, paused or not, and makes
+// ready that they are started again. Who calls it says when it is healed.
+func (r *run) takePower(ms []*cluster.Member) error {
+	for _, m := range ms {
+		r.book.Fault(powerOf(m), brokerOf(m))
 		r.guard.expect(m)
 	}
 	// They stand still first: without power nobody sees how disks fail.
@@ -56,6 +72,5 @@ func (r *run) losePower(ctx context.Context, ms []*cluster.Member, most time.Dur
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("power of %v: %w", names(ms), err)
 	}
-	pause(ctx, r.between(0, most))
-	return r.startAll(ctx, ms)
+	return nil
 }

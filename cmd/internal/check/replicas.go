@@ -1,6 +1,10 @@
 package check
 
-import "github.com/millstream-io/millstream/cmd/internal/history"
+import (
+	"slices"
+
+	"github.com/millstream-io/millstream/cmd/internal/history"
+)
 
 // replicas are the logs of a partition on its brokers, as they grow.
 type replicas struct {
@@ -28,11 +32,14 @@ type replica struct {
 	setting         setting // what this broker, as leader, has said
 	epoch           int32   // in which it leads or led
 	leads           bool
-	// off says that it lost power and has not begun again: what it has told
-	// others before may be on its way still, and they rightly count on it.
-	off bool
+	// off says that it lost power and has not begun again, back that it has, and
+	// has not said yet where its log stands. What it has told a leader before may
+	// be on its way still, and one that is cut off cannot know that it began
+	// again: they rightly count on it. Who takes it in sync anew does not.
+	off, back bool
 }
 
+// on returns the log on a broker that says something of it.
 func (r *replicas) on(broker int32) *replica {
 	x := r.byBroker[broker]
 	if x == nil {
@@ -42,12 +49,21 @@ func (r *replicas) on(broker int32) *replica {
 		x = &replica{}
 		r.byBroker[broker] = x
 	}
+	if x.back {
+		x.loseMemory(r.setting.medium)
+	}
 	return x
 }
 
 // settings takes what a leader says of the partition.
 func (r *replicas) settings(e *history.Event, broker int32) {
 	x := r.on(broker)
+	for _, id := range e.Replica.ISR {
+		m := r.byBroker[id]
+		if m != nil && m.back && (e.Kind == history.LeaderBegin || !slices.Contains(x.setting.isr, id)) {
+			m.loseMemory(r.setting.medium)
+		}
+	}
 	x.setting = setting{e.Replica.ISR, e.Replica.MinISR, e.Replica.Medium, e.At}
 	if e.Kind == history.LeaderBegin {
 		x.leads, x.epoch = true, e.Replica.Epoch
@@ -63,14 +79,12 @@ func (r *replicas) restarted(broker int32) {
 		return
 	}
 	x.hw, x.leads = mark{}, false
-	if x.off {
-		x.off = false
-		x.loseMemory(r.setting.medium)
-	}
+	x.off, x.back = false, x.back || x.off
 }
 
 // loseMemory takes what is not on disk.
 func (x *replica) loseMemory(medium history.Medium) {
+	x.back = false
 	x.written = x.synced
 	if medium == history.MediumMemory {
 		x.hw, x.committed = mark{}, mark{}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,13 @@ import (
 const (
 	brokerKind     = "broker"
 	controllerKind = "controller"
+)
+
+// Flags whose values change when there are more controllers.
+const (
+	peersFlag       = "--peers"
+	controllersFlag = "--controllers"
+	joinFlag        = "--join"
 )
 
 // Options say what cluster it is. The zero value of a field stands for its
@@ -184,7 +192,7 @@ func (c *Cluster) addController(i int) error {
 		return err
 	}
 	m.args = append([]string{
-		"controller", "--id", strconv.Itoa(m.ID), "--data-dir", m.DataDir(), "--addr", at.Addr, "--peers", strings.Join(peers, ","),
+		"controller", "--id", strconv.Itoa(m.ID), "--data-dir", m.DataDir(), "--addr", at.Addr, peersFlag, strings.Join(peers, ","),
 	}, append(certs, c.o.ControllerArgs...)...)
 	c.controllers = append(c.controllers, m)
 	return nil
@@ -209,7 +217,7 @@ func (c *Cluster) addBroker(i int) error {
 	}
 	m.args = []string{
 		"broker", "--id", strconv.Itoa(m.ID), "--data-dir", m.DataDir(), "--grpc-addr", at.GRPC, "--http-addr", at.HTTP,
-		"--internal-addr", at.Internal, "--advertised-addr", at.GRPC, "--controllers", strings.Join(controllers, ","),
+		"--internal-addr", at.Internal, "--advertised-addr", at.GRPC, controllersFlag, strings.Join(controllers, ","),
 	}
 	if h.Addr != loopback {
 		m.args = append(m.args, "--insecure") // clients come without TLS
@@ -236,6 +244,29 @@ func (c *Cluster) AddBroker() (*Member, error) {
 		return nil, err
 	}
 	return c.brokers[len(c.brokers)-1], nil
+}
+
+// AddController makes one more controller, which is not started and of which
+// the others have not been told: see [Member.Join]. Brokers that are started
+// from now on know where it serves them.
+func (c *Cluster) AddController() (*Member, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.layout.addController(c.addrOf); err != nil {
+		return nil, err
+	}
+	if err := c.layout.save(c.Dir); err != nil {
+		return nil, err
+	}
+	if err := c.addController(len(c.layout.Controllers) - 1); err != nil {
+		return nil, err
+	}
+	m := c.controllers[len(c.controllers)-1]
+	for _, b := range c.brokers {
+		i := slices.Index(b.args, controllersFlag)
+		b.args[i+1] += "," + m.GRPCAddr
+	}
+	return m, nil
 }
 
 // Brokers returns the brokers by their number. The slice is the caller's.

@@ -33,14 +33,10 @@ func (s *story) controllers() []*pb.Controller {
 // not started.
 func (s *story) another() *Member {
 	s.t.Helper()
-	s.check(s.layout.addController(s.addrOf))
-	s.check(s.addController(len(s.layout.Controllers) - 1))
-	all := s.Controllers()
-	m := all[len(all)-1]
-	m.args = append(m.args, "--join")
+	m, err := s.AddController()
+	s.check(err)
+	m.Join(s.Controllers())
 	for _, b := range s.Brokers() {
-		i := slices.Index(b.args, "--controllers")
-		b.args[i+1] += "," + m.GRPCAddr
 		s.check(b.Restart(s.within()))
 	}
 	return m

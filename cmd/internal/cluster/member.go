@@ -171,6 +171,22 @@ func environment() []string {
 	return env
 }
 
+// Join has a controller join those that run, from its next start on, on an
+// empty directory: it and they are all there are then.
+// REQUIRES: they have been told of it before that start.
+func (m *Member) Join(others []*Member) {
+	peers := []string{fmt.Sprintf("%d=%s", m.ID, m.InternalAddr)}
+	for _, o := range others {
+		if o != m {
+			peers = append(peers, fmt.Sprintf("%d=%s", o.ID, o.InternalAddr))
+		}
+	}
+	m.args[slices.Index(m.args, peersFlag)+1] = strings.Join(peers, ",")
+	if !slices.Contains(m.args, joinFlag) {
+		m.args = append(m.args, joinFlag)
+	}
+}
+
 // Start starts it and waits until it is ready.
 func (m *Member) Start(ctx context.Context) error {
 	if err := m.Launch(); err != nil {

@@ -24,6 +24,16 @@ func (n *Network) Heal() error {
 	return join(all, all)
 }
 
+// Restore carries everything again between the hosts of two lists, in both
+// directions. What is cut otherwise stays cut.
+func (n *Network) Restore(some, others []string) error {
+	here, there, err := n.named(some, others)
+	if err != nil {
+		return err
+	}
+	return errors.Join(join(here, there), join(there, here))
+}
+
 // join lets what some send others through.
 func join(senders, receivers []*Host) error {
 	return teach(senders, receivers, func(to *Host) string { return to.hardware })

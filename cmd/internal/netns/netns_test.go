@@ -150,6 +150,24 @@ func TestACutLosesOneDirection(t *testing.T) {
 	}
 	check(n.Heal())
 	flows()
+
+	// What is restored leaves alone what is cut otherwise.
+	other, err := n.Add("c")
+	check(err)
+	all := []string{"machine", "c"}
+	check(n.Cut(all, []string{"b", "c"}))
+	check(n.Cut([]string{"b"}, all))
+	check(n.Restore([]string{"machine"}, []string{"b"}))
+	flows()
+	knows := func(of string) string {
+		t.Helper()
+		out, err := output("neigh", "show", of, "dev", n.bridge())
+		check(err)
+		return string(out)
+	}
+	if !strings.Contains(knows(other.Addr), nobody) || strings.Contains(knows(host.Addr), nobody) {
+		t.Errorf("the machine knows %q and %q", knows(other.Addr), knows(host.Addr))
+	}
 	if err := n.Cut([]string{"b"}, []string{"elsewhere"}); err == nil {
 		t.Error("a host that is not there was cut off")
 	}
