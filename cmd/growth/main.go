@@ -30,6 +30,7 @@ func run() int {
 	flag.Uint64Var(&o.MoveRate, "move-rate", 1_000_000, "bytes a second that each replica is filled with that is added; 0: as fast as can be")
 	flag.IntVar(&o.Partitions, "partitions", 0, "measure a cluster with so many partitions instead")
 	flag.IntVar(&o.Kills, "kills", 0, "measure how long clients wait when so many leaders, and so many active controllers, are killed, instead")
+	flag.BoolVar(&o.Verbose, "v", false, "say what was noticed in each second, and what happened to the partitions in it")
 	timeout := flag.Duration("timeout", 30*time.Minute, "the longest that all may take")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

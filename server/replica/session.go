@@ -210,7 +210,7 @@ func (l *Leader) Offer(id ID, logStart record.Offset, now time.Duration) (Offer,
 	o.Budget = s.credit - s.sent
 	// Nothing is under way: a batch larger than the credit would never go.
 	o.Whole = m.End == s.next
-	o.Records = s.next < own && (o.Budget > 0 || o.Whole) && !m.throttle.holds(now)
+	o.Records = s.next < own && (o.Budget > 0 || o.Whole) && !l.holds(m, now)
 	// The successor is told at once: it begins with the high watermark that it
 	// knows.
 	moved := s.told != ends{l.highWatermark, logStart} && (!s.toldOnce || now-s.toldAt >= endsEvery || l.drained())

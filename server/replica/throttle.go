@@ -10,8 +10,9 @@ import (
 // there is. So that those who produce and consume meanwhile notice little of it,
 // whoever moves the partition may say how fast it is sent.
 //
-// INVARIANT: what is sent to a replica that is added, and not in sync yet, is at
-// most the rate times the time, one push and throttleBurst more.
+// INVARIANT: what is sent to a replica that is added, and neither in sync nor
+// proposed to be, is at most the rate times the time, one push and throttleBurst
+// more.
 
 // throttleBurst is how much time may be made up for: a leader looks at the
 // clock ten times a second.
@@ -34,6 +35,16 @@ func (t *throttle) adding(a Assignment, id ID, committed bool) {
 	if rate != t.rate {
 		*t = throttle{rate: rate}
 	}
+}
+
+// holds tells whether nothing may be sent to a member now.
+//
+// WHY one that is proposed is sent all there is: it counts from then on, so that whoever
+// produces would wait for the throttle.
+func (l *Leader) holds(m *member, now time.Duration) bool {
+	held := m.throttle.holds(now) // asked in any case: it looks at the clock
+	counts := l.proposing && m.proposed
+	return held && !counts
 }
 
 // holds tells whether nothing may be sent now.

@@ -3,6 +3,8 @@ package replica
 import (
 	"testing"
 	"time"
+
+	"github.com/millstream-io/millstream/storage/record"
 )
 
 // A replica that is added is filled as fast as was said, and others as fast as
@@ -41,5 +43,45 @@ func TestAReplicaThatIsAddedIsFilledAsFastAsWasSaid(t *testing.T) {
 	l.members[l.index(3)].session.number = 0
 	if got := fill(3, 1); got != 20*push {
 		t.Errorf("in sync it got %d bytes at once", got)
+	}
+}
+
+// From when it is proposed a replica counts: a leader that kept records from it
+// would keep those waiting who produce.
+func TestAReplicaThatIsProposedIsNotHeldBack(t *testing.T) {
+	const rate, push = 1_000_000, 500_000
+	a := three(1, Memory, 1, 2)
+	a.Adding, a.AddingRate = []ID{3}, rate
+	l := New(1)
+	l.Lead(a, progress(1000, 0), 0)
+	resume(t, &l, 3, progress(999, 0))
+	l.members[l.index(3)].session.credit = 1 << 40
+	now := time.Minute
+	send := func() bool {
+		o, ok := l.Offer(3, 0, now)
+		if ok = ok && o.Records; ok {
+			l.Sent(3, o, o.From+1, push, now)
+		}
+		return ok
+	}
+	grow := func(end record.Offset) bool {
+		l.Advance(1, 1, progress(end, 0))
+		return send()
+	}
+	if !send() || grow(1001) {
+		t.Fatal("it is not held back as was said")
+	}
+	say(t, &l, 3, progress(1000, 0))
+	if p, ok := l.Tick(now, lagMax); !ok || len(p.InSync) != 3 {
+		t.Fatalf("it has what is committed, and the leader proposes %v, %v", p, ok)
+	}
+	if !send() || !grow(1002) {
+		t.Error("proposed, it is held back")
+	}
+	if e := l.Refused(0); e.Fenced {
+		t.Fatal("the refusal was not taken")
+	}
+	if grow(1003) {
+		t.Error("refused, it is filled faster than was said")
 	}
 }

@@ -7,5 +7,6 @@
 // (cmd/internal/cluster). An error at a client, or a record that is lost,
 // doubled or out of order, is a failure; times are only reported.
 //
-// Goroutines: those of the load, ended before Run returns.
+// Goroutines: those of the load and one that watches the partitions, ended
+// before Grow, FailOver and Many return.
 package growth

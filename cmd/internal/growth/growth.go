@@ -33,6 +33,9 @@ type Options struct {
 	Partitions int
 	// Kills is how many leaders FailOver kills, and how many active controllers.
 	Kills int
+	// Verbose says what was noticed in each second, and what happened to the
+	// partitions in it.
+	Verbose bool
 	// Out takes one JSON object a measurement, Log says what goes on.
 	Out, Log io.Writer
 }
@@ -49,7 +52,17 @@ type run struct {
 // three again, and is restarted broker by broker, under load. It fails if a
 // client met an error or a record is lost, doubled or out of order.
 func Grow(ctx context.Context, o Options) error {
-	return measure(ctx, o, partitions, false, (*run).phases)
+	return measure(ctx, o, partitions, false, func(r *run, ctx context.Context) error {
+		if !o.Verbose {
+			return r.phases(ctx)
+		}
+		watching, stop := context.WithCancel(ctx)
+		var watcher errgroup.Group
+		watcher.Go(func() error { return r.watch(watching) })
+		err := r.phases(ctx)
+		stop()
+		return errors.Join(err, watcher.Wait())
+	})
 }
 
 // measure does something with a cluster of three brokers while a topic of so
@@ -123,16 +136,21 @@ func (r *run) phases(ctx context.Context) error {
 		if err := p.do(ctx); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-		if err := r.say(r.l.report(p.name, time.Since(begun))); err != nil {
+		if err := r.say(r.l.report(p.name, time.Since(begun)), r.l.seconds(p.name)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *run) say(p Phase) error {
-	_, _ = fmt.Fprintf(r.o.Log, "%-18s %6.1f s  %7d records  p50 %6.1f ms  p99 %7.1f ms  max %8.1f ms  longest gap %8.1f ms\n",
-		p.Name, p.Duration, p.Records, p.P50, p.P99, p.Max, p.Gap)
+func (r *run) say(p Phase, seconds []second) error {
+	_, _ = fmt.Fprintf(r.o.Log, "%-18s %6.1f s  %7d records  p50 %6.1f ms  p99 %7.1f ms  worst second's p99 %7.1f ms  max %8.1f ms  longest gap %8.1f ms\n",
+		p.Name, p.Duration, p.Records, p.P50, p.P99, p.WorstSecond, p.Max, p.Gap)
+	if r.o.Verbose {
+		for n, s := range seconds {
+			_, _ = fmt.Fprintf(r.o.Log, "  %4d s  %s\n", n, s)
+		}
+	}
 	return json.NewEncoder(r.o.Out).Encode(p)
 }
 

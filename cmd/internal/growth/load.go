@@ -30,8 +30,10 @@ type load struct {
 
 	mu        sync.Mutex // guards what follows
 	phase     string
-	latencies map[string][]time.Duration // from due to acknowledged, by phase
-	acked     map[uint32][]uint64        // numbers by partition, in order of offsets
+	began     time.Time            // of the phase
+	latencies map[string][]latency // by phase, as they were acknowledged
+	events    map[string][]event   // by phase, as they were seen
+	acked     map[uint32][]uint64  // numbers by partition, in order of offsets
 	failed    []error
 	unknown   int // records of unknown outcome
 	lastAck   time.Time
@@ -40,17 +42,22 @@ type load struct {
 	got map[uint32][]uint64 // the reader's
 }
 
+// latency is how long a record took from when it was due until it was
+// acknowledged, which was so long after the phase had begun.
+type latency struct{ at, took time.Duration }
+
 func newLoad(rate, partitions int) *load {
 	return &load{
-		rate: rate, partitions: partitions, latencies: map[string][]time.Duration{}, acked: map[uint32][]uint64{}, gaps: map[string]time.Duration{},
-		got: map[uint32][]uint64{},
+		rate: rate, partitions: partitions, latencies: map[string][]latency{}, events: map[string][]event{},
+		acked: map[uint32][]uint64{}, gaps: map[string]time.Duration{}, got: map[uint32][]uint64{},
 	}
 }
 
 // enter begins a phase.
 func (l *load) enter(phase string) {
 	l.mu.Lock()
-	l.phase, l.lastAck = phase, time.Now()
+	now := time.Now()
+	l.phase, l.began, l.lastAck = phase, now, now
 	l.mu.Unlock()
 }
 
@@ -108,7 +115,7 @@ func (l *load) settle(ctx context.Context, waiting <-chan sent) {
 			}
 		} else {
 			l.acked[place.Partition] = append(l.acked[place.Partition], s.number)
-			l.latencies[l.phase] = append(l.latencies[l.phase], now.Sub(s.due))
+			l.latencies[l.phase] = append(l.latencies[l.phase], latency{now.Sub(l.began), now.Sub(s.due)})
 			l.gaps[l.phase] = max(l.gaps[l.phase], now.Sub(l.lastAck))
 			l.lastAck = now
 		}
@@ -202,31 +209,6 @@ func difference(acked, got []uint64) string {
 		}
 	}
 	return "one is the beginning of the other"
-}
-
-// Phase is what clients noticed while something went on.
-type Phase struct {
-	Name     string  `json:"phase"`
-	Records  int     `json:"records"`
-	P50      float64 `json:"p50_ms"`
-	P99      float64 `json:"p99_ms"`
-	Max      float64 `json:"max_ms"`
-	Gap      float64 `json:"longest_gap_ms"`
-	Duration float64 `json:"seconds,omitempty"`
-}
-
-func (l *load) report(name string, took time.Duration) Phase {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	all := slices.Clone(l.latencies[name])
-	slices.Sort(all)
-	at := func(q float64) float64 {
-		if len(all) == 0 {
-			return 0
-		}
-		return ms(all[min(len(all)-1, int(q*float64(len(all))))])
-	}
-	return Phase{Name: name, Records: len(all), P50: at(0.5), P99: at(0.99), Max: at(1), Gap: ms(l.gaps[name]), Duration: took.Seconds()}
 }
 
 // gap is the longest time without an acknowledgement in a phase, up to now.
