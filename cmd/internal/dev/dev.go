@@ -69,7 +69,7 @@ func RunDev(ctx context.Context, cfg Config, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	controllers, err := newControllers([]*grpc.ClientConn{conn}, o.Logger)
+	controllers, err := newControllers(conn, o.Logger)
 	if err != nil {
 		return err
 	}
@@ -194,6 +194,7 @@ func RunController(ctx context.Context, cfg controllerconfig.Config, o Options) 
 	if err != nil {
 		return err
 	}
+	opts.Serves = cfg.Serves(lis.Addr().String())
 	opts.Listeners, opts.Version, opts.Logger, opts.Registerer = []net.Listener{lis}, o.Version, o.Logger, reg
 	if internal != nil {
 		opts.Server.Credentials, opts.Callers = internal.ServerCredentials(slog.LevelWarn), internal.Peer
