@@ -30,7 +30,7 @@ type subscription struct {
 	// is not asked before unsureUntil, unless by the broker that is asked.
 	unsure      string
 	unsureUntil time.Time
-	id     uint64 // on the open stream of the route; 0: not subscribed
+	id          uint64 // on the open stream of the route; 0: not subscribed
 	// handing: a receiver is about to hand a frame of it over to Next.
 	handing bool
 
@@ -59,8 +59,8 @@ type subscriptions struct {
 	// and turn is which of them was tried last for want of a leader.
 	brokers []string
 	turn    int
-	last    uint64                  // id given out last
-	left   int                      // that are not over
+	last    uint64 // id given out last
+	left    int    // that are not over
 }
 
 func (q *subscriptions) add(partition uint32, start Position) {

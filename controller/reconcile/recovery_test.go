@@ -1,8 +1,8 @@
 package reconcile_test
 
 import (
-	"errors"
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"syscall"

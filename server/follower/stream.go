@@ -46,8 +46,8 @@ type stream struct {
 	closes   []*replicationv1.SessionClose
 	acks     []*Link
 	words    []*word // to be said
-	pong     int64 // the ping to answer; 0: none
-	last     bool  // nothing comes after what is to be said now
+	pong     int64   // the ping to answer; 0: none
+	last     bool    // nothing comes after what is to be said now
 
 	held struct {
 		sync.Mutex

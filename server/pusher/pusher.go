@@ -50,7 +50,7 @@ type Service struct {
 	o      Options
 	logger *slog.Logger
 
-	begun   time.Duration // as partition.Uptime
+	begun time.Duration // as partition.Uptime
 
 	mu      sync.Mutex // guards what follows; nothing else is done under it
 	streams map[place]*stream

@@ -27,9 +27,6 @@ const (
 	DefaultMaxConnections = 10_000
 	// DefaultUnaryTimeout bounds unary calls whose client sets no deadline.
 	DefaultUnaryTimeout = 30 * time.Second
-	// PingAfter is how long a connection says nothing before it is pinged, and
-	// PingTimeout how long that may take before it is ended.
-	PingAfter, PingTimeout time.Duration
 	// StopTimeout is how long Stop waits for calls before it cuts them.
 	StopTimeout = 3 * time.Second
 
@@ -93,6 +90,9 @@ type Options struct {
 	// MinPingInterval is how often a client may ping; one that does so more
 	// often is disconnected.
 	MinPingInterval time.Duration
+	// PingAfter is how long a connection says nothing before it is pinged, and
+	// PingTimeout how long that may take before it is ended.
+	PingAfter, PingTimeout time.Duration
 	// StopTimeout is how long Stop waits for calls before it cuts them.
 	StopTimeout time.Duration
 }
