@@ -40,7 +40,7 @@ func follow(s *Service, lane replicationv1.Lane) (end func()) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		_ = s.Replicate(&call{ctx: ctx, hello: &replicationv1.FollowerHello{ClusterId: make([]byte, 16), BrokerId: 2, Lane: lane}})
+		_ = s.Replicate(&call{ctx: ctx, hello: &replicationv1.FollowerHello{ClusterId: make([]byte, 16), BrokerId: 2, BrokerEpoch: 7, Lane: lane}})
 	}()
 	return func() {
 		cancel()

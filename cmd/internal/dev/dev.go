@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"google.golang.org/grpc"
-
 	controllerconfig "github.com/millstream-io/millstream/controller/config"
 	"github.com/millstream-io/millstream/controller/etcd"
 	"github.com/millstream-io/millstream/controller/node"
