@@ -18,13 +18,14 @@ import (
 type bulk struct {
 	topics []string
 	all    bool
-	lost   []int32
+	gone   []string
+	lost   []int32 // gone, read by check
 }
 
 func (b *bulk) flags(c *cobra.Command) {
-	c.Flags().StringSliceVar(&b.topics, "topic", nil, "all partitions of these topics that nobody leads")
+	c.Flags().StringSliceVar(&b.topics, "topic", nil, "all partitions of these `topics` that nobody leads")
 	c.Flags().BoolVar(&b.all, "all", false, "all partitions that nobody leads")
-	c.Flags().Int32SliceVar(&b.lost, "lost", nil, "brokers whose logs will not come back; with --topic or --all")
+	c.Flags().StringSliceVar(&b.gone, "lost", nil, "`brokers` whose logs will not come back, by number; with --topic or --all")
 }
 
 func (b *bulk) wanted() bool { return b.all || len(b.topics) > 0 }
@@ -40,8 +41,15 @@ func (b *bulk) check(c *cobra.Command, args []string) error {
 	switch {
 	case ways != 1:
 		return misuse(c, "name one partition as TOPIC/PARTITION, or topics with --topic, or give --all")
-	case len(b.lost) > 0 && len(args) > 0:
+	case len(b.gone) > 0 && len(args) > 0:
 		return misuse(c, "--lost goes with --topic or --all")
+	}
+	for _, g := range b.gone {
+		id, err := brokerArg(c, g)
+		if err != nil {
+			return err
+		}
+		b.lost = append(b.lost, id)
 	}
 	return nil
 }
