@@ -93,7 +93,9 @@ func TestAWatchTellsWhereTheControllersAre(t *testing.T) {
 		go func() { ended <- s.WatchMetadata(&controllerv1.WatchMetadataRequest{}, to) }()
 		defer func() {
 			cancel()
-			<-ended
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Errorf("the watch ends with %v", err)
+			}
 		}()
 		count := func() (n int) {
 			synctest.Wait()

@@ -292,15 +292,15 @@ func TestWhoIsThereIsNotLost(t *testing.T) {
 	story(t, func(t *testing.T, kv *controllertest.MemStore) {
 		c := active(t, kv)
 		b := c.broker(1)
-		p := c.inMemory("orders", 1)
+		p := c.inMemory("events", 1)
 		powerCut(t, b)
 		beat(t, b)
-		ask := &controllerv1.RecoverPartitionRequest{Topic: "orders", AcceptLoss: true, OnlyIfLost: true, LostBrokerIds: []int32{1}}
+		ask := &controllerv1.RecoverPartitionRequest{Topic: "events", AcceptLoss: true, OnlyIfLost: true, LostBrokerIds: []int32{1}}
 		if _, err := within(c.RecoverPartition, ask); !is[*reconcile.MayReturnError](err) {
 			t.Errorf("before it has said where its log ends: %v", err)
 		}
 		beat(t, b, c.ended(p, 1, 3))
-		if got := c.partition("orders", 0); got.GetLeader() != 1 {
+		if got := c.partition("events", 0); got.GetLeader() != 1 {
 			t.Errorf("the partition is %v", got)
 		}
 	})

@@ -117,7 +117,7 @@ func TestControllersThatAreNamedAreFollowed(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := e.Directory.Close(); err != nil {
+	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
 	e.wantOpen()
@@ -166,8 +166,8 @@ func TestWhatAControllerNamesIsBounded(t *testing.T) {
 func TestACallToAControllerThatIsNoneAnyMoreIsMadeAtAnother(t *testing.T) {
 	e := newExchange(t, 12, "c1:1")
 	e.Follow([]string{"c0:1"})
-	e.Directory.at.Store(e.Directory.seats["c0:1"])
-	gone := e.Directory.seats["c0:1"]
+	gone := e.seats["c0:1"]
+	e.Directory.at.Store(gone)
 	e.Follow([]string{"c2:1"})
 	e.Directory.at.Store(gone) // as who has looked just before
 	e.mustRemove(12)

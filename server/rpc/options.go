@@ -47,10 +47,11 @@ const (
 	// A dead peer is found out after pingAfter + pingTimeout of silence.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
-	// MemberPingAfter and MemberPingTimeout are those of what brokers serve to
+	// MemberPingAfter is the least that gRPC takes. It is for what brokers serve to
 	// each other: whoever leads has to know of a follower that is cut off as soon
-	// as that one, after 3 s. The first is the least that gRPC takes.
-	MemberPingAfter   = time.Second
+	// as that one does, after 3 s.
+	MemberPingAfter = time.Second
+	// MemberPingTimeout is how long such a ping may take.
 	MemberPingTimeout = 2 * time.Second
 	// DefaultMinPingInterval is how often clients may ping.
 	DefaultMinPingInterval = 10 * time.Second
