@@ -70,6 +70,7 @@ type Client struct {
 	lines   alive.Lines
 	// addr is the only one that conn may have gone to; empty: there are several.
 	addr     string
+	addrs    []string // all that conn may go to, if it was told several
 	onlyAddr bool
 	leaders  leaders
 
@@ -129,6 +130,10 @@ func New(o Options) (*Client, error) {
 	}
 	if !strings.Contains(o.Addr, ",") {
 		c.addr = o.Addr
+	} else {
+		for part := range strings.SplitSeq(o.Addr, ",") {
+			c.addrs = append(c.addrs, strings.TrimSpace(part))
+		}
 	}
 	// The address is of one broker: whatever its name resolves to is the same.
 	c.leaders.dial = func(addr string) (*grpc.ClientConn, func() error, error) { return dial("passthrough:///" + addr) }

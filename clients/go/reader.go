@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,6 +177,7 @@ func (c *Client) NewReader(ctx context.Context, o ReaderOptions) (*Reader, error
 	r.subs.routes.own = newRoute(c.addr)
 	if !c.onlyAddr {
 		r.subs.routes.begin = r.readDirect
+		r.subs.brokers = slices.Clone(c.addrs)
 	}
 	r.cursor.names = &r.names
 	r.pooled.New = func() any { return new(frame) }

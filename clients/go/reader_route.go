@@ -1,5 +1,10 @@
 package millstream
 
+import (
+	"slices"
+	"time"
+)
+
 // INVARIANT: a partition is subscribed on one route at a time, and what still
 // comes of the subscription before is dropped by its id; the next begins at the
 // position that was reached, once the last frame of the one before is with Next:
@@ -11,8 +16,42 @@ func (q *subscriptions) steer(s *subscription) {
 	if s.leader == "" || s.leader == s.route.addr || s.over {
 		return
 	}
+	if s.leader == s.unsure && time.Now().Before(s.unsureUntil) {
+		return
+	}
 	if r := q.routes.to(s.leader); r != nil {
 		q.move(s, r)
+	}
+}
+
+// hear notes the address of a broker. REQUIRES: mu is held.
+func (q *subscriptions) hear(addr string) {
+	if len(q.brokers) < maxRoutes && !slices.Contains(q.brokers, addr) {
+		q.brokers = append(q.brokers, addr)
+	}
+}
+
+// flee has a partition asked for elsewhere when it was refused because whoever
+// leads it cannot be sure of that: it may be cut off, and so may be the broker
+// that was asked, while others lead and know it. Whoever is asked next is any
+// broker, that passes it on to the leader it knows of. REQUIRES: mu is held.
+func (q *subscriptions) flee(s *subscription, now time.Time) {
+	own := q.routes.own
+	if s.route != own {
+		s.unsure, s.unsureUntil, s.leader = s.route.addr, now.Add(shunFor), ""
+		q.move(s, own)
+		return
+	}
+	if s.leader != "" {
+		s.unsure, s.unsureUntil = s.leader, now.Add(shunFor)
+	}
+	for range q.brokers {
+		q.turn = (q.turn + 1) % len(q.brokers)
+		if b := q.brokers[q.turn]; b != own.addr && b != s.unsure {
+			s.leader = b
+			q.steer(s)
+			return
+		}
 	}
 }
 

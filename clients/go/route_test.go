@@ -298,3 +298,52 @@ func TestAReaderEndsWhileALeaderIsBeingReached(t *testing.T) {
 		t.Errorf("read %d records of %d in %v", read, next, took)
 	}
 }
+
+// A leader that is cut off from all others cannot be sure that it leads, and is
+// the broker that the reader asks. Others know who leads by now.
+func TestAReaderLeavesALeaderThatCannotBeSure(t *testing.T) {
+	c := servertest.StartCluster(t, servertest.ClusterOptions{})
+	if _, err := c.Members[0].Topic.CreateTopic(t.Context(), &pb.CreateTopicRequest{Topic: "t", PartitionCount: 1, ReplicationFactor: 3}); err != nil {
+		t.Fatal(err)
+	}
+	old := leader(t, c)
+	addrs, next := old.Address(), (*servertest.Member)(nil)
+	for _, m := range c.Members {
+		if m != old {
+			addrs, next = addrs+","+m.Address(), m
+		}
+	}
+	if _, err := old.Metadata.WaitFor(inTime(t), func(s *metadata.Snapshot) bool { return len(s.TopicByName("t").Partitions[0].ISR) == 3 }); err != nil {
+		t.Fatal(err)
+	}
+	client, err := millstream.New(millstream.Options{Addr: addrs, DialOptions: []grpc.DialOption{grpc.WithContextDialer(c.DialPublic)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	written, read := int64(0), int64(0)
+	append10 := func(m *servertest.Member) {
+		p := startProducer(t, m, true, c.DialPublic)
+		upTo := written + 10
+		appendUntil(t, p, &written, func() bool { return written >= upTo })
+		if err := p.Close(inTime(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	append10(old)
+	r, err := client.NewReader(inTime(t), millstream.ReaderOptions{Topic: "t", RetryFor: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	readTo(t, r, &read, written)
+	old.Isolate()
+	if _, err := next.Metadata.WaitFor(inTime(t), func(s *metadata.Snapshot) bool {
+		leads := s.TopicByName("t").Partitions[0].Leader
+		return leads >= 0 && leads != old.ID
+	}); err != nil {
+		t.Fatal(err)
+	}
+	append10(next)
+	readTo(t, r, &read, written)
+}

@@ -25,8 +25,12 @@ type subscription struct {
 	stop int64
 
 	route  *route
-	leader string // address of who leads, as last heard; empty: the own route is as good
-	id     uint64 // on the open stream of the route; 0: not subscribed
+	leader string // address of who is to be asked, as last heard; empty: the own route is as good
+	// unsure is the address of a leader that could not be sure that it leads, and
+	// is not asked before unsureUntil, unless by the broker that is asked.
+	unsure      string
+	unsureUntil time.Time
+	id          uint64 // on the open stream of the route; 0: not subscribed
 	// handing: a receiver is about to hand a frame of it over to Next.
 	handing bool
 
@@ -51,8 +55,12 @@ type subscriptions struct {
 	routes routes
 	all    []*subscription
 	byID   map[uint64]*subscription // of all routes
-	last   uint64                   // id given out last
-	left   int                      // that are not over
+	// brokers are addresses that have been given or heard of, at most maxRoutes,
+	// and turn is which of them was tried last for want of a leader.
+	brokers []string
+	turn    int
+	last    uint64 // id given out last
+	left    int    // that are not over
 }
 
 func (q *subscriptions) add(partition uint32, start Position) {
@@ -200,6 +208,7 @@ func (q *subscriptions) take(s *subscription, f *frame, o *ReaderOptions) verdic
 	s.next = f.NextOffset
 	if len(f.Leader) > 0 {
 		s.leader = string(f.Leader)
+		q.hear(s.leader)
 	}
 	if n := len(f.Batches); n > 0 {
 		s.epoch = f.Batches[n-1].LeaderEpoch
@@ -240,6 +249,9 @@ func (q *subscriptions) failed(s *subscription, f *frame, o *ReaderOptions) {
 		q.finish(s)
 	default:
 		q.again(s, now)
+		if m.GetReason() == pb.ErrorReason_ERROR_REASON_NOT_FRESH {
+			q.flee(s, now)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -108,6 +109,12 @@ func ofState(err error) *rpc.Fault {
 	if e, ok := errors.AsType[*reconcile.NoReplicaServesError](err); ok {
 		return &rpc.Fault{
 			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_NO_REPLICA_SERVES, Message: e.Error(), Resource: partitionOf(e.Topic, e.Partition),
+		}
+	}
+	if e, ok := errors.AsType[*reconcile.MayReturnError](err); ok {
+		return &rpc.Fault{
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_REPLICAS_MAY_RETURN, Message: e.Error(), Resource: partitionOf(e.Topic, e.Partition),
+			Metadata: map[string]string{"awaitedBrokerIds": strings.Trim(fmt.Sprint(e.Awaited), "[]")},
 		}
 	}
 	if e, ok := errors.AsType[*reconcile.BrokerInUseError](err); ok {

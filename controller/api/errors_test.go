@@ -40,6 +40,7 @@ func TestErrorsOfTheControllerAreMapped(t *testing.T) {
 		{&reconcile.UnknownBrokerError{Broker: 7}, codes.NotFound, pb.ErrorReason_ERROR_REASON_UNKNOWN_BROKER, false},
 		{&reconcile.BrokerInUseError{Broker: 7, Replicas: 1}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_BROKER_IN_USE, false},
 		{&reconcile.NotOfflineError{Topic: "a", Leader: 1}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_PARTITION_NOT_OFFLINE, false},
+		{&reconcile.MayReturnError{Topic: "a", Awaited: []int32{2, 3}}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_REPLICAS_MAY_RETURN, false},
 		{&reconcile.NoReplicaServesError{Topic: "a"}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_NO_REPLICA_SERVES, false},
 		{&reconcile.FewerPartitionsError{Topic: "a", Have: 3, Asked: 2}, codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_INVALID_FIELD, false},
 		{&store.MembershipError{Retryable: true}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_QUORUM_AT_RISK, true},

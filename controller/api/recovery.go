@@ -7,6 +7,8 @@ import (
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/topicconfig"
+
+	"github.com/millstream-io/millstream/controller/reconcile"
 )
 
 // maxPage bounds the partitions of one answer.
@@ -39,6 +41,9 @@ func (s *Service) RecoverPartition(ctx context.Context, r *controllerv1.RecoverP
 	}
 	if r.GetPartition() > maxPartition {
 		return nil, &FieldError{"partition", "is more than a topic can have"}
+	}
+	if n := len(r.GetLostBrokerIds()); n > reconcile.MaxBrokers {
+		return nil, &FieldError{"lost_broker_ids", fmt.Sprintf("must be at most %d, not %d", reconcile.MaxBrokers, n)}
 	}
 	return s.o.Loop.RecoverPartition(ctx, r)
 }

@@ -66,6 +66,9 @@ type Options struct {
 	KV store.KV
 	// Members are the controllers that keep the store.
 	Members store.Members
+	// Serving returns where controllers serve brokers, HOST:PORT; nil: brokers
+	// are not told.
+	Serving func() []string
 	// Callers says who calls; nil: nobody knows, and what requests say of
 	// their broker is believed.
 	Callers caller.Func
@@ -94,6 +97,9 @@ type Service struct {
 func New(o Options) *Service {
 	if o.ConfirmInterval == 0 {
 		o.ConfirmInterval = DefaultConfirmInterval
+	}
+	if o.Serving == nil {
+		o.Serving = func() []string { return nil }
 	}
 	return &Service{o: o, drain: make(chan struct{})}
 }

@@ -55,6 +55,15 @@ type watch struct {
 	at         int64
 	generation uint32
 	active     int32
+	named      time.Time // when the broker was last told of the controllers
+}
+
+// name tells in a frame where the controllers are. WHY not only in those that
+// confirm: none is sent while something changes all the time.
+func (w *watch) name(f *controllerv1.WatchMetadataResponse) {
+	if now := time.Now(); now.Sub(w.named) >= w.o.ConfirmInterval/2 {
+		w.named, f.Controllers = now, w.o.Serving()
+	}
 }
 
 func (w *watch) run(ctx context.Context) error {
@@ -133,7 +142,9 @@ func (w *watch) confirm(ctx context.Context) error {
 	if err != nil || newest > w.at {
 		return nil // the loop tells what is new first
 	}
-	return w.send(&controllerv1.WatchMetadataResponse{Revision: w.at, ClusterGeneration: w.generation, ActiveControllerId: w.active})
+	f := &controllerv1.WatchMetadataResponse{Revision: w.at, ClusterGeneration: w.generation, ActiveControllerId: w.active}
+	w.name(f)
+	return w.send(f)
 }
 
 // tell sends changes, or a snapshot, in as many frames as it takes. The last
@@ -154,6 +165,7 @@ func (w *watch) tell(c image.Changes) error {
 		size += n
 	}
 	f.SnapshotEnd, f.Revision = c.Snapshot, c.Revision
+	w.name(f)
 	if err := w.send(f); err != nil {
 		return err
 	}

@@ -74,7 +74,64 @@ func told(t *testing.T, f func(t *testing.T, s *api.Service, kv *mute, w *store.
 		}
 		img := image.New(kv, controllertest.Logger(t))
 		go func() { _ = img.Run(t.Context()) }() // it ends with the test
-		f(t, api.New(api.Options{Image: img, KV: kv, Logger: controllertest.Logger(t)}), kv, w)
+		f(t, api.New(api.Options{
+			Image: img, KV: kv, Logger: controllertest.Logger(t), Serving: func() []string { return []string{"c0:9653", "c1:9653"} },
+		}), kv, w)
+	})
+}
+
+// Brokers are told where the controllers are, whether something changes or not,
+// and by nobody who has no quorum.
+func TestAWatchTellsWhereTheControllersAre(t *testing.T) {
+	told(t, func(t *testing.T, s *api.Service, kv *mute, w *store.Writer) {
+		if _, err := w.Commit(t.Context(), new(store.Edit).Put(store.ClusterKey, &controllerv1.ClusterRecord{ClusterId: []byte("c")})); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		to := &watcher{ctx: ctx}
+		ended := make(chan error, 1)
+		go func() { ended <- s.WatchMetadata(&controllerv1.WatchMetadataRequest{}, to) }()
+		defer func() {
+			cancel()
+			if err := <-ended; !errors.Is(err, context.Canceled) {
+				t.Errorf("the watch ends with %v", err)
+			}
+		}()
+		count := func() (n int) {
+			synctest.Wait()
+			for _, f := range to.frames() {
+				switch got := f.GetControllers(); {
+				case slices.Equal(got, []string{"c0:9653", "c1:9653"}):
+					n++
+				case len(got) > 0:
+					t.Errorf("told of %v", got)
+				}
+			}
+			return n
+		}
+		if n := count(); n != 1 {
+			t.Errorf("told %d times at once", n)
+		}
+		<-time.After(10 * api.DefaultConfirmInterval)
+		quiet := count()
+		if quiet < 10 || quiet > 12 {
+			t.Errorf("told %d times in ten seconds in which nothing changed", quiet)
+		}
+		for i := range 1000 { // a hundred times a second
+			if _, err := w.Commit(t.Context(), new(store.Edit).Put(store.BrokerKey(int32(i)), &controllerv1.BrokerRecord{BrokerId: int32(i)})); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+		if n := count() - quiet; n < 8 || n > 22 {
+			t.Errorf("told %d times in ten seconds in which something changed all the time", n)
+		}
+		kv.lost.Store(true)
+		before := count()
+		<-time.After(10 * api.DefaultConfirmInterval)
+		if n := count() - before; n > 1 {
+			t.Errorf("told %d times without a quorum", n)
+		}
 	})
 }
 

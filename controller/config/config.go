@@ -29,6 +29,9 @@ type Config struct {
 	DataDir string `name:"data-dir" doc:"Directory of the metadata; nobody else may use it." change:"Always: it should be on a disk that is backed up and syncs fast."`
 	// ControllerAddr is HOST:PORT.
 	ControllerAddr string `name:"addr" env:"CONTROLLER_ADDR" doc:"HOST:PORT where brokers are served; never for clients." change:"Brokers are on other machines, or the port is in use."`
+	// AdvertisedAddr is HOST:PORT; empty: ControllerAddr, with the host that Peers
+	// have of this one if that names none.
+	AdvertisedAddr string `name:"advertised-addr" doc:"HOST:PORT where brokers reach this controller, if that is not addr; brokers learn it from any controller. The host is in its internal certificate." change:"Brokers are told an address that they cannot reach."`
 	// Insecure allows a listener that is not on loopback without TLS.
 	Insecure bool `name:"insecure" doc:"Serve other machines without TLS." change:"The network is trusted, or something in front adds TLS."`
 	// InternalTLSCert is a file; with the other two or not at all.
@@ -120,6 +123,28 @@ func (c *Config) peerListenAddr() string {
 	return ""
 }
 
+// Serves returns where brokers reach the controller, which listens at that
+// address; empty: nobody knows.
+func (c *Config) Serves(listening string) string {
+	if c.AdvertisedAddr != "" {
+		return c.AdvertisedAddr
+	}
+	host, port, err := net.SplitHostPort(listening)
+	if err != nil {
+		return ""
+	}
+	if ip := net.ParseIP(host); host != "" && (ip == nil || !ip.IsUnspecified()) {
+		return listening
+	}
+	for _, p := range c.Peers {
+		id, addr, _ := strings.Cut(p, "=")
+		if own, _, err := net.SplitHostPort(addr); err == nil && id == strconv.Itoa(int(c.ControllerID)) {
+			return net.JoinHostPort(own, port)
+		}
+	}
+	return ""
+}
+
 // Default returns the settings of a controller that is told nothing.
 func Default() Config {
 	return Config{
@@ -153,6 +178,9 @@ func (c *Config) Validate() error {
 		refuse("addr", fmt.Sprintf("%q is not HOST:PORT", c.ControllerAddr))
 	} else if ip := net.ParseIP(host); !c.Insecure && !c.HasInternalTLS() && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
 		refuse("addr", c.ControllerAddr+" can be reached from other machines, without TLS: name certificates with --internal-tls-cert, --internal-tls-key and --internal-tls-ca ('millstream cert issue' makes them), listen on 127.0.0.1, or allow it with --insecure")
+	}
+	if host, ok := splitAddr(c.AdvertisedAddr); c.AdvertisedAddr != "" && (!ok || host == "") {
+		refuse("advertised-addr", fmt.Sprintf("%q is not HOST:PORT", c.AdvertisedAddr))
 	}
 	files := []struct{ name, file string }{
 		{"internal-tls-cert", c.InternalTLSCert}, {"internal-tls-key", c.InternalTLSKey}, {"internal-tls-ca", c.InternalTLSCA},

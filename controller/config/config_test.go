@@ -49,6 +49,26 @@ func TestThreeOrFiveControllersFindEachOther(t *testing.T) {
 	}
 }
 
+func TestWhereBrokersReachAController(t *testing.T) {
+	for _, c := range []struct{ listening, advertised, id, want string }{
+		{"10.0.0.1:9653", "", "0", "10.0.0.1:9653"},
+		{"10.0.0.1:9653", "c0.example.org:1", "0", "c0.example.org:1"},
+		{"[::]:9653", "", "1", "c1:9653"},
+		{"0.0.0.0:9653", "", "2", "c2:9653"},
+		{"0.0.0.0:9653", "", "7", ""},
+		{"in process", "", "0", ""},
+	} {
+		cfg := config.Default()
+		cfg.Peers, cfg.AdvertisedAddr = peers(0, 1, 2), c.advertised
+		if _, err := fmt.Sscan(c.id, &cfg.ControllerID); err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Serves(c.listening); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+}
+
 func TestWhatCannotBeIsNamed(t *testing.T) {
 	for _, c := range []struct {
 		want   string
@@ -58,6 +78,7 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		{"data-dir", func(c *config.Config) { c.DataDir = "" }},
 		{"addr ", func(c *config.Config) { c.ControllerAddr = "x" }},
 		{"addr ", func(c *config.Config) { c.ControllerAddr = "x:y" }},
+		{"advertised-addr", func(c *config.Config) { c.AdvertisedAddr = ":9653" }},
 		{"--insecure", func(c *config.Config) { c.ControllerAddr = "0.0.0.0:9653" }},
 		{"--internal-tls-cert", func(c *config.Config) { c.ControllerAddr = "10.0.0.1:9653" }},
 		{"internal-tls-cert", func(c *config.Config) { c.InternalTLSKey, c.InternalTLSCA = "x", "x" }},

@@ -88,6 +88,9 @@ type Options struct {
 	Peers []Peer
 	// ListenPeers is where the member listens for its peers; empty if alone.
 	ListenPeers string
+	// Serves is HOST:PORT where the controller serves brokers, which all members
+	// are told; empty: nobody is.
+	Serves string
 	// TLS is how members know each other; nil: they do not, and speak plain
 	// text.
 	TLS *TLS
@@ -191,6 +194,10 @@ func (o Options) config() (*embed.Config, error) {
 	cfg.Dir = filepath.Join(o.Dir, "etcd")
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(newSlogCore(o.Logger)))
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = nil, nil
+	if o.Serves != "" {
+		// etcd serves nobody there: what it tells its members is free to be used.
+		cfg.AdvertiseClientUrls = []url.URL{{Scheme: "http", Host: o.Serves}}
+	}
 	tick := o.Tick
 	if tick == 0 {
 		tick = 100 * time.Millisecond

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -38,6 +39,22 @@ func (m *Member) Members(ctx context.Context) ([]store.Member, error) {
 	return infos, nil
 }
 
+// Serving returns where members that have a vote serve brokers, HOST:PORT, in
+// order, as this member knows it.
+func (m *Member) Serving() []string {
+	var addrs []string
+	for _, p := range m.etcd.Server.Cluster().Members() {
+		if p.IsLearner || len(p.ClientURLs) == 0 {
+			continue
+		}
+		if u, err := url.Parse(p.ClientURLs[0]); err == nil && u.Host != "" {
+			addrs = append(addrs, u.Host)
+		}
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
 // idOf is the inverse of memberName; -1: the member has no name yet.
 func idOf(name string) int32 {
 	var id int32
@@ -58,14 +75,14 @@ func (m *Member) AddLearner(ctx context.Context, address string) (uint64, error)
 	if m.scheme == "" {
 		return 0, &store.MembershipError{Why: "this one was made without peers, and has no address for others: restore a backup to more of them instead"}
 	}
-	url := address
+	at := address
 	if !strings.HasPrefix(address, m.scheme+"://") {
-		url = m.scheme + "://" + address
+		at = m.scheme + "://" + address
 	}
 	var key uint64
 	var full error
 	err := whenPossible(ctx, func() error {
-		resp, err := m.client.MemberAddAsLearner(ctx, []string{url})
+		resp, err := m.client.MemberAddAsLearner(ctx, []string{at})
 		switch {
 		case err == nil:
 			key = resp.Member.ID

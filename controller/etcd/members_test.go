@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,7 +30,9 @@ func socket(id int32) string { return fmt.Sprintf("unix://c%d:1", id) }
 // is gone is replaced by it.
 func TestAControllerIsAddedAndAnotherRemoved(t *testing.T) {
 	t.Chdir(t.TempDir())
-	m, ctx := open(t, peer(t, 0, 0))
+	first := peer(t, 0, 0)
+	first.Serves = "c0.example.org:9653"
+	m, ctx := open(t, first)
 	put(ctx, t, m, "/a", "1", 0)
 	key, err := m.AddLearner(ctx, socket(1))
 	if err != nil {
@@ -45,7 +48,7 @@ func TestAControllerIsAddedAndAnotherRemoved(t *testing.T) {
 		t.Error("one that never started has a vote")
 	}
 	o := peer(t, 1, 0, 1)
-	o.Join, o.Logger = true, slog.New(slog.DiscardHandler)
+	o.Join, o.Logger, o.Serves = true, slog.New(slog.DiscardHandler), "[fd00::1]:9653"
 	added, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
@@ -55,9 +58,12 @@ func TestAControllerIsAddedAndAnotherRemoved(t *testing.T) {
 			t.Error(err)
 		}
 	}()
+	serving(t, m, "c0.example.org:9653") // not one that may have nothing to tell
 	if err := m.Promote(ctx, key); err != nil {
 		t.Fatal(err)
 	}
+	serving(t, m, "[fd00::1]:9653", "c0.example.org:9653")
+	serving(t, added, "[fd00::1]:9653", "c0.example.org:9653")
 	if err := m.Promote(ctx, key); err == nil || retryable(err) {
 		t.Errorf("promoted twice: %v", err)
 	}
@@ -82,8 +88,20 @@ func TestAControllerIsAddedAndAnotherRemoved(t *testing.T) {
 		t.Errorf("removed twice: %v", err)
 	}
 	put(ctx, t, added, "/b", "2", 0)
+	serving(t, added, "[fd00::1]:9653")
 	if left, err := added.Members(ctx); err != nil || len(left) != 1 || left[0].ID != 1 {
 		t.Error(left, err)
+	}
+}
+
+// serving waits until a member knows where they serve brokers.
+func serving(t *testing.T, m *Member, want ...string) {
+	t.Helper()
+	for begun := time.Now(); !slices.Equal(m.Serving(), want); {
+		if time.Since(begun) > 20*time.Second {
+			t.Fatalf("it knows of %v, want %v", m.Serving(), want)
+		}
+		<-time.After(10 * time.Millisecond)
 	}
 }
 

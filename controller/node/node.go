@@ -51,6 +51,9 @@ type Options struct {
 	Peers []etcd.Peer
 	// ListenPeers is where it listens for them.
 	ListenPeers string
+	// Serves is HOST:PORT where brokers reach it, which they are told by any
+	// controller; empty: they know it by themselves.
+	Serves string
 	// PeerTLS is how they know each other; nil: they speak plain text.
 	PeerTLS *etcd.TLS
 	// Join says that the others are running and have been told of this one.
@@ -147,7 +150,7 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 // the directory.
 func (n *Node) Run(ctx context.Context) error {
 	member, err := etcd.Open(etcd.Options{
-		ID: n.o.ID, Dir: n.o.DataDir, Peers: n.o.Peers, ListenPeers: n.o.ListenPeers, TLS: n.o.PeerTLS, Join: n.o.Join, Tick: n.o.Tick, Logger: n.o.Logger,
+		ID: n.o.ID, Dir: n.o.DataDir, Peers: n.o.Peers, ListenPeers: n.o.ListenPeers, Serves: n.o.Serves, TLS: n.o.PeerTLS, Join: n.o.Join, Tick: n.o.Tick, Logger: n.o.Logger,
 	})
 	if err != nil {
 		for _, l := range n.o.Listeners {
@@ -169,7 +172,10 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Recovery: n.o.Recovery, Room: member.Room, Now: n.o.Now, Random: n.o.Random,
 		Logger: n.o.Logger,
 	})
-	service := api.New(api.Options{Loop: loop, Image: img, KV: member, Members: member, Callers: n.o.Callers, Version: n.o.Version, Logger: n.o.Logger})
+	service := api.New(api.Options{
+		Loop: loop, Image: img, KV: member, Members: member, Serving: member.Serving,
+		Callers: n.o.Callers, Version: n.o.Version, Logger: n.o.Logger,
+	})
 	service.Register(n.server)
 	n.server.OnDrain(service.Drain)
 	n.metrics.watch(img, loop, service, member)

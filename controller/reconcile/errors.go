@@ -152,6 +152,20 @@ func (e *NoReplicaServesError) Error() string {
 	return fmt.Sprintf("none of the brokers %v that hold partition %d of topic %q serves", e.Replicas, e.Partition, e.Topic)
 }
 
+// MayReturnError says that a partition waits for brokers that may have more, and
+// may come back: starting them loses nothing.
+type MayReturnError struct {
+	Topic     string
+	Partition uint32
+	// Awaited are the brokers that it waits for and that are not lost.
+	Awaited []int32
+}
+
+// Error says it for people.
+func (e *MayReturnError) Error() string {
+	return fmt.Sprintf("partition %d of topic %q waits for brokers %v, which may have everything and were not said to be lost", e.Partition, e.Topic, e.Awaited)
+}
+
 // UnknownBrokerError says that there is no such broker.
 type UnknownBrokerError struct{ Broker int32 }
 

@@ -265,7 +265,7 @@ func (l *Loop) OfflinePartitions(ctx context.Context) ([]Offline, error) {
 // RecoverPartition has a partition that nobody leads led by whoever of its
 // replicas serves and has the most: the way out when those that have more will
 // not come back. It fails with *UnknownTopicError, *UnknownPartitionError,
-// *NotOfflineError or *NoReplicaServesError.
+// *NotOfflineError, *NoReplicaServesError or *MayReturnError.
 func (l *Loop) RecoverPartition(ctx context.Context, r *controllerv1.RecoverPartitionRequest) (*controllerv1.RecoverPartitionResponse, error) {
 	return ask(ctx, l, func(ctx context.Context, a *active) (*controllerv1.RecoverPartitionResponse, error) {
 		return a.acceptLoss(ctx, r)
@@ -293,6 +293,12 @@ func (a *active) acceptLoss(ctx context.Context, r *controllerv1.RecoverPartitio
 			}
 		}
 		resp.AwaitedBrokerIds = append(election.Awaits(e.Partition, e.standing(v), a.reported(v, e, false)), a.silent(v, e)...)
+		if r.GetOnlyIfLost() {
+			if left := mayReturn(v, e, resp.GetAwaitedBrokerIds(), r.GetLostBrokerIds()); len(left) > 0 {
+				err = &MayReturnError{Topic: r.GetTopic(), Partition: r.GetPartition(), Awaited: left}
+				return
+			}
+		}
 		var led bool
 		if e.Partition, led = election.AcceptLoss(e.Partition, e.anywhere(v), reported); !led {
 			err = &NoReplicaServesError{Topic: r.GetTopic(), Partition: r.GetPartition(), Replicas: e.Replicas}
@@ -316,6 +322,21 @@ func (a *active) acceptLoss(ctx context.Context, r *controllerv1.RecoverPartitio
 	err = a.settle(ctx)
 	resp.Revision = a.o.Image.Revision()
 	return resp, err
+}
+
+// mayReturn returns those of the awaited brokers that are not lost. WHY the word
+// of whoever asks is not enough: one that is there with its log has only not been
+// heard yet.
+func mayReturn(v *image.View, e electable, awaited, lost []int32) []int32 {
+	var left []int32
+	for _, id := range awaited {
+		b := v.Brokers[id].Record
+		there := b != nil && !b.GetFenced() && e.holds(b)
+		if (there || !slices.Contains(lost, id)) && !slices.Contains(left, id) {
+			left = append(left, id)
+		}
+	}
+	return left
 }
 
 // named returns a partition of the topic of that name.

@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"syscall"
@@ -252,6 +253,55 @@ func TestAnOldDirectoryLeadsOnlyIfTheLossIsAccepted(t *testing.T) {
 			if _, err := within(c.RecoverPartition, r); !is[*reconcile.UnknownTopicError](err) && !is[*reconcile.UnknownPartitionError](err) {
 				t.Errorf("%v: %v", r, err)
 			}
+		}
+	})
+}
+
+// Whoever recovers many partitions has those left alone that may come back
+// without a loss: they wait for somebody who was not said to be lost, or who is
+// there.
+func TestWhoMayReturnIsWaitedFor(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		b := c.broker(1)
+		c.create(ask("orders", 1, ""))
+		b.Directory = []byte("a new directory!")
+		if _, err := b.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) { r.PreviousBrokerEpoch = 0 }); err != nil {
+			t.Fatal(err)
+		}
+		beat(t, b)
+		for _, lost := range [][]int32{nil, {2}} {
+			_, err := within(c.RecoverPartition, &controllerv1.RecoverPartitionRequest{Topic: "orders", AcceptLoss: true, OnlyIfLost: true, LostBrokerIds: lost})
+			if e, ok := errors.AsType[*reconcile.MayReturnError](err); !ok || !slices.Equal(e.Awaited, []int32{1}) {
+				t.Errorf("with %v lost: %v", lost, err)
+			}
+		}
+		if p := c.partition("orders", 0); p.GetLeader() != -1 {
+			t.Errorf("the partition is %v", p)
+		}
+		resp, err := within(c.RecoverPartition, &controllerv1.RecoverPartitionRequest{Topic: "orders", AcceptLoss: true, OnlyIfLost: true, LostBrokerIds: []int32{2, 1}})
+		if err != nil || resp.GetRecord().GetLeader() != 1 {
+			t.Errorf("%v, %v", resp, err)
+		}
+	})
+}
+
+// A broker that is there with its log is not lost, whoever says so: it has not
+// said yet what it has.
+func TestWhoIsThereIsNotLost(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		b := c.broker(1)
+		p := c.inMemory("events", 1)
+		powerCut(t, b)
+		beat(t, b)
+		ask := &controllerv1.RecoverPartitionRequest{Topic: "events", AcceptLoss: true, OnlyIfLost: true, LostBrokerIds: []int32{1}}
+		if _, err := within(c.RecoverPartition, ask); !is[*reconcile.MayReturnError](err) {
+			t.Errorf("before it has said where its log ends: %v", err)
+		}
+		beat(t, b, c.ended(p, 1, 3))
+		if got := c.partition("events", 0); got.GetLeader() != 1 {
+			t.Errorf("the partition is %v", got)
 		}
 	})
 }

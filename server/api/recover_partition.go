@@ -22,6 +22,7 @@ func (s *ClusterService) RecoverPartition(ctx context.Context, r *pb.RecoverPart
 	}
 	done, err := s.controller.RecoverPartition(ctx, &controllerv1.RecoverPartitionRequest{
 		Topic: r.GetTopic(), Partition: r.GetPartition(), AcceptLoss: !r.GetValidateOnly(),
+		OnlyIfLost: r.GetOnlyIfLost(), LostBrokerIds: r.GetLostBrokerIds(),
 	})
 	if err := s.seen(ctx, done.GetRevision(), err); err != nil {
 		return nil, err

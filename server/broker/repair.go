@@ -87,7 +87,7 @@ func (b *Broker) mend(l *localLog) {
 		l.carrying.Unlock()
 		return
 	}
-	l.unlink()
+	l.unlink(-1)
 	if p != nil {
 		_ = p.Close() // what is wrong with it is known
 	}

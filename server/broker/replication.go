@@ -91,10 +91,10 @@ func (l *localLog) carryOut(p *partition.Partition, w *wanted) {
 		if !p.Lead(a) {
 			p.Confirm(a)
 		}
-		l.unlink()
+		l.unlink(a.Epoch)
 	case leader == metadata.NoLeader || !slices.Contains(w.part.Replicas, self):
 		p.Resign(replica.ID(leader), a.Epoch)
-		l.unlink()
+		l.unlink(a.Epoch)
 	default:
 		next, before := l.link, l.link
 		if next == nil || next.Leader() != leader {
@@ -102,7 +102,7 @@ func (l *localLog) carryOut(p *partition.Partition, w *wanted) {
 		}
 		p.Follow(a, replica.ID(leader), next)
 		if next != before {
-			l.unlink()
+			l.unlink(a.Epoch)
 			l.link = next
 			l.b.followers.Start(next)
 		} else {
@@ -111,12 +111,13 @@ func (l *localLog) carryOut(p *partition.Partition, w *wanted) {
 	}
 }
 
-// unlink ends the link to a leader.
+// unlink ends the link to a leader, in a newer leader epoch; -1: in the one in
+// which it was followed.
 //
 // REQUIRES: carrying is held.
-func (l *localLog) unlink() {
+func (l *localLog) unlink(newer record.LeaderEpoch) {
 	if l.link != nil {
-		l.b.followers.Stop(l.link)
+		l.b.followers.Stop(l.link, newer)
 		l.link = nil
 	}
 }

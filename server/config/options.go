@@ -42,6 +42,7 @@ const internalStreams = rpc.MemberMaxStreams
 func (c *Config) InternalServer() rpc.Options {
 	return rpc.Options{
 		Name: "internal", MaxStreams: internalStreams, MaxConnections: c.MaxConnections, MinPingInterval: rpc.MemberMinPingInterval,
+		PingAfter: rpc.MemberPingAfter, PingTimeout: rpc.MemberPingTimeout,
 		// Nobody there waits for more than the local logs, and it stops after the
 		// public server has.
 		StopTimeout: min(c.StopTimeout, internalStop),

@@ -82,6 +82,7 @@ func (f *Followers) Run(ctx context.Context) error {
 		}
 		for _, p := range f.all() {
 			p.look()
+			f.leave(p)
 		}
 	}
 }
@@ -105,30 +106,51 @@ func (f *Followers) Follow(topic record.TopicID, number record.PartitionID, lead
 // Start opens sessions on a link from now on, until Stop.
 func (f *Followers) Start(l *Link) {
 	f.mu.Lock()
-	p := f.pairs[l.leader]
-	if p == nil {
-		p = newPair(f, l.leader)
-		f.pairs[l.leader] = p
-		if f.ctx != nil {
-			p.start(f.ctx)
-		}
-	}
+	p := f.pairOf(l.leader)
 	p.add(l)
 	f.mu.Unlock()
 	p.connect(l)
 }
 
+// pairOf returns the pair with a leader, which is made if there is none.
+//
+// REQUIRES: the mutex is held.
+func (f *Followers) pairOf(leader int32) *pair {
+	p := f.pairs[leader]
+	if p == nil {
+		p = newPair(f, leader)
+		f.pairs[leader] = p
+		if f.ctx != nil {
+			p.start(f.ctx)
+		}
+	}
+	return p
+}
+
 // Stop ends the use of a link. Its partition follows somebody else by now, or
-// nobody.
-func (f *Followers) Stop(l *Link) {
+// nobody, in a newer leader epoch, which the leader is told of; -1: in none.
+func (f *Followers) Stop(l *Link, newer record.LeaderEpoch) {
 	f.mu.Lock()
 	p := f.pairs[l.leader]
-	last := p != nil && p.remove(l)
-	if last {
-		delete(f.pairs, l.leader)
+	if p != nil {
+		p.remove(l, newer)
 	}
 	f.mu.Unlock()
-	if last {
+	if p != nil {
+		f.leave(p)
+	}
+}
+
+// leave retires a pair of which nothing is followed, when what is owed to its
+// leader can be said.
+func (f *Followers) leave(p *pair) {
+	f.mu.Lock()
+	done := f.pairs[p.leader] == p && p.done()
+	if done {
+		delete(f.pairs, p.leader)
+	}
+	f.mu.Unlock()
+	if done {
 		p.retire()
 	}
 }

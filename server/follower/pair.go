@@ -3,11 +3,13 @@ package follower
 import (
 	"context"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/millstream-io/millstream/server/partition"
+	"github.com/millstream-io/millstream/storage/record"
 )
 
 // pair is this broker with one that it follows.
@@ -17,13 +19,14 @@ type pair struct {
 
 	mu      sync.Mutex // guards what follows, links and streams; nothing else is done under it
 	links   map[*Link]struct{}
+	words   map[subject]*word
 	streams [lanes]struct{ up *stream } // nil: there is none now
 	cancel  context.CancelFunc
 	retired bool // no stream is opened any more
 }
 
 func newPair(f *Followers, leader int32) *pair {
-	return &pair{f: f, leader: leader, links: make(map[*Link]struct{})}
+	return &pair{f: f, leader: leader, links: make(map[*Link]struct{}), words: make(map[subject]*word)}
 }
 
 // start keeps both streams until stop.
@@ -86,16 +89,26 @@ func (p *pair) add(l *Link) {
 	defer p.mu.Unlock()
 	l.pair.Store(p)
 	p.links[l] = struct{}{}
+	delete(p.words, subject{l.topic, l.number}) // it leads again: its sessions say in which epoch
 }
 
-// remove takes a link out and tells whether it was the last.
-func (p *pair) remove(l *Link) bool {
+// remove takes a link out, and has its leader told of a newer epoch.
+func (p *pair) remove(l *Link, newer record.LeaderEpoch) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	l.gone = true
 	l.forget()
 	delete(p.links, l)
-	return len(p.links) == 0
+	if newer >= 0 {
+		p.tell(l, newer)
+	}
+}
+
+// done tells whether nothing is followed, and what is owed can be said.
+func (p *pair) done() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.links) == 0 && (len(p.words) == 0 || p.streams[tail].up != nil)
 }
 
 // connect opens a session on a link, if its stream is up.
@@ -114,6 +127,7 @@ func (p *pair) look() {
 	now := time.Now()
 	var again, moved []*Link
 	p.mu.Lock()
+	p.settle(now)
 	for l := range p.links {
 		switch {
 		case !l.retryAt.IsZero() && !now.Before(l.retryAt) && p.streams[l.lane].up != nil:
@@ -159,11 +173,17 @@ const (
 
 // keep keeps one stream of the pair until ctx ends.
 func (p *pair) keep(ctx context.Context, n lane) {
+	if n == tail {
+		defer func() { p.f.resume(p.leader, p.owing()) }()
+	}
 	pause := leastPause
 	for ctx.Err() == nil {
 		begun := time.Now()
 		err := p.run(ctx, n)
 		if ctx.Err() != nil || p.isRetired() {
+			if n == tail && errors.Is(err, io.EOF) {
+				_ = p.owing() // the leader has heard it
+			}
 			return
 		}
 		if time.Since(begun) > mostPause {
@@ -210,6 +230,7 @@ func (p *pair) run(ctx context.Context, n lane) error {
 func (p *pair) up(s *stream) {
 	p.mu.Lock()
 	p.streams[s.lane].up = s
+	p.repeat(s)
 	if p.retired {
 		s.last = true
 		s.wake()

@@ -45,8 +45,9 @@ type stream struct {
 	opens    []*replicationv1.SessionOpen
 	closes   []*replicationv1.SessionClose
 	acks     []*Link
-	pong     int64 // the ping to answer; 0: none
-	last     bool  // nothing comes after what is to be said now
+	words    []*word // to be said
+	pong     int64   // the ping to answer; 0: none
+	last     bool    // nothing comes after what is to be said now
 
 	held struct {
 		sync.Mutex
@@ -123,7 +124,7 @@ func (s *stream) send() {
 func (s *stream) over() bool {
 	s.pair.mu.Lock()
 	defer s.pair.mu.Unlock()
-	return s.last && len(s.closes) == 0
+	return s.last && len(s.closes) == 0 && len(s.words) == 0
 }
 
 // next returns what there is to say; nil: nothing.
@@ -142,12 +143,18 @@ func (s *stream) next() *replicationv1.ReplicateRequest {
 			req.Acks = append(req.Acks, ackOf(&l.ack))
 		}
 	}
+	var words []*word
+	words, s.words = cutAt(s.words, perMessage)
+	for _, w := range words {
+		w.on, w.saidAt = s, time.Now()
+		req.Known = append(req.Known, w.known)
+	}
 	// Behind all closes: whoever hears it knows that they were said before.
 	if s.pong != 0 && len(s.closes) == 0 {
 		req.Ping = &replicationv1.Ping{EchoNs: s.pong}
 		s.pong = 0
 	}
-	if req.Closes == nil && req.Opens == nil && req.Acks == nil && req.Ping == nil {
+	if req.Closes == nil && req.Opens == nil && req.Acks == nil && req.Known == nil && req.Ping == nil {
 		return nil
 	}
 	return req

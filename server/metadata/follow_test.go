@@ -168,3 +168,19 @@ func TestRetriesSlowDown(t *testing.T) {
 		}
 	})
 }
+
+// Where the controllers are is told by whichever is watched.
+func TestWhereTheControllersAreIsTold(t *testing.T) {
+	var found [][]string
+	following(t, 1, func(t *testing.T, m *Mirror, cs []*watched) {
+		m.opts.Found = func(a []string) { found = append(found, a) }
+		<-cs[0].asked
+		cs[0].frames <- &controllerv1.WatchMetadataResponse{SnapshotBegin: true, SnapshotEnd: true, Revision: 1, ClusterGeneration: 1, Controllers: []string{"a:1"}}
+		cs[0].frames <- &controllerv1.WatchMetadataResponse{Revision: 1, ClusterGeneration: 1}
+		cs[0].frames <- &controllerv1.WatchMetadataResponse{Revision: 1, ClusterGeneration: 1, Controllers: []string{"a:1", "b:1"}}
+		synctest.Wait()
+	})
+	if len(found) != 2 || len(found[0]) != 1 || len(found[1]) != 2 {
+		t.Errorf("found are %v", found)
+	}
+}

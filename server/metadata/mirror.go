@@ -19,6 +19,9 @@ var ErrSilent = errors.New("the controller is silent")
 type Options struct {
 	// Controllers are tried in turn. At least one.
 	Controllers []controllerv1.ControllerServiceClient
+	// Found is called with where the controllers are, HOST:PORT, whenever one says
+	// so; nil: nobody wants to know. It must not block.
+	Found func(addresses []string)
 	// BrokerID is who watches; for the controller's log.
 	BrokerID int32
 	// SilenceMax is how long a controller may confirm nothing before the next
@@ -220,6 +223,9 @@ func (m *Mirror) follow(ctx context.Context, c controllerv1.ControllerServiceCli
 			return fmt.Errorf("watch metadata: %w", err)
 		}
 		silence.Reset(m.opts.SilenceMax)
+		if at := f.GetControllers(); len(at) > 0 && m.opts.Found != nil {
+			m.opts.Found(at)
+		}
 		if err := m.Apply(f); err != nil {
 			return err
 		}

@@ -21,6 +21,19 @@ import (
 // planned change of leaders the followers often hear of it first.
 const deposedFor = time.Second
 
+// HeardOf takes a leader epoch that another broker knows of, who has no session
+// here in which it could say so. It does not block.
+func (p *Partition) HeardOf(epoch record.LeaderEpoch) {
+	m := &p.mail
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.status.Load().closed {
+		return
+	}
+	m.told, m.newer = true, max(m.newer, epoch)
+	p.rouse()
+}
+
 // heardOf notes that somebody knows of a leader epoch.
 func (p *Partition) heardOf(epoch record.LeaderEpoch) {
 	o := &p.owner

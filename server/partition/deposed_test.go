@@ -64,6 +64,37 @@ func TestALeaderWhoseFollowersKnowANewerOneGivesUp(t *testing.T) {
 	})
 }
 
+// With all streams down there is no session to end: who followed says it on the
+// next stream.
+func TestALeaderIsToldOfANewerOneWithoutASession(t *testing.T) {
+	inTrio(t, replica.Memory, func(t *testing.T, g *trio) {
+		g.begin()
+		old := g.leader
+		for _, l := range g.lines {
+			l.end()
+		}
+		a := &answers{}
+		r := old.send(a, batch("in vain", 1))
+		old.p.HeardOf(1) // its own
+		<-time.After(2 * deposedFor)
+		synctest.Wait()
+		if !old.p.State().Leading {
+			t.Fatal("it gave up in the newest epoch")
+		}
+		old.p.HeardOf(2)
+		<-time.After(deposedFor)
+		synctest.Wait()
+		if s := old.p.State(); s.Leading || s.LeaderEpoch != 1 {
+			t.Fatalf("leading %v, epoch %d", s.Leading, s.LeaderEpoch)
+		}
+		<-time.After(limboFor)
+		synctest.Wait()
+		if !errors.Is(r.Err, ErrUnknownOutcome) {
+			t.Fatalf("what was in flight: %v", r.Err)
+		}
+	})
+}
+
 // The newer epoch may be the same leader's, who is told of it later than its
 // followers.
 func TestALeaderThatGaveUpLeadsInTheEpochItHeardOf(t *testing.T) {

@@ -331,6 +331,7 @@ func (p *Partition) tick() {
 		p.restless.Store(false)
 		return
 	}
+	o.core.NoteAway(p.away)
 	if proposal, ok := o.core.Tick(p.uptime(), p.lagMax); ok {
 		p.meet() // before it can be taken
 		p.propose(proposal)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/millstream-io/millstream/storage/record"
 )
 
 // mailbox is where others leave work for the owner of a partition.
@@ -32,6 +34,10 @@ type mailbox struct {
 	feeds   []*Feed
 	arrived []arrival
 	ticked  bool
+	// told says that newer has not been looked at: a leader epoch that a broker
+	// knows of.
+	told  bool
+	newer record.LeaderEpoch
 	// alarmed says that the partition failed: everything is to be answered.
 	alarmed bool
 
@@ -91,7 +97,7 @@ func (m *mailbox) release(requests, bytes int, l Limits) {
 // idle tells whether there is nothing for the owner.
 func (m *mailbox) idle() bool {
 	return (m.queued.empty() || m.heldBack) && len(m.tasks) == 0 && !m.ended && !m.alarmed &&
-		len(m.opens) == 0 && len(m.feeds) == 0 && len(m.arrived) == 0 && !m.ticked
+		len(m.opens) == 0 && len(m.feeds) == 0 && len(m.arrived) == 0 && !m.ticked && !m.told
 }
 
 // Append admits a request. It blocks while the mailbox is full, and fails

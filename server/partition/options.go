@@ -79,6 +79,9 @@ type Options struct {
 	// LagMax is how long a replica may be behind and stay in sync; 10 s unless
 	// set.
 	LagMax time.Duration
+	// Away says that nothing has come from a broker for a while that follows, or
+	// should: it has no stream here. nil: nobody is. It must not block.
+	Away func(replica.ID) bool
 	// Vouched is when, as Uptime, the controller was asked last that has answered
 	// with metadata which this broker has carried out; nil: never.
 	Vouched func() time.Duration

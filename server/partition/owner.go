@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/millstream-io/millstream/server/replica"
+	"github.com/millstream-io/millstream/storage/record"
 )
 
 // rouse makes sure that somebody looks at the mailbox.
@@ -75,6 +76,8 @@ type work struct {
 	feeds   []*Feed
 	arrived []arrival
 	ticked  bool
+	told    bool
+	newer   record.LeaderEpoch
 }
 
 // loop is the partition's goroutine: it owns the partition until there has
@@ -119,6 +122,7 @@ func (p *Partition) take() (work, bool) {
 	w.feeds, m.feeds, p.owner.roomFeeds = m.feeds, p.owner.roomFeeds[:0], m.feeds
 	w.arrived, m.arrived, p.owner.roomArrived = m.arrived, p.owner.roomArrived[:0], m.arrived
 	w.ticked, m.ticked = m.ticked, false
+	w.told, w.newer, m.told = m.told, m.newer, false
 	for n, bytes := 0, 0; !m.heldBack && !m.queued.empty() && n < groupRequests; n++ {
 		if bytes += m.queued.head.size(); n > 0 && bytes > groupBytes {
 			break
@@ -216,6 +220,9 @@ func (p *Partition) doStreams(w *work) {
 		p.arrivedNow(&w.arrived[i])
 	}
 	clear(w.arrived) // it would keep their bytes
+	if w.told {
+		p.heardOf(w.newer)
+	}
 	if w.ticked {
 		p.tick()
 	}

@@ -27,6 +27,7 @@ type Partition struct {
 	lagMax    time.Duration
 	uptime    func() time.Duration
 	vouched   func() time.Duration
+	away      func(replica.ID) bool
 	propose   func(replica.Proposal)
 	auditor   Auditor // nil: nobody is told
 
@@ -154,7 +155,7 @@ func New(o Options) *Partition {
 	p := &Partition{
 		log: o.Log, self: o.Self, flusher: o.Flusher, observer: o.Observer, logger: o.Logger,
 		limits: o.Limits, idleAfter: o.IdleAfter, now: o.Now,
-		lagMax: o.LagMax, uptime: o.Uptime, vouched: o.Vouched, propose: o.Propose, auditor: o.Auditor,
+		lagMax: o.LagMax, uptime: o.Uptime, vouched: o.Vouched, away: o.Away, propose: o.Propose, auditor: o.Auditor,
 		wake: make(chan struct{}, 1),
 	}
 	p.owner.core = replica.New(o.Self)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -49,8 +50,36 @@ type Service struct {
 	o      Options
 	logger *slog.Logger
 
-	mu      sync.Mutex // guards streams; nothing else is done under it
+	begun time.Duration // as partition.Uptime
+
+	mu      sync.Mutex // guards what follows; nothing else is done under it
 	streams map[place]*stream
+	left    map[int32]time.Duration // when the last stream ended of a broker that has none; no more than there are brokers
+}
+
+// awayAfter is how long a broker has no stream here before it counts as away:
+// longer than it takes to connect again.
+const awayAfter = time.Second
+
+// Away tells whether a broker has had no stream here for a while.
+func (s *Service) Away(broker int32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.connected(broker) {
+		return false
+	}
+	since, ok := s.left[broker]
+	if !ok {
+		since = s.begun
+	}
+	return partition.Uptime()-since >= awayAfter
+}
+
+// connected tells whether a broker has a stream.
+//
+// REQUIRES: mu is held.
+func (s *Service) connected(broker int32) bool {
+	return s.streams[place{broker, replicationv1.Lane_LANE_TAIL}] != nil || s.streams[place{broker, replicationv1.Lane_LANE_CATCH_UP}] != nil
 }
 
 // place is where a stream belongs: there is one of each.
@@ -64,7 +93,7 @@ func New(o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Service{o: o, logger: o.Logger, streams: make(map[place]*stream)}
+	return &Service{o: o, logger: o.Logger, begun: partition.Uptime(), streams: make(map[place]*stream), left: make(map[int32]time.Duration)}
 }
 
 // errSuperseded says that the follower has opened another stream.
@@ -87,11 +116,16 @@ func (s *Service) Replicate(call grpc.BidiStreamingServer[replicationv1.Replicat
 	s.mu.Lock()
 	before := s.streams[at]
 	s.streams[at] = st
+	delete(s.left, at.broker)
 	s.mu.Unlock()
 	defer func() {
+		known := s.o.Epoch(at.broker) > 0
 		s.mu.Lock()
 		if s.streams[at] == st {
 			delete(s.streams, at)
+			if known && !s.connected(at.broker) {
+				s.left[at.broker] = partition.Uptime()
+			}
 		}
 		s.mu.Unlock()
 		st.end()

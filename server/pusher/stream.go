@@ -2,6 +2,8 @@ package pusher
 
 import (
 	"context"
+	"errors"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -69,7 +71,10 @@ func (st *stream) serve() error {
 		case <-st.ctx.Done():
 			// WHY not wait for the sender: it may be in a Send that only the end of
 			// this handler ends. It holds offers of feeds that end now.
-			return context.Cause(st.ctx)
+			if err := context.Cause(st.ctx); !errors.Is(err, io.EOF) {
+				return err
+			}
+			return nil // the follower has said all, and all was heard
 		case <-tick.C:
 			st.mu.Lock()
 			st.ping = true
@@ -199,16 +204,26 @@ func (st *stream) receive() error {
 			}
 		}
 		st.answered(req.GetPing().GetEchoNs())
+		for _, k := range req.GetKnown() {
+			if p := st.partition(k.GetTopicId(), k.GetPartition()); p != nil {
+				p.HeardOf(record.LeaderEpoch(k.GetLeaderEpoch()))
+			}
+		}
 	}
+}
+
+// partition returns the partition of that name; nil: this broker holds none.
+func (st *stream) partition(id []byte, number uint32) *partition.Partition {
+	var topic record.TopicID
+	if copy(topic[:], id) != len(topic) {
+		return nil
+	}
+	return st.s.o.Partition(topic, record.PartitionID(number))
 }
 
 // open asks a partition for a session.
 func (st *stream) open(o *replicationv1.SessionOpen) {
-	var topic record.TopicID
-	var p *partition.Partition
-	if copy(topic[:], o.GetTopicId()) == len(topic) {
-		p = st.s.o.Partition(topic, record.PartitionID(o.GetPartition()))
-	}
+	p := st.partition(o.GetTopicId(), o.GetPartition())
 	if p == nil {
 		st.Opened(replica.Opened{Session: o.GetSession(), Epoch: -1, Error: replica.NotLeader}, nil)
 		return

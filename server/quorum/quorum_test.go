@@ -27,6 +27,7 @@ type trio struct {
 	t           *testing.T
 	controllers []*controller
 	conns       []*grpc.ClientConn
+	lines       []*rpc.InProcess
 
 	mu     sync.Mutex // guards what follows
 	active int32
@@ -78,6 +79,7 @@ func newTrio(t *testing.T, active int32) *trio {
 				t.Error(err)
 			}
 		})
+		tr.lines = append(tr.lines, l)
 		tr.controllers, tr.conns, conns = append(tr.controllers, c), append(tr.conns, conn), append(conns, conn)
 	}
 	q, err := New(Options{Controllers: conns, Logger: slog.New(slog.DiscardHandler), Patience: 10 * time.Second})

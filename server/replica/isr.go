@@ -10,6 +10,11 @@ import (
 // chance.
 const proposeEvery = time.Second
 
+// awayLag is how long a replica may be behind whose broker is away: longer than
+// the controller waits for a broker that is silent to it as well, and longer
+// than it takes to come back after a connection was lost.
+const awayLag = 3 * time.Second
+
 // Proposal asks the controller for another ISR. It is to compare both epochs,
 // and each BrokerEpoch with that of the broker as it is registered (KIP-903),
 // and to raise the partition epoch whenever it takes a proposal, also if it
@@ -35,7 +40,7 @@ type InSyncReplica struct {
 }
 
 // Tick looks at the clock, some ten times a second: who lags longer than
-// lagMax leaves the ISR, who has caught up joins it. It returns a proposal if
+// lagMax leaves the ISR, sooner if it is away; who has caught up joins it. It returns a proposal if
 // there is one to make. While one is open, the same or another is made again
 // every second: its outcome may be unknown, and then only a newer record ends
 // it. The proposals of one partition epoch count together, so that whichever
@@ -85,6 +90,8 @@ func (l *Leader) wanted(i int, now, lagMax time.Duration) bool {
 	switch {
 	case i == l.own:
 		return true
+	case m.committed && m.away && !m.session.open:
+		return l.lag(m, now) <= min(lagMax, awayLag)
 	case m.committed:
 		return l.lag(m, now) <= lagMax
 	case mutation == UncleanReadd:
@@ -92,6 +99,16 @@ func (l *Leader) wanted(i int, now, lagMax time.Duration) bool {
 	}
 	end := m.at(l.asked)
 	return m.session.open && end >= l.highWatermark && end >= l.elected
+}
+
+// NoteAway notes which of those that have no session are away: their brokers do
+// not keep a stream to this one, and the records that wait for them would wait
+// for nothing. nil: none.
+func (l *Leader) NoteAway(away func(ID) bool) {
+	for i := range l.members {
+		m := &l.members[i]
+		m.away = away != nil && l.leading && i != l.own && m.committed && !m.session.open && away(m.id)
+	}
 }
 
 // Refused takes the controller's refusal of the proposal made at a partition

@@ -54,6 +54,49 @@ func TestLaggingReplicaLeavesTheISR(t *testing.T) {
 	wantHighWatermark(t, &l, end-5)
 }
 
+// Records wait for a replica that lags as long as they may. For one whose broker
+// cannot even hold a stream to its leader they need not.
+func TestAReplicaThatIsAwayLeavesTheISRSooner(t *testing.T) {
+	away := func(id ID) bool { return id == 3 }
+	for name, c := range map[string]struct {
+		away   func(ID) bool
+		comes  bool // its session is there
+		lagMax time.Duration
+		want   time.Duration
+	}{
+		"it is away":                  {away, false, lagMax, awayLag},
+		"it may lag for less":         {away, false, time.Second, time.Second},
+		"nobody knows":                {nil, false, lagMax, lagMax},
+		"it has no session, a stream": {func(ID) bool { return false }, false, lagMax, lagMax},
+		"it has a session":            {away, true, lagMax, lagMax},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := New(1)
+			l.Lead(three(1, Memory, 1, 2, 3), progress(0, 0), 0)
+			resume(t, &l, 2, progress(0, 0))
+			if c.comes {
+				resume(t, &l, 3, progress(0, 0))
+			}
+			l.Advance(1, 1, progress(10, 0))
+			say(t, &l, 2, progress(10, 0))
+			var now time.Duration
+			for range 600 {
+				now += 100 * time.Millisecond
+				l.NoteAway(c.away)
+				if p, ok := l.Tick(now, c.lagMax); ok {
+					if len(p.InSync) != 2 || p.InSync[0].ID != 1 || p.InSync[1].ID != 2 {
+						t.Fatalf("%+v", p)
+					}
+					break
+				}
+			}
+			if now < c.want || now > c.want+200*time.Millisecond {
+				t.Errorf("it took %v, want %v", now, c.want)
+			}
+		})
+	}
+}
+
 func TestReplicaThatNeverComesLeavesTheISR(t *testing.T) {
 	l := New(1)
 	// All of it is old. Nobody has said anything in this epoch.

@@ -21,6 +21,7 @@ type member struct {
 	session  session
 	throttle throttle
 	added    bool // for a move
+	away     bool // its broker has no stream here
 }
 
 // Leader is the state of a leader. The zero value leads nothing; Lead begins.

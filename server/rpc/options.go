@@ -47,6 +47,12 @@ const (
 	// A dead peer is found out after pingAfter + pingTimeout of silence.
 	pingAfter   = 30 * time.Second
 	pingTimeout = 10 * time.Second
+	// MemberPingAfter is the least that gRPC takes. It is for what brokers serve to
+	// each other: whoever leads has to know of a follower that is cut off as soon
+	// as that one does, after 3 s.
+	MemberPingAfter = time.Second
+	// MemberPingTimeout is how long such a ping may take.
+	MemberPingTimeout = 2 * time.Second
 	// DefaultMinPingInterval is how often clients may ping.
 	DefaultMinPingInterval = 10 * time.Second
 	// MemberMinPingInterval is how often processes of the cluster may: half of
@@ -85,6 +91,9 @@ type Options struct {
 	// MinPingInterval is how often a client may ping; one that does so more
 	// often is disconnected.
 	MinPingInterval time.Duration
+	// PingAfter is how long a connection says nothing before it is pinged, and
+	// PingTimeout how long that may take before it is ended.
+	PingAfter, PingTimeout time.Duration
 	// StopTimeout is how long Stop waits for calls before it cuts them.
 	StopTimeout time.Duration
 }
@@ -105,6 +114,12 @@ func (o Options) withDefaults() Options {
 	if o.MinPingInterval == 0 {
 		o.MinPingInterval = DefaultMinPingInterval
 	}
+	if o.PingAfter == 0 {
+		o.PingAfter = pingAfter
+	}
+	if o.PingTimeout == 0 {
+		o.PingTimeout = pingTimeout
+	}
 	if o.StopTimeout == 0 {
 		o.StopTimeout = StopTimeout
 	}
@@ -123,7 +138,7 @@ func (o Options) validate() error {
 		return errors.New("rpc server: Name is required")
 	case o.Logger == nil:
 		return errors.New("rpc server: Logger is required")
-	case o.MaxRequestBytes < 0, o.MaxConnections < 0, o.UnaryTimeout < 0, o.MinPingInterval < 0, o.StopTimeout < 0:
+	case o.MaxRequestBytes < 0, o.MaxConnections < 0, o.UnaryTimeout < 0, o.MinPingInterval < 0, o.PingAfter < 0, o.PingTimeout < 0, o.StopTimeout < 0:
 		return errors.New("rpc server: limits may not be negative")
 	}
 	return nil
@@ -143,7 +158,7 @@ func (o Options) transportOptions() []grpc.ServerOption {
 		grpc.StaticConnWindowSize(connWindowBytes),
 		grpc.WriteBufferSize(socketBufferBytes),
 		grpc.ReadBufferSize(socketBufferBytes),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.PingAfter, Timeout: o.PingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.MinPingInterval, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),
 		grpc.InTapHandle(refuseSubtypes),

@@ -71,6 +71,7 @@ type Member struct {
 	boot     broker.ID16 // zero: the machine's
 	stop     func()
 	isolate  func()
+	reunite  func()
 	crash    func(func(*memfs.FS) *memfs.FS)
 	mu       sync.Mutex // guards internal, public and client
 	client   pb.BrokerServiceClient
@@ -126,6 +127,13 @@ func (p *peers) isolate() {
 		_ = conn.Close()
 		delete(p.conns, id)
 	}
+}
+
+// reunite lets connections begin again.
+func (p *peers) reunite() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = false
 }
 
 // Conn returns a way to a member's internal listener, whoever runs there.
@@ -306,6 +314,12 @@ func (m *Member) Start() {
 		m.inside = nil
 		m.mu.Unlock()
 	}
+	m.reunite = func() {
+		m.mu.Lock()
+		m.internal = inside
+		m.mu.Unlock()
+		others.reunite()
+	}
 	m.stop = sync.OnceFunc(func() {
 		leaving, left := context.WithTimeout(context.Background(), 5*time.Second)
 		_ = m.Node.HandOver(leaving) // else others find out
@@ -385,6 +399,10 @@ func (m *Member) LosePower(left memfs.Policy) {
 // Isolate cuts the broker off from the others and the controller: it hears of
 // nothing any more. Clients still reach it.
 func (m *Member) Isolate() { m.isolate() }
+
+// Reunite mends the way between an isolated broker and the others. The one to
+// the controller stays cut.
+func (m *Member) Reunite() { m.reunite() }
 
 // Stop stops the broker in order. It does nothing if that is done.
 func (m *Member) Stop() { m.stop() }

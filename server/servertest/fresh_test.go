@@ -78,6 +78,47 @@ func TestALeaderThatIsCutOffSaysNothingStale(t *testing.T) {
 	readAll(t, next, 10)
 }
 
+// A leader that is cut off from the controllers as well has nobody else to hear
+// it from: when the brokers who followed it are there again, which nobody does
+// any more, they tell it that it was replaced.
+func TestALeaderThatWasReplacedWhileItWasCutOffIsToldByItsFollowers(t *testing.T) {
+	c := servertest.StartCluster(t, servertest.ClusterOptions{})
+	fill(t, c, 5)
+	old := leaderOf(t, c)
+	awaitInSync(t, old)
+	old.Isolate()
+	next := notLeading(c, old)
+	if _, err := next.Metadata.WaitFor(t.Context(), func(s *metadata.Snapshot) bool {
+		leader := s.TopicByName("orders").Partitions[0].Leader
+		return leader >= 0 && leader != old.ID
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := old.Node.Partition("orders", 0)
+	if err != nil || !p.State().Leading {
+		t.Fatalf("the old leader knows that it was replaced: the test shows nothing (%v)", err)
+	}
+	waits := make(chan error, 1)
+	go func() {
+		_, err := old.Broker.Append(t.Context(), &pb.AppendRequest{
+			Topic: "orders", Records: []*pb.AppendRecord{{ValueForm: &pb.AppendRecord_Text{Text: "in vain"}}},
+		})
+		waits <- err
+	}()
+	old.Reunite()
+	select {
+	case err := <-waits:
+		if err == nil {
+			t.Error("what it took is acknowledged")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("what it took waits")
+	}
+	if p.State().Leading {
+		t.Error("it leads on")
+	}
+}
+
 type fetching = interface {
 	Recv() (*pb.FetchResponse, error)
 }

@@ -129,9 +129,8 @@ func oldController(c *cobra.Command, arg string) (*pb.RemoveControllerRequest, e
 
 const startNote = `It is started with --join, with a --peers that names
 all of them, and on an empty --data-dir. It has no vote before it has
-everything, and gets it then by itself. Before it is added every broker has to
-know where it serves brokers: restart them with it among their --controllers.
-See docs/operations/cluster-admin.md.`
+everything, and gets it then by itself. Brokers that run learn of it by
+themselves. See docs/operations/cluster-admin.md.`
 
 func (p *Program) controllersAdd() *cobra.Command {
 	var agree consent

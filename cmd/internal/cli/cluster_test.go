@@ -248,6 +248,70 @@ func TestAPartitionIsRecoveredByTheBook(t *testing.T) {
 	s.ok("cluster", "status", "--check")
 }
 
+func TestManyPartitionsAreRecovered(t *testing.T) {
+	s := startSeveral(t, 2, 3)
+	s.ok("topic", "create", "orders", "--replication-factor", "1", "--partitions", "4")
+	s.ok("topic", "create", "events", "--replication-factor", "1", "--partitions", "4")
+	at := map[int32]int{}
+	for _, topic := range []string{"orders", "events"} {
+		got, err := s.Topic.GetTopic(t.Context(), &pb.GetTopicRequest{Topic: topic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range got.GetPartitions() {
+			at[p.GetReplicas()[0]]++
+		}
+	}
+	if at[2] == 0 || at[3] == 0 {
+		t.Fatalf("partitions are at %v", at)
+	}
+	if out, _ := s.ok("cluster", "recover", "--all", "--dry-run", "-o", "json"); len(parsed[recoveriesView](t, out).Partitions) != 0 {
+		t.Errorf("while all are led: %s", out)
+	}
+	s.peers[2].Fail()
+	s.peers[3].Fail()
+	s.fails("8 of 8 partitions were refused", "cluster", "recover", "--all", "--dry-run")
+	s.fails("8 of 8 partitions were refused", "cluster", "recover", "--all", "--lost", "2,3", "--accept-loss")
+	s.peers[2].Return() // with nothing; broker 3 may come back with everything
+	all := []string{"cluster", "recover", "--all", "--lost", "2"}
+	refused := fmt.Sprintf("%d of 8 partitions were refused", at[3])
+	wantIn(t, s.fails(refused, append(all, "--dry-run")...), "WOULD-LEAD", "planned", "[REPLICAS_MAY_RETURN]", "--lost")
+	s.fails("--accept-loss", all...)
+	s.fails(refused, append(all, "--accept-loss")...)
+	out := s.fails(fmt.Sprintf("%d partitions have no leader", at[3]), "cluster", "status", "--check", "-o", "json")
+	if v := parsed[statusView](t, out); len(v.OfflineList) != at[3] {
+		t.Errorf("offline are %+v", v.OfflineList)
+	}
+	s.peers[3].Return()
+	done, _ := s.ok("cluster", "recover", "--topic", "orders", "--lost", "3", "--accept-loss", "-o", "json")
+	for _, r := range parsed[recoveriesView](t, done).Partitions {
+		if r.Topic != "orders" || r.Leader != 3 || r.Error != nil {
+			t.Errorf("recovered is %+v", r)
+		}
+	}
+	s.ok("cluster", "recover", "--all", "--lost", "3", "--accept-loss")
+	s.ok("cluster", "status", "--check")
+}
+
+// What would be lost is told apart from what nobody knows.
+func TestWhatARecoveryLosesIsTold(t *testing.T) {
+	r := &pb.RecoverPartitionResponse{
+		Placement: &pb.PartitionPlacement{LeaderId: 1}, AwaitedBrokerIds: []int32{2, 3, 4},
+		Ends: []*pb.ReplicaEnd{
+			{BrokerId: 1, LastLeaderEpoch: 3, End: 100}, {BrokerId: 2, LastLeaderEpoch: 3, End: 110},
+			{BrokerId: 3, LastLeaderEpoch: 4, End: 90}, {BrokerId: 5, LastLeaderEpoch: 2, End: 200},
+		},
+	}
+	v := newRecoveredView(offlineView{Topic: "orders", Partition: 7}, r)
+	if *v.End != 100 || v.loss() != "what broker 2 has, to 110; what broker 3 has, to 90; unknown: brokers 4" {
+		t.Errorf("it says %q of %+v", v.loss(), v)
+	}
+	r.Ends, r.AwaitedBrokerIds = r.GetEnds()[:1], nil
+	if v := newRecoveredView(offlineView{}, r); v.loss() != "nothing known" {
+		t.Errorf("it says %q", v.loss())
+	}
+}
+
 func TestPartitionsAreAdded(t *testing.T) {
 	s := startSeveral(t, 2)
 	s.ok("topic", "create", "orders", "--partitions", "2")

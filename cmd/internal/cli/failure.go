@@ -238,6 +238,8 @@ func advice(e *pb.RequestError) string {
 		return "wait until that is done, or end it with: millstream cluster move --cancel TOPIC/PARTITION"
 	case pb.ErrorReason_ERROR_REASON_UNSAFE_REASSIGNMENT:
 		return "wait until its replicas are in sync: millstream cluster status"
+	case pb.ErrorReason_ERROR_REASON_REPLICAS_MAY_RETURN:
+		return "start them, or if their logs will not come back, name them with --lost"
 	case pb.ErrorReason_ERROR_REASON_NO_REPLICA_SERVES:
 		return "start one of them first"
 	case pb.ErrorReason_ERROR_REASON_UNKNOWN_CONTROLLER, pb.ErrorReason_ERROR_REASON_CONTROLLER_EXISTS, pb.ErrorReason_ERROR_REASON_QUORUM_AT_RISK:

@@ -29,16 +29,13 @@ func (s *story) controllers() []*pb.Controller {
 	}
 }
 
-// another makes one more controller, of which the brokers know, and which is
-// not started.
-func (s *story) another() *Member {
+// another makes one more controller, which is not started. The brokers are not
+// told of it; it is told of those that are not gone.
+func (s *story) another(gone ...*Member) *Member {
 	s.t.Helper()
 	m, err := s.AddController()
 	s.check(err)
-	m.Join(s.Controllers())
-	for _, b := range s.Brokers() {
-		s.check(b.Restart(s.within()))
-	}
+	m.Join(slices.DeleteFunc(s.Controllers(), func(c *Member) bool { return slices.Contains(gone, c) }))
 	return m
 }
 
@@ -130,6 +127,58 @@ func TestControllersAreReplacedAndRemoved(t *testing.T) {
 		t.Errorf("left are %v", list)
 	}
 	s.create(s.Broker(3), "events")
+	for _, b := range s.Brokers() {
+		s.check(b.Stop(s.within()))
+	}
+}
+
+// One controller after the other is replaced, until none is left that the
+// brokers were started with. They go on, without a restart.
+func TestBrokersFollowControllersThatTheyWereNotToldOf(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts nine processes")
+	}
+	s := open(t, t.TempDir(), 0)
+	s.check(s.Start(s.within()))
+	s.create(s.Broker(1), "before")
+	configured := s.Controllers()
+	for i, old := range configured {
+		next := s.another(configured[:i]...)
+		replacing := exec.CommandContext(s.within(), s.Broker(1).cluster.o.Binary, "cluster", "controllers", "replace", fmt.Sprint(old.ID),
+			fmt.Sprintf("%d=%s", next.ID, next.InternalAddr), "--yes", "--addr", s.Broker(1).GRPCAddr)
+		replacing.Stderr, replacing.Stdout, replacing.Env = t.Output(), t.Output(), environment()
+		s.check(replacing.Start())
+		ended := make(chan error, 1)
+		go func() { ended <- replacing.Wait() }()
+		for !slices.ContainsFunc(s.controllers(), func(c *pb.Controller) bool { return c.GetLearner() }) {
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case err := <-ended:
+				t.Fatalf("the replacement ended early: %v", err)
+			}
+		}
+		s.check(next.Start(s.within()))
+		s.check(<-ended)
+		select {
+		case <-old.Exited():
+		case <-s.within().Done():
+			t.Fatalf("%s runs still", old.Name())
+		}
+		s.create(s.Broker(1+i%3), fmt.Sprint("after", i))
+	}
+	for _, c := range s.controllers() {
+		if c.GetControllerId() <= int32(len(configured)) || !c.GetReachable() {
+			t.Errorf("left is %v", c)
+		}
+	}
+	for _, b := range s.Brokers() {
+		s.create(b, fmt.Sprint("by", b.ID))
+		select {
+		case <-b.Exited():
+			t.Errorf("%s has ended", b.Name())
+		default:
+		}
+	}
 	for _, b := range s.Brokers() {
 		s.check(b.Stop(s.within()))
 	}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/api"
 	"github.com/millstream-io/millstream/server/broker"
 	"github.com/millstream-io/millstream/server/caller"
@@ -120,7 +121,9 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 	}
 	cfg.InternalAdvertisedAddr = internalAddress(&cfg, lis.internal)
 	r := &brokerRole{logger: logger, lis: lis, inside: rpc.ListenInProcess(), ready: make(chan struct{})}
-	r.mirror = metadata.New(metadata.Options{Controllers: controllers.each, BrokerID: cfg.BrokerID, Logger: logger})
+	r.mirror = metadata.New(metadata.Options{
+		Controllers: []controllerv1.ControllerServiceClient{controllers.Client()}, Found: controllers.Follow, BrokerID: cfg.BrokerID, Logger: logger,
+	})
 	po := peers.Options{Self: cfg.BrokerID, Metadata: r.mirror, Logger: logger, Registerer: reg}
 	if lis.internalTLS != nil {
 		r.callers = lis.internalTLS.Peer
@@ -133,7 +136,7 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 		return nil, err
 	}
 	bo := cfg.Broker()
-	bo.Controller, bo.Metadata, bo.Version, bo.Logger, bo.Registerer = controllers.active, r.mirror, version, logger, reg
+	bo.Controller, bo.Metadata, bo.Version, bo.Logger, bo.Registerer = controllers.Client(), r.mirror, version, logger, reg
 	bo.Peers, bo.Callers = r.peers, r.callers
 	if cfg.AuditDir != "" {
 		if r.audit, err = openAudit(cfg.AuditDir, cfg.BrokerID, logger); err != nil {
@@ -145,7 +148,7 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 		return nil, err
 	}
 	if r.service, err = api.New(api.Options{
-		Broker: r.broker, Metadata: r.mirror, Controller: controllers.active, Peers: r.peers, Limits: cfg.API(), Version: version, Logger: logger, Registerer: reg,
+		Broker: r.broker, Metadata: r.mirror, Controller: controllers.Client(), Peers: r.peers, Limits: cfg.API(), Version: version, Logger: logger, Registerer: reg,
 	}); err != nil {
 		return nil, err
 	}

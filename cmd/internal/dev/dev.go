@@ -10,8 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"google.golang.org/grpc"
-
 	controllerconfig "github.com/millstream-io/millstream/controller/config"
 	"github.com/millstream-io/millstream/controller/etcd"
 	"github.com/millstream-io/millstream/controller/node"
@@ -69,7 +67,7 @@ func RunDev(ctx context.Context, cfg Config, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	controllers, err := newControllers([]*grpc.ClientConn{conn}, o.Logger)
+	controllers, err := newControllers(conn, o.Logger)
 	if err != nil {
 		return err
 	}
@@ -194,6 +192,7 @@ func RunController(ctx context.Context, cfg controllerconfig.Config, o Options) 
 	if err != nil {
 		return err
 	}
+	opts.Serves = cfg.Serves(lis.Addr().String())
 	opts.Listeners, opts.Version, opts.Logger, opts.Registerer = []net.Listener{lis}, o.Version, o.Logger, reg
 	if internal != nil {
 		opts.Server.Credentials, opts.Callers = internal.ServerCredentials(slog.LevelWarn), internal.Peer

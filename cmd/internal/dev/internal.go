@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	controllerconfig "github.com/millstream-io/millstream/controller/config"
-	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/config"
 	"github.com/millstream-io/millstream/server/pki"
 	"github.com/millstream-io/millstream/server/quorum"
@@ -47,27 +46,16 @@ func internalOfController(c *controllerconfig.Config, logger *slog.Logger, reg *
 
 // controllers are connections to the controllers.
 type controllers struct {
-	// each is all of them, for what any serves; active is whichever is active.
-	each   []controllerv1.ControllerServiceClient
-	active controllerv1.ControllerServiceClient
-	conns  []*grpc.ClientConn
+	*quorum.Directory
 }
 
-// newControllers makes the services of connections, which it owns from now on.
-func newControllers(conns []*grpc.ClientConn, logger *slog.Logger) (*controllers, error) {
-	cs := &controllers{conns: conns}
-	var all []grpc.ClientConnInterface
-	for _, conn := range conns {
-		cs.each = append(cs.each, controllerv1.NewControllerServiceClient(conn))
-		all = append(all, conn)
-	}
-	q, err := quorum.New(quorum.Options{Controllers: all, Logger: logger})
-	if err != nil {
-		cs.close()
-		return nil, err
-	}
-	cs.active = q.Client()
-	return cs, nil
+// newControllers makes those of one connection within the process, which it
+// owns from now on.
+func newControllers(conn *grpc.ClientConn, logger *slog.Logger) (*controllers, error) {
+	return directory(quorum.DirectoryOptions{
+		Seeds: []string{"in process"}, Logger: logger,
+		Dial: func(string) (quorum.Conn, error) { return conn, nil },
+	})
 }
 
 // dialControllers connects when it is first used; with certificates only to
@@ -77,22 +65,22 @@ func dialControllers(addrs []string, internal *tlsfile.Source, logger *slog.Logg
 	if internal != nil {
 		creds = internal.ClientCredentials(pki.RoleController)
 	}
-	var conns []*grpc.ClientConn
-	for _, addr := range addrs {
-		conn, err := grpc.NewClient("passthrough:///"+addr, append(rpc.MemberOptions(), grpc.WithTransportCredentials(creds))...)
-		if err != nil {
-			(&controllers{conns: conns}).close()
-			return nil, err
-		}
-		conns = append(conns, conn)
+	return directory(quorum.DirectoryOptions{
+		Seeds: addrs, Logger: logger,
+		Dial: func(addr string) (quorum.Conn, error) {
+			return grpc.NewClient("passthrough:///"+addr, append(rpc.MemberOptions(), grpc.WithTransportCredentials(creds))...)
+		},
+	})
+}
+
+func directory(o quorum.DirectoryOptions) (*controllers, error) {
+	d, err := quorum.NewDirectory(o)
+	if err != nil {
+		return nil, err
 	}
-	return newControllers(conns, logger)
+	return &controllers{d}, nil
 }
 
 // close closes the connections. Nothing is on its way when the broker has
 // ended.
-func (cs *controllers) close() {
-	for _, conn := range cs.conns {
-		_ = conn.Close()
-	}
-}
+func (cs *controllers) close() { _ = cs.Close() }

@@ -2227,7 +2227,14 @@ type RecoverPartitionRequest struct {
 	// Records may be lost. Required, unless `validate_only`.
 	AcceptLoss bool `protobuf:"varint,3,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"`
 	// Say only who would lead, and what is known of the replicas.
-	ValidateOnly  bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	ValidateOnly bool `protobuf:"varint,4,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
+	// Refuse it, with REPLICAS_MAY_RETURN, while the partition waits for any
+	// broker but the lost ones: nothing is lost if that one is started. For those
+	// who recover many partitions.
+	OnlyIfLost bool `protobuf:"varint,5,opt,name=only_if_lost,json=onlyIfLost,proto3" json:"only_if_lost,omitempty"`
+	// Brokers whose logs will not come back; with `only_if_lost`. One that is
+	// there with its log is not lost. At most 1,000.
+	LostBrokerIds []int32 `protobuf:"varint,6,rep,packed,name=lost_broker_ids,json=lostBrokerIds,proto3" json:"lost_broker_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2288,6 +2295,20 @@ func (x *RecoverPartitionRequest) GetValidateOnly() bool {
 		return x.ValidateOnly
 	}
 	return false
+}
+
+func (x *RecoverPartitionRequest) GetOnlyIfLost() bool {
+	if x != nil {
+		return x.OnlyIfLost
+	}
+	return false
+}
+
+func (x *RecoverPartitionRequest) GetLostBrokerIds() []int32 {
+	if x != nil {
+		return x.LostBrokerIds
+	}
+	return nil
 }
 
 // RecoverPartitionResponse says who leads, or would.
@@ -3045,13 +3066,16 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x03 \x01(\rR\tpartition\x12,\n" +
-	"\x12awaited_broker_ids\x18\x04 \x03(\x05R\x10awaitedBrokerIds\"\x93\x01\n" +
+	"\x12awaited_broker_ids\x18\x04 \x03(\x05R\x10awaitedBrokerIds\"\xdd\x01\n" +
 	"\x17RecoverPartitionRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1f\n" +
 	"\vaccept_loss\x18\x03 \x01(\bR\n" +
 	"acceptLoss\x12#\n" +
-	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\"\xd4\x01\n" +
+	"\rvalidate_only\x18\x04 \x01(\bR\fvalidateOnly\x12 \n" +
+	"\fonly_if_lost\x18\x05 \x01(\bR\n" +
+	"onlyIfLost\x12&\n" +
+	"\x0flost_broker_ids\x18\x06 \x03(\x05R\rlostBrokerIds\"\xd4\x01\n" +
 	"\x18RecoverPartitionResponse\x12?\n" +
 	"\tplacement\x18\x01 \x01(\v2!.millstream.v1.PartitionPlacementR\tplacement\x12,\n" +
 	"\x12awaited_broker_ids\x18\x02 \x03(\x05R\x10awaitedBrokerIds\x12-\n" +

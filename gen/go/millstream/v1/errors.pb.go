@@ -156,6 +156,9 @@ const (
 	// The change could leave the controllers without a quorum
 	// (FAILED_PRECONDITION, retryable if it may be possible later).
 	ErrorReason_ERROR_REASON_QUORUM_AT_RISK ErrorReason = 48
+	// Brokers that may have more can still come back, and were not said to be
+	// lost: nothing is lost if they are started instead (FAILED_PRECONDITION).
+	ErrorReason_ERROR_REASON_REPLICAS_MAY_RETURN ErrorReason = 49
 )
 
 // Enum value maps for ErrorReason.
@@ -210,6 +213,7 @@ var (
 		46: "ERROR_REASON_UNKNOWN_CONTROLLER",
 		47: "ERROR_REASON_CONTROLLER_EXISTS",
 		48: "ERROR_REASON_QUORUM_AT_RISK",
+		49: "ERROR_REASON_REPLICAS_MAY_RETURN",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                0,
@@ -261,6 +265,7 @@ var (
 		"ERROR_REASON_UNKNOWN_CONTROLLER":         46,
 		"ERROR_REASON_CONTROLLER_EXISTS":          47,
 		"ERROR_REASON_QUORUM_AT_RISK":             48,
+		"ERROR_REASON_REPLICAS_MAY_RETURN":        49,
 	}
 )
 
@@ -884,7 +889,7 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"safeOffset\";\n" +
 	"\x11ResourceReference\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name*\xb7\r\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name*\xdd\r\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -935,7 +940,8 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"\x1eERROR_REASON_NO_REPLICA_SERVES\x10-\x12#\n" +
 	"\x1fERROR_REASON_UNKNOWN_CONTROLLER\x10.\x12\"\n" +
 	"\x1eERROR_REASON_CONTROLLER_EXISTS\x10/\x12\x1f\n" +
-	"\x1bERROR_REASON_QUORUM_AT_RISK\x100Bx\n" +
+	"\x1bERROR_REASON_QUORUM_AT_RISK\x100\x12$\n" +
+	" ERROR_REASON_REPLICAS_MAY_RETURN\x101Bx\n" +
 	"\x10io.millstream.v1B\vErrorsProtoP\x01ZEgithub.com/millstream-io/millstream/gen/go/millstream/v1;millstreamv1\xaa\x02\rMillstream.V1b\x06proto3"
 
 var (

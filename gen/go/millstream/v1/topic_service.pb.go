@@ -208,7 +208,9 @@ type Partition struct {
 	// First offset kept. Absent if the leader was not reached.
 	Start *int64 `protobuf:"varint,5,opt,name=start,proto3,oneof" json:"start,omitempty"`
 	// Offset after the last readable record. Absent if the leader was not
-	// reached.
+	// reached. It is what the broker knows that leads as far as it knows, and it is
+	// not asked whether another does by now: to begin or to end there, ask
+	// ListOffsets for the latest, which does not answer what may be old.
 	End *int64 `protobuf:"varint,6,opt,name=end,proto3,oneof" json:"end,omitempty"`
 	// Bytes of its segments.
 	Bytes int64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`

@@ -2246,7 +2246,12 @@ type RecoverPartitionRequest struct {
 	// Number.
 	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
 	// Do it, though records may be lost; else only say what would be done.
-	AcceptLoss    bool `protobuf:"varint,3,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"`
+	AcceptLoss bool `protobuf:"varint,3,opt,name=accept_loss,json=acceptLoss,proto3" json:"accept_loss,omitempty"`
+	// Refuse it while the partition waits for any broker but the lost ones.
+	OnlyIfLost bool `protobuf:"varint,4,opt,name=only_if_lost,json=onlyIfLost,proto3" json:"only_if_lost,omitempty"`
+	// Brokers whose logs will not come back. One that is there with its log is
+	// not lost. At most 1,000.
+	LostBrokerIds []int32 `protobuf:"varint,5,rep,packed,name=lost_broker_ids,json=lostBrokerIds,proto3" json:"lost_broker_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2300,6 +2305,20 @@ func (x *RecoverPartitionRequest) GetAcceptLoss() bool {
 		return x.AcceptLoss
 	}
 	return false
+}
+
+func (x *RecoverPartitionRequest) GetOnlyIfLost() bool {
+	if x != nil {
+		return x.OnlyIfLost
+	}
+	return false
+}
+
+func (x *RecoverPartitionRequest) GetLostBrokerIds() []int32 {
+	if x != nil {
+		return x.LostBrokerIds
+	}
+	return nil
 }
 
 // RecoverPartitionResponse says who leads, or would.
@@ -4236,8 +4255,12 @@ type WatchMetadataResponse struct {
 	ClusterGeneration uint32 `protobuf:"varint,5,opt,name=cluster_generation,json=clusterGeneration,proto3" json:"cluster_generation,omitempty"`
 	// The active controller; -1: none is known.
 	ActiveControllerId int32 `protobuf:"varint,6,opt,name=active_controller_id,json=activeControllerId,proto3" json:"active_controller_id,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// HOST:PORT where the controllers that have a vote serve brokers, in order; at
+	// most 6. In a frame each second at least, while a quorum confirms; empty:
+	// nothing is said of that.
+	Controllers   []string `protobuf:"bytes,7,rep,name=controllers,proto3" json:"controllers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchMetadataResponse) Reset() {
@@ -4310,6 +4333,13 @@ func (x *WatchMetadataResponse) GetActiveControllerId() int32 {
 		return x.ActiveControllerId
 	}
 	return 0
+}
+
+func (x *WatchMetadataResponse) GetControllers() []string {
+	if x != nil {
+		return x.Controllers
+	}
+	return nil
 }
 
 // MetadataChange is one change.
@@ -5083,12 +5113,15 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x03 \x01(\rR\tpartition\x12,\n" +
-	"\x12awaited_broker_ids\x18\x04 \x03(\x05R\x10awaitedBrokerIds\"n\n" +
+	"\x12awaited_broker_ids\x18\x04 \x03(\x05R\x10awaitedBrokerIds\"\xb8\x01\n" +
 	"\x17RecoverPartitionRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1f\n" +
 	"\vaccept_loss\x18\x03 \x01(\bR\n" +
-	"acceptLoss\"\xe1\x01\n" +
+	"acceptLoss\x12 \n" +
+	"\fonly_if_lost\x18\x04 \x01(\bR\n" +
+	"onlyIfLost\x12&\n" +
+	"\x0flost_broker_ids\x18\x05 \x03(\x05R\rlostBrokerIds\"\xe1\x01\n" +
 	"\x18RecoverPartitionResponse\x12A\n" +
 	"\x06record\x18\x01 \x01(\v2).millstream.controller.v1.PartitionRecordR\x06record\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12,\n" +
@@ -5202,14 +5235,15 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x14WatchMetadataRequest\x12-\n" +
 	"\x12cluster_generation\x18\x01 \x01(\rR\x11clusterGeneration\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x1b\n" +
-	"\tbroker_id\x18\x03 \x01(\x05R\bbrokerId\"\xa2\x02\n" +
+	"\tbroker_id\x18\x03 \x01(\x05R\bbrokerId\"\xc4\x02\n" +
 	"\x15WatchMetadataResponse\x12%\n" +
 	"\x0esnapshot_begin\x18\x01 \x01(\bR\rsnapshotBegin\x12!\n" +
 	"\fsnapshot_end\x18\x02 \x01(\bR\vsnapshotEnd\x12B\n" +
 	"\achanges\x18\x03 \x03(\v2(.millstream.controller.v1.MetadataChangeR\achanges\x12\x1a\n" +
 	"\brevision\x18\x04 \x01(\x03R\brevision\x12-\n" +
 	"\x12cluster_generation\x18\x05 \x01(\rR\x11clusterGeneration\x120\n" +
-	"\x14active_controller_id\x18\x06 \x01(\x05R\x12activeControllerId\"\xee\x03\n" +
+	"\x14active_controller_id\x18\x06 \x01(\x05R\x12activeControllerId\x12 \n" +
+	"\vcontrollers\x18\a \x03(\tR\vcontrollers\"\xee\x03\n" +
 	"\x0eMetadataChange\x12C\n" +
 	"\acluster\x18\x01 \x01(\v2'.millstream.controller.v1.ClusterRecordH\x00R\acluster\x12@\n" +
 	"\x06broker\x18\x02 \x01(\v2&.millstream.controller.v1.BrokerRecordH\x00R\x06broker\x12,\n" +

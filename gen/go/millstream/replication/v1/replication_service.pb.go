@@ -185,7 +185,11 @@ type ReplicateRequest struct {
 	// How far the follower is, of one or more sessions.
 	Acks []*SessionAck `protobuf:"bytes,4,rep,name=acks,proto3" json:"acks,omitempty"`
 	// Still here.
-	Ping          *Ping `protobuf:"bytes,5,opt,name=ping,proto3" json:"ping,omitempty"`
+	Ping *Ping `protobuf:"bytes,5,opt,name=ping,proto3" json:"ping,omitempty"`
+	// Newer leader epochs of partitions that the leader led when the follower
+	// left it: it may not have heard of them, and there may be no session to end
+	// in which to say so.
+	Known         []*KnownEpoch `protobuf:"bytes,6,rep,name=known,proto3" json:"known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -251,6 +255,13 @@ func (x *ReplicateRequest) GetAcks() []*SessionAck {
 func (x *ReplicateRequest) GetPing() *Ping {
 	if x != nil {
 		return x.Ping
+	}
+	return nil
+}
+
+func (x *ReplicateRequest) GetKnown() []*KnownEpoch {
+	if x != nil {
+		return x.Known
 	}
 	return nil
 }
@@ -496,6 +507,80 @@ func (x *LeaderHello) GetBrokerEpoch() int64 {
 	return 0
 }
 
+// KnownEpoch is a leader epoch that a follower knows of. A leader in an older
+// one gives up leading unless the metadata comes within a second.
+type KnownEpoch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Topic, 16 bytes.
+	TopicId []byte `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	// Partition of it.
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// The leader epoch.
+	LeaderEpoch int32 `protobuf:"varint,3,opt,name=leader_epoch,json=leaderEpoch,proto3" json:"leader_epoch,omitempty"`
+	// Revision at which the follower knows it.
+	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KnownEpoch) Reset() {
+	*x = KnownEpoch{}
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KnownEpoch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KnownEpoch) ProtoMessage() {}
+
+func (x *KnownEpoch) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KnownEpoch.ProtoReflect.Descriptor instead.
+func (*KnownEpoch) Descriptor() ([]byte, []int) {
+	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *KnownEpoch) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *KnownEpoch) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *KnownEpoch) GetLeaderEpoch() int32 {
+	if x != nil {
+		return x.LeaderEpoch
+	}
+	return 0
+}
+
+func (x *KnownEpoch) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 // SessionOpen begins a session: the follower says where its log ends. It ends
 // the session that the partition had before.
 type SessionOpen struct {
@@ -528,7 +613,7 @@ type SessionOpen struct {
 
 func (x *SessionOpen) Reset() {
 	*x = SessionOpen{}
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[4]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +625,7 @@ func (x *SessionOpen) String() string {
 func (*SessionOpen) ProtoMessage() {}
 
 func (x *SessionOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[4]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +638,7 @@ func (x *SessionOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionOpen.ProtoReflect.Descriptor instead.
 func (*SessionOpen) Descriptor() ([]byte, []int) {
-	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{4}
+	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SessionOpen) GetSession() uint64 {
@@ -656,7 +741,7 @@ type SessionOpened struct {
 
 func (x *SessionOpened) Reset() {
 	*x = SessionOpened{}
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[5]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +753,7 @@ func (x *SessionOpened) String() string {
 func (*SessionOpened) ProtoMessage() {}
 
 func (x *SessionOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[5]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +766,7 @@ func (x *SessionOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionOpened.ProtoReflect.Descriptor instead.
 func (*SessionOpened) Descriptor() ([]byte, []int) {
-	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{5}
+	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SessionOpened) GetSession() uint64 {
@@ -763,7 +848,7 @@ type LogDivergence struct {
 
 func (x *LogDivergence) Reset() {
 	*x = LogDivergence{}
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[6]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +860,7 @@ func (x *LogDivergence) String() string {
 func (*LogDivergence) ProtoMessage() {}
 
 func (x *LogDivergence) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[6]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +873,7 @@ func (x *LogDivergence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogDivergence.ProtoReflect.Descriptor instead.
 func (*LogDivergence) Descriptor() ([]byte, []int) {
-	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{6}
+	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LogDivergence) GetEpoch() int32 {
@@ -830,7 +915,7 @@ type Push struct {
 
 func (x *Push) Reset() {
 	*x = Push{}
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[7]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +927,7 @@ func (x *Push) String() string {
 func (*Push) ProtoMessage() {}
 
 func (x *Push) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[7]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +940,7 @@ func (x *Push) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Push.ProtoReflect.Descriptor instead.
 func (*Push) Descriptor() ([]byte, []int) {
-	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{7}
+	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Push) GetSession() uint64 {
@@ -928,7 +1013,7 @@ type SessionAck struct {
 
 func (x *SessionAck) Reset() {
 	*x = SessionAck{}
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[8]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -940,7 +1025,7 @@ func (x *SessionAck) String() string {
 func (*SessionAck) ProtoMessage() {}
 
 func (x *SessionAck) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[8]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -953,7 +1038,7 @@ func (x *SessionAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionAck.ProtoReflect.Descriptor instead.
 func (*SessionAck) Descriptor() ([]byte, []int) {
-	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{8}
+	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SessionAck) GetSession() uint64 {
@@ -1008,7 +1093,7 @@ type SessionClose struct {
 
 func (x *SessionClose) Reset() {
 	*x = SessionClose{}
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[9]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1020,7 +1105,7 @@ func (x *SessionClose) String() string {
 func (*SessionClose) ProtoMessage() {}
 
 func (x *SessionClose) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[9]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1033,7 +1118,7 @@ func (x *SessionClose) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionClose.ProtoReflect.Descriptor instead.
 func (*SessionClose) Descriptor() ([]byte, []int) {
-	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{9}
+	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SessionClose) GetSession() uint64 {
@@ -1080,7 +1165,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[10]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1177,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[10]
+	mi := &file_millstream_replication_v1_replication_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1190,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{10}
+	return file_millstream_replication_v1_replication_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Ping) GetSentNs() int64 {
@@ -1126,13 +1211,14 @@ var File_millstream_replication_v1_replication_service_proto protoreflect.FileDe
 
 const file_millstream_replication_v1_replication_service_proto_rawDesc = "" +
 	"\n" +
-	"3millstream/replication/v1/replication_service.proto\x12\x19millstream.replication.v1\x1a\x1amillstream/v1/record.proto\"\xc1\x02\n" +
+	"3millstream/replication/v1/replication_service.proto\x12\x19millstream.replication.v1\x1a\x1amillstream/v1/record.proto\"\xfe\x02\n" +
 	"\x10ReplicateRequest\x12>\n" +
 	"\x05hello\x18\x01 \x01(\v2(.millstream.replication.v1.FollowerHelloR\x05hello\x12?\n" +
 	"\x06closes\x18\x02 \x03(\v2'.millstream.replication.v1.SessionCloseR\x06closes\x12<\n" +
 	"\x05opens\x18\x03 \x03(\v2&.millstream.replication.v1.SessionOpenR\x05opens\x129\n" +
 	"\x04acks\x18\x04 \x03(\v2%.millstream.replication.v1.SessionAckR\x04acks\x123\n" +
-	"\x04ping\x18\x05 \x01(\v2\x1f.millstream.replication.v1.PingR\x04ping\"\xa6\x03\n" +
+	"\x04ping\x18\x05 \x01(\v2\x1f.millstream.replication.v1.PingR\x04ping\x12;\n" +
+	"\x05known\x18\x06 \x03(\v2%.millstream.replication.v1.KnownEpochR\x05known\"\xa6\x03\n" +
 	"\x11ReplicateResponse\x121\n" +
 	"\abatches\x18\x01 \x03(\v2\x17.millstream.v1.LogBatchR\abatches\x123\n" +
 	"\x04push\x18\x02 \x01(\v2\x1f.millstream.replication.v1.PushR\x04push\x12<\n" +
@@ -1150,7 +1236,13 @@ const file_millstream_replication_v1_replication_service_proto_rawDesc = "" +
 	"\x04lane\x18\x05 \x01(\x0e2\x1f.millstream.replication.v1.LaneR\x04lane\"M\n" +
 	"\vLeaderHello\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
-	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\"\xa4\x02\n" +
+	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\"\x84\x01\n" +
+	"\n" +
+	"KnownEpoch\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12!\n" +
+	"\fleader_epoch\x18\x03 \x01(\x05R\vleaderEpoch\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"\xa4\x02\n" +
 	"\vSessionOpen\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x19\n" +
 	"\btopic_id\x18\x02 \x01(\fR\atopicId\x12\x1c\n" +
@@ -1239,7 +1331,7 @@ func file_millstream_replication_v1_replication_service_proto_rawDescGZIP() []by
 }
 
 var file_millstream_replication_v1_replication_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_millstream_replication_v1_replication_service_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_millstream_replication_v1_replication_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_millstream_replication_v1_replication_service_proto_goTypes = []any{
 	(Lane)(0),                 // 0: millstream.replication.v1.Lane
 	(SessionError)(0),         // 1: millstream.replication.v1.SessionError
@@ -1247,39 +1339,41 @@ var file_millstream_replication_v1_replication_service_proto_goTypes = []any{
 	(*ReplicateResponse)(nil), // 3: millstream.replication.v1.ReplicateResponse
 	(*FollowerHello)(nil),     // 4: millstream.replication.v1.FollowerHello
 	(*LeaderHello)(nil),       // 5: millstream.replication.v1.LeaderHello
-	(*SessionOpen)(nil),       // 6: millstream.replication.v1.SessionOpen
-	(*SessionOpened)(nil),     // 7: millstream.replication.v1.SessionOpened
-	(*LogDivergence)(nil),     // 8: millstream.replication.v1.LogDivergence
-	(*Push)(nil),              // 9: millstream.replication.v1.Push
-	(*SessionAck)(nil),        // 10: millstream.replication.v1.SessionAck
-	(*SessionClose)(nil),      // 11: millstream.replication.v1.SessionClose
-	(*Ping)(nil),              // 12: millstream.replication.v1.Ping
-	(*v1.LogBatch)(nil),       // 13: millstream.v1.LogBatch
+	(*KnownEpoch)(nil),        // 6: millstream.replication.v1.KnownEpoch
+	(*SessionOpen)(nil),       // 7: millstream.replication.v1.SessionOpen
+	(*SessionOpened)(nil),     // 8: millstream.replication.v1.SessionOpened
+	(*LogDivergence)(nil),     // 9: millstream.replication.v1.LogDivergence
+	(*Push)(nil),              // 10: millstream.replication.v1.Push
+	(*SessionAck)(nil),        // 11: millstream.replication.v1.SessionAck
+	(*SessionClose)(nil),      // 12: millstream.replication.v1.SessionClose
+	(*Ping)(nil),              // 13: millstream.replication.v1.Ping
+	(*v1.LogBatch)(nil),       // 14: millstream.v1.LogBatch
 }
 var file_millstream_replication_v1_replication_service_proto_depIdxs = []int32{
 	4,  // 0: millstream.replication.v1.ReplicateRequest.hello:type_name -> millstream.replication.v1.FollowerHello
-	11, // 1: millstream.replication.v1.ReplicateRequest.closes:type_name -> millstream.replication.v1.SessionClose
-	6,  // 2: millstream.replication.v1.ReplicateRequest.opens:type_name -> millstream.replication.v1.SessionOpen
-	10, // 3: millstream.replication.v1.ReplicateRequest.acks:type_name -> millstream.replication.v1.SessionAck
-	12, // 4: millstream.replication.v1.ReplicateRequest.ping:type_name -> millstream.replication.v1.Ping
-	13, // 5: millstream.replication.v1.ReplicateResponse.batches:type_name -> millstream.v1.LogBatch
-	9,  // 6: millstream.replication.v1.ReplicateResponse.push:type_name -> millstream.replication.v1.Push
-	5,  // 7: millstream.replication.v1.ReplicateResponse.hello:type_name -> millstream.replication.v1.LeaderHello
-	7,  // 8: millstream.replication.v1.ReplicateResponse.opened:type_name -> millstream.replication.v1.SessionOpened
-	11, // 9: millstream.replication.v1.ReplicateResponse.closes:type_name -> millstream.replication.v1.SessionClose
-	9,  // 10: millstream.replication.v1.ReplicateResponse.ends:type_name -> millstream.replication.v1.Push
-	12, // 11: millstream.replication.v1.ReplicateResponse.ping:type_name -> millstream.replication.v1.Ping
-	0,  // 12: millstream.replication.v1.FollowerHello.lane:type_name -> millstream.replication.v1.Lane
-	1,  // 13: millstream.replication.v1.SessionOpened.error:type_name -> millstream.replication.v1.SessionError
-	8,  // 14: millstream.replication.v1.SessionOpened.divergence:type_name -> millstream.replication.v1.LogDivergence
-	1,  // 15: millstream.replication.v1.SessionClose.error:type_name -> millstream.replication.v1.SessionError
-	2,  // 16: millstream.replication.v1.ReplicationService.Replicate:input_type -> millstream.replication.v1.ReplicateRequest
-	3,  // 17: millstream.replication.v1.ReplicationService.Replicate:output_type -> millstream.replication.v1.ReplicateResponse
-	17, // [17:18] is the sub-list for method output_type
-	16, // [16:17] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	12, // 1: millstream.replication.v1.ReplicateRequest.closes:type_name -> millstream.replication.v1.SessionClose
+	7,  // 2: millstream.replication.v1.ReplicateRequest.opens:type_name -> millstream.replication.v1.SessionOpen
+	11, // 3: millstream.replication.v1.ReplicateRequest.acks:type_name -> millstream.replication.v1.SessionAck
+	13, // 4: millstream.replication.v1.ReplicateRequest.ping:type_name -> millstream.replication.v1.Ping
+	6,  // 5: millstream.replication.v1.ReplicateRequest.known:type_name -> millstream.replication.v1.KnownEpoch
+	14, // 6: millstream.replication.v1.ReplicateResponse.batches:type_name -> millstream.v1.LogBatch
+	10, // 7: millstream.replication.v1.ReplicateResponse.push:type_name -> millstream.replication.v1.Push
+	5,  // 8: millstream.replication.v1.ReplicateResponse.hello:type_name -> millstream.replication.v1.LeaderHello
+	8,  // 9: millstream.replication.v1.ReplicateResponse.opened:type_name -> millstream.replication.v1.SessionOpened
+	12, // 10: millstream.replication.v1.ReplicateResponse.closes:type_name -> millstream.replication.v1.SessionClose
+	10, // 11: millstream.replication.v1.ReplicateResponse.ends:type_name -> millstream.replication.v1.Push
+	13, // 12: millstream.replication.v1.ReplicateResponse.ping:type_name -> millstream.replication.v1.Ping
+	0,  // 13: millstream.replication.v1.FollowerHello.lane:type_name -> millstream.replication.v1.Lane
+	1,  // 14: millstream.replication.v1.SessionOpened.error:type_name -> millstream.replication.v1.SessionError
+	9,  // 15: millstream.replication.v1.SessionOpened.divergence:type_name -> millstream.replication.v1.LogDivergence
+	1,  // 16: millstream.replication.v1.SessionClose.error:type_name -> millstream.replication.v1.SessionError
+	2,  // 17: millstream.replication.v1.ReplicationService.Replicate:input_type -> millstream.replication.v1.ReplicateRequest
+	3,  // 18: millstream.replication.v1.ReplicationService.Replicate:output_type -> millstream.replication.v1.ReplicateResponse
+	18, // [18:19] is the sub-list for method output_type
+	17, // [17:18] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_millstream_replication_v1_replication_service_proto_init() }
@@ -1293,7 +1387,7 @@ func file_millstream_replication_v1_replication_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_replication_v1_replication_service_proto_rawDesc), len(file_millstream_replication_v1_replication_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
