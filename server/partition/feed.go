@@ -331,7 +331,7 @@ func (p *Partition) tick() {
 		p.restless.Store(false)
 		return
 	}
-	if proposal, ok := o.core.Tick(p.uptime(), p.lagMax); ok {
+	if proposal, ok := o.core.Tick(p.uptime(), p.lagMax, p.impaired); ok {
 		p.meet() // before it can be taken
 		p.propose(proposal)
 	}
