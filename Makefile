@@ -124,6 +124,13 @@ KILLS ?= 50
 failover: build ## Measure how long clients wait when leaders and active controllers are killed: KILLS=50 of each.
 	$(GO) run ./cmd/growth -millstream bin/millstream -kills $(KILLS)
 
+TROUBLE ?= slow
+GRAY ?=
+.PHONY: gray
+gray: build ## Measure what clients notice when the disk of the leader is in trouble: TROUBLE=slow, full or read-only (root, about 2 min).
+	@.ci/chaos-needs
+	$(GO) run ./cmd/growth -millstream bin/millstream -trouble $(TROUBLE) $(GRAY)
+
 PARTITIONS ?= 5000
 .PHONY: many
 many: build ## Measure three brokers with many partitions: PARTITIONS=5000.

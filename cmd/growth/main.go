@@ -1,6 +1,6 @@
 // Command growth measures what clients notice when a cluster grows, shrinks
-// and is restarted, when leaders are killed, and what thousands of partitions
-// cost: see package growth.
+// and is restarted, when leaders are killed or their disks are in trouble, and what
+// thousands of partitions cost: see package growth.
 // It prints one JSON object a measurement on standard output and a table on
 // standard error, and exits 1 if a client met an error or a record is not where
 // it should be.
@@ -31,6 +31,8 @@ func run() int {
 	flag.IntVar(&o.Partitions, "partitions", 0, "measure a cluster with so many partitions instead")
 	flag.IntVar(&o.Kills, "kills", 0, "measure how long clients wait when so many leaders, and so many active controllers, are killed, instead")
 	flag.BoolVar(&o.Verbose, "v", false, "say what was noticed in each second, and what happened to the partitions in it")
+	flag.StringVar(&o.Trouble, "trouble", "", "measure what clients notice when the disk of the leader of all is slow, full or read-only, instead")
+	flag.StringVar(&o.SlowDisk, "slow-disk", "", "the setting of that name of the brokers for -trouble; 0 shows what clients notice without it")
 	timeout := flag.Duration("timeout", 30*time.Minute, "the longest that all may take")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -39,6 +41,8 @@ func run() int {
 	defer cancel()
 	measure := growth.Grow
 	switch {
+	case o.Trouble != "":
+		measure = growth.Gray
 	case o.Kills > 0:
 		measure = growth.FailOver
 	case o.Partitions > 0:

@@ -141,6 +141,7 @@ func (r *Restored) rewrite(c store.Change, topics known, ahead int64) (proto.Mes
 			return nil, nil // who was unfenced on a directory was, at least
 		}
 		m.Fenced, m.Stopping, m.BrokerEpoch = true, false, r.Revision
+		m.Impairment = controllerv1.Impairment_IMPAIRMENT_UNSPECIFIED
 		return m, nil
 	case *controllerv1.TopicRecord:
 		if c.Key.Kind != store.KindTopic {

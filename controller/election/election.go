@@ -32,6 +32,8 @@ const (
 	Gone Standing = iota
 	// Leaving: it serves but is about to stop; it leads if nobody else can.
 	Leaving
+	// Impaired: its disk is in trouble; it leads if nobody who serves is in sync.
+	Impaired
 	// Serving: it can lead.
 	Serving
 )
@@ -86,21 +88,42 @@ func Next(p Partition, standing func(id int32) Standing) (Partition, bool) {
 		n.Leader = leader
 		n.LeaderEpoch++
 	}
-	if leader != NoLeader && standing(leader) == Serving {
-		n = letGo(n, standing)
-	}
+	n = LetGo(n, standing)
 	return n, changed(p, n)
 }
 
-// letGo takes replicas that are leaving out of the ISR, as long as that is
-// enough without them.
-func letGo(p Partition, standing func(id int32) Standing) Partition {
-	for _, id := range p.ISR {
-		if standing(id) == Leaving && len(p.ISR) > p.MinISR {
-			p = withISR(p, without(p.ISR, in([]int32{id})))
+// LetGo returns the partition without replicas in sync that are leaving or
+// impaired, as long as that is enough without them, if who leads serves: nobody
+// is to wait for them.
+func LetGo(p Partition, standing func(id int32) Standing) Partition {
+	if p.Leader == NoLeader || standing(p.Leader) != Serving {
+		return p
+	}
+	drop := func(as Standing, enough int) {
+		for _, id := range p.ISR {
+			if standing(id) == as && len(p.ISR) > enough {
+				p = withISR(p, without(p.ISR, in([]int32{id})))
+			}
 		}
 	}
+	drop(Leaving, p.MinISR)
+	if Enough(p, standing) {
+		drop(Impaired, 0)
+	}
 	return p
+}
+
+// Enough tells whether so many serve and are in sync that nobody has to wait for
+// one that is impaired: MinISR, and two where there are as many replicas. A slow
+// copy is better than none.
+func Enough(p Partition, standing func(id int32) Standing) bool {
+	serve := 0
+	for _, id := range p.ISR {
+		if standing(id) == Serving {
+			serve++
+		}
+	}
+	return serve >= max(p.MinISR, min(2, len(p.Replicas)))
 }
 
 // Propose returns the partition with the ISR that its leader proposes. Who
@@ -135,27 +158,42 @@ func in(ids []int32) func(int32) bool {
 
 // choose returns the leader: who leads already if it can go on, else the first
 // of the replicas in sync, else the first that is eligible; a broker that is
-// leaving only if there is no other.
+// impaired only if none serves, one that is leaving only if there is no other.
+// An impaired leader goes on where others are at most eligible: who is not in
+// sync has to catch up with somebody.
 func choose(p Partition, standing func(id int32) Standing) int32 {
-	if slices.Contains(p.ISR, p.Leader) && standing(p.Leader) == Serving {
-		return p.Leader
-	}
-	for _, among := range [][]int32{p.ISR, p.ELR} {
+	first := func(among []int32, as Standing) int32 {
 		for _, id := range p.Replicas {
-			if slices.Contains(among, id) && standing(id) == Serving {
+			if slices.Contains(among, id) && standing(id) == as {
+				return id
+			}
+		}
+		return NoLeader
+	}
+	led := NoLeader // by whom it can still be
+	if slices.Contains(p.ISR, p.Leader) {
+		led = p.Leader
+	}
+	if led != NoLeader && standing(led) == Serving {
+		return led
+	}
+	if id := first(p.ISR, Serving); id != NoLeader {
+		return id
+	}
+	if led != NoLeader && standing(led) == Impaired {
+		return led
+	}
+	for _, as := range []Standing{Serving, Impaired} {
+		for _, among := range [][]int32{p.ISR, p.ELR} {
+			if id := first(among, as); id != NoLeader {
 				return id
 			}
 		}
 	}
-	if slices.Contains(p.ISR, p.Leader) && standing(p.Leader) == Leaving {
-		return p.Leader
+	if led != NoLeader && standing(led) == Leaving {
+		return led
 	}
-	for _, id := range p.Replicas {
-		if slices.Contains(p.ISR, id) && standing(id) == Leaving {
-			return id
-		}
-	}
-	return NoLeader
+	return first(p.ISR, Leaving)
 }
 
 // lastOf returns the replica that stays in the ISR when all are gone: the
@@ -219,10 +257,11 @@ func Succeed(p Partition, id int32) Partition {
 	return p
 }
 
-// CanMove reports whether another broker than the leader could lead.
+// CanMove reports whether another broker than the leader, which is leaving, could
+// lead.
 func CanMove(p Partition, standing func(id int32) Standing) bool {
 	return slices.ContainsFunc(slices.Concat(p.ISR, p.ELR), func(id int32) bool {
-		return id != p.Leader && standing(id) == Serving
+		return id != p.Leader && standing(id) > Leaving
 	})
 }
 

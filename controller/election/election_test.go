@@ -59,6 +59,8 @@ func TestScenarios(t *testing.T) {
 				stand(Serving)
 			case "leave":
 				stand(Leaving)
+			case "impair":
+				stand(Impaired)
 			case "join-isr": // what a leader proposes when a follower has caught up
 				w.p = Propose(w.p, union(w.p.ISR, ids))
 			case "leave-isr": // what a leader proposes when a follower is slow
@@ -90,7 +92,7 @@ func drawPartition(t *rapid.T) (Partition, map[int32]Standing) {
 	p.MinISR = rapid.IntRange(1, len(replicas)).Draw(t, "min")
 	standing := map[int32]Standing{}
 	for _, id := range replicas {
-		standing[id] = rapid.SampledFrom([]Standing{Gone, Leaving, Serving}).Draw(t, "standing")
+		standing[id] = rapid.SampledFrom([]Standing{Gone, Leaving, Impaired, Serving}).Draw(t, "standing")
 		switch rapid.IntRange(0, 3).Draw(t, "place") {
 		case 0, 1:
 			p.ISR = append(p.ISR, id)
@@ -118,8 +120,14 @@ func slowLeader(p Partition, standing map[int32]Standing, isr []int32) int32 {
 			rank = 500
 		case standing[id] == Serving && inSync:
 			rank = 400 - i
+		case standing[id] == Impaired && inSync && id == p.Leader:
+			rank = 350
 		case standing[id] == Serving && eligible:
 			rank = 300 - i
+		case standing[id] == Impaired && inSync:
+			rank = 270 - i
+		case standing[id] == Impaired && eligible:
+			rank = 240 - i
 		case standing[id] == Leaving && inSync && id == p.Leader:
 			rank = 200
 		case standing[id] == Leaving && inSync:
@@ -160,6 +168,12 @@ func TestNextKeepsTheInvariants(t *testing.T) {
 		}
 		if len(p.ISR) > 0 && len(n.ISR) == 0 {
 			t.Fatalf("nobody is in sync any more: %+v", n)
+		}
+		for _, id := range p.ISR {
+			if standing[id] == Impaired && !slices.Contains(n.ISR, id) && n.Leader == p.Leader &&
+				!Enough(n, func(id int32) Standing { return standing[id] }) {
+				t.Fatalf("an impaired replica is out of sync, and too few are left: %s became %v", before, n)
+			}
 		}
 		for _, id := range slices.Concat(n.ISR, n.ELR) {
 			if !slices.Contains(p.ISR, id) && !slices.Contains(p.ELR, id) {
@@ -210,6 +224,8 @@ func (h *history) step(what string, id int32, newMin int) {
 		h.standing[id] = Serving
 	case what == "leave":
 		h.standing[id] = Leaving
+	case what == "impair":
+		h.standing[id] = Impaired
 	case what == "lose" && held:
 		h.standing[id] = Gone
 		h.p, _ = Next(h.p, h.of)
@@ -236,7 +252,7 @@ func (h *history) step(what string, id int32, newMin int) {
 // must then be with every replica that is in sync or eligible; if there are
 // none, with one of those last known unless that replica itself lost it.
 func TestWhatWasAcknowledgedIsWithWhomeverMayLead(t *testing.T) {
-	whats := []string{"append", "slow", "catch up", "fence", "unfence", "leave", "lose", "min", "add", "leave out", "prefer"}
+	whats := []string{"append", "slow", "catch up", "fence", "unfence", "leave", "impair", "lose", "min", "add", "leave out", "prefer"}
 	rapid.Check(t, func(t *rapid.T) {
 		h := &history{min: rapid.IntRange(1, 3).Draw(t, "min"), standing: map[int32]Standing{}, has: map[int32]int{}, lost: map[int32]bool{}}
 		for id := int32(1); id <= 4; id++ {

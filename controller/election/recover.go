@@ -69,7 +69,7 @@ func AcceptLoss(p Partition, standing func(id int32) Standing, reported func(id 
 // sync. Its epoch is above every one in a log: no two records of one epoch can
 // come from different leaders.
 func lead(p Partition, candidates []int32, standing func(id int32) Standing, reported func(id int32) (Recovered, bool)) (Partition, bool) {
-	for _, want := range []Standing{Serving, Leaving} {
+	for _, want := range []Standing{Serving, Impaired, Leaving} {
 		i := slices.IndexFunc(candidates, func(id int32) bool { return standing(id) == want })
 		if i < 0 {
 			continue

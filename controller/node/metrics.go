@@ -16,7 +16,7 @@ import (
 
 // metrics reads its values from the running controller when it is asked.
 type metrics struct {
-	active, revision, topics, partitions, offline, brokers, fenced, watchers, storeBytes, elections, losses, moving, underReplicated, underMin, corrupt *prometheus.Desc
+	active, revision, topics, partitions, offline, brokers, fenced, impaired, watchers, storeBytes, elections, losses, moving, underReplicated, underMin, corrupt *prometheus.Desc
 
 	mu      sync.Mutex // guards what follows, which is nil while nothing runs
 	img     *image.Image
@@ -37,6 +37,7 @@ func newMetrics() *metrics {
 		offline:         d("offline_partitions", "Partitions that nobody leads: they take no writes."),
 		brokers:         d("brokers", "Brokers that are registered."),
 		fenced:          d("fenced_brokers", "Brokers that are registered and not to be counted on."),
+		impaired:        d("impaired_brokers", "Brokers whose disks are in trouble: others lead, where they can."),
 		watchers:        d("watchers", "Watches of the metadata that are open."),
 		storeBytes:      d("store_bytes", "Size of the metadata store on disk."),
 		elections:       d("elections_total", "Changes of partition leaders that this controller has made."),
@@ -57,7 +58,7 @@ func (m *metrics) watch(img *image.Image, loop *reconcile.Loop, service *api.Ser
 // Describe is part of prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.watchers, m.storeBytes, m.elections, m.losses, m.moving, m.underReplicated, m.underMin, m.corrupt,
+		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.impaired, m.watchers, m.storeBytes, m.elections, m.losses, m.moving, m.underReplicated, m.underMin, m.corrupt,
 	} {
 		to <- d
 	}
@@ -73,7 +74,7 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	}
 	gauge := func(d *prometheus.Desc, v float64) { to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v) }
 	m.img.Read(func(v *image.View) {
-		var partitions, offline, fenced, moving, underReplicated, underMin int
+		var partitions, offline, fenced, impaired, moving, underReplicated, underMin int
 		for _, t := range v.Topics {
 			partitions += len(t.Partitions)
 			for _, p := range t.Partitions {
@@ -96,6 +97,9 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 			if b.Record.GetFenced() {
 				fenced++
 			}
+			if b.Record.GetImpairment() != controllerv1.Impairment_IMPAIRMENT_UNSPECIFIED {
+				impaired++
+			}
 		}
 		gauge(m.revision, float64(v.Revision))
 		gauge(m.topics, float64(len(v.Topics)))
@@ -106,6 +110,7 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 		gauge(m.underMin, float64(underMin))
 		gauge(m.brokers, float64(len(v.Brokers)))
 		gauge(m.fenced, float64(fenced))
+		gauge(m.impaired, float64(impaired))
 	})
 	active := 0.0
 	if m.loop.Active() {

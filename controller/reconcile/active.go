@@ -39,6 +39,9 @@ type active struct {
 	preferredAt time.Time
 	// handOvers are the changes of leaders that wait for the leaders.
 	handOvers handOvers
+	// alike says since when a disk that was slow is like those of others. No more
+	// than there are brokers.
+	alike map[int32]time.Time
 	// incarnations are those that registered under this active controller.
 	incarnations map[int32]incarnation
 }
@@ -56,7 +59,7 @@ func (l *Loop) reign(ctx context.Context, changed <-chan struct{}) error {
 	if err != nil {
 		return fmt.Errorf("win the election: %w", err)
 	}
-	a := &active{Loop: l, w: w, scan: true, incarnations: map[int32]incarnation{}, handOvers: newHandOvers(), preferredAt: time.Now()}
+	a := &active{Loop: l, w: w, scan: true, incarnations: map[int32]incarnation{}, handOvers: newHandOvers(), alike: map[int32]time.Time{}, preferredAt: time.Now()}
 	// All that was written before the election is in the image from here on.
 	if err := l.o.Image.Wait(ctx, w.Active().Revision); err != nil {
 		return err
@@ -238,6 +241,9 @@ func (a *active) settle(ctx context.Context) error {
 func (a *active) plan() (edits []*store.Edit) {
 	a.o.Image.Read(func(v *image.View) {
 		if edits = a.planFences(v); len(edits) > 0 {
+			return
+		}
+		if edits = a.planImpairments(v); len(edits) > 0 {
 			return
 		}
 		a.planPreferred()

@@ -116,7 +116,7 @@ func (a *active) join(v *image.View, p *controllerv1.InSyncProposal, res *contro
 			e.setDirectory(i, v.Brokers[id].Record.GetDirectoryId())
 		}
 	}
-	e.Partition = election.Propose(e.Partition, isr)
+	e.Partition = election.LetGo(election.Propose(e.Partition, isr), e.standing(v))
 	e, _ = e.arrive(v) // in the same put: the last who was awaited may have joined
 	e = a.intend(v, e)
 	res.Outcome = controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_ALTERED
@@ -136,6 +136,8 @@ func ineligible(v *image.View, e electable, m *controllerv1.InSyncReplica) contr
 		return controllerv1.Ineligibility_INELIGIBILITY_FENCED
 	case b.GetStopping() && !was:
 		return controllerv1.Ineligibility_INELIGIBILITY_STOPPING
+	case isImpaired(b) && !was && election.Enough(e.Partition, e.standing(v)):
+		return controllerv1.Ineligibility_INELIGIBILITY_IMPAIRED
 	case was && !bytes.Equal(e.directory(i), b.GetDirectoryId()) && len(e.directory(i)) > 0:
 		// It stands for the directory that it had.
 		return controllerv1.Ineligibility_INELIGIBILITY_STALE_BROKER_EPOCH

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -163,6 +164,7 @@ func (l *Loop) Heartbeat(ctx context.Context, r *controllerv1.HeartbeatRequest) 
 	b := beat{
 		epoch: r.GetBrokerEpoch(), revision: r.GetRevision(), ready: r.GetReady(), stopping: r.GetStopping(),
 		failed: len(r.GetFailedDirectoryIds()) > 0,
+		heard:  true, impaired: r.GetImpairment(), delay: time.Duration(min(r.GetDiskDelayUs(), mostDelayUs)) * time.Microsecond,
 	}
 	rec, err := l.broker(r.GetBrokerId(), b.epoch)
 	if err != nil {

@@ -118,6 +118,7 @@ func (l *Loop) RemoveBroker(ctx context.Context, r *controllerv1.RemoveBrokerReq
 		a.scan = true
 		resp.Revision, err = a.commit(ctx, e)
 		delete(a.incarnations, id)
+		delete(a.alike, id)
 		return err
 	})
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 )
 
 // Who leads is changed at once when a leader is gone. When the change is planned
-// (its broker is about to stop, the partition is moved away from it, another is
-// preferred), the leader is asked to hand over first: its successor is put into
+// (its broker is about to stop, or its disk is in trouble, the partition is moved
+// away from it, another is preferred), the leader is asked to hand over first: its successor is put into
 // the partition's record, the leader takes no more records, and says when all
 // that it has is committed (AlterPartition). Then the successor leads, with
 // nothing in flight before it.
@@ -60,10 +60,13 @@ type handOvers struct {
 	// each of them was asked.
 	prefer map[store.TopicID]bool
 	all    bool // shall be
+	// stuck says when each broker last could not hand over. No more than there
+	// are brokers.
+	stuck map[int32]time.Time
 }
 
 func newHandOvers() handOvers {
-	return handOvers{byKey: map[store.Key]*handOver{}, prefer: map[store.TopicID]bool{}}
+	return handOvers{byKey: map[store.Key]*handOver{}, prefer: map[store.TopicID]bool{}, stuck: map[int32]time.Time{}}
 }
 
 // room tells whether another may be asked.
@@ -97,6 +100,11 @@ func (h *handOvers) scanned(v *image.View) {
 			delete(h.byKey, k)
 		}
 	}
+	for id := range h.stuck {
+		if v.Brokers[id].Record == nil {
+			delete(h.stuck, id)
+		}
+	}
 	if !h.short {
 		clear(h.prefer)
 		h.all = false
@@ -108,10 +116,18 @@ func (e electable) key() store.Key {
 	return store.PartitionKey(store.TopicID(e.record.GetTopicId()), e.record.GetPartition())
 }
 
-// canSucceed tells whether a broker can lead instead of who does.
+// canSucceed tells whether a broker can lead instead of who does. One whose disk
+// is in trouble can only if the other is about to stop.
 func (e electable) canSucceed(v *image.View, id int32) bool {
-	return id != election.NoLeader && id != e.Leader && slices.Contains(e.ISR, id) && e.standing(v)(id) == election.Serving
+	if id == election.NoLeader || id == e.Leader || !slices.Contains(e.ISR, id) {
+		return false
+	}
+	of := e.standing(v)
+	return of(id) == election.Serving || of(id) == election.Impaired && of(e.Leader) == election.Leaving
 }
+
+// ledAway tells whether somebody else is to lead than a broker of that standing.
+func ledAway(s election.Standing) bool { return s == election.Leaving || s == election.Impaired }
 
 // successorFor returns whom the partition should be handed over to, by plan;
 // NoLeader: to nobody. Whom the record names already stays, if that is still
@@ -124,18 +140,20 @@ func (a *active) successorFor(v *image.View, e electable) int32 {
 	if e.canSucceed(v, e.successor) {
 		named = e.successor
 	}
-	leaving, out := e.standing(v)(e.Leader) == election.Leaving, e.leaderIsLeftOut(v)
+	of := e.standing(v)
+	leaving, out := ledAway(of(e.Leader)), e.leaderIsLeftOut(v)
 	if leaving || out {
 		among := e.target
 		if leaving {
 			among = slices.Concat(e.target, e.Replicas)
 		}
-		if slices.Contains(among, named) {
-			return named
-		}
-		for _, id := range among {
-			if e.canSucceed(v, id) {
-				return id
+		for _, as := range []election.Standing{election.Serving, election.Impaired} {
+			can := func(id int32) bool { return e.canSucceed(v, id) && of(id) == as }
+			if slices.Contains(among, named) && can(named) {
+				return named
+			}
+			if i := slices.IndexFunc(among, can); i >= 0 {
+				return among[i]
 			}
 		}
 		return election.NoLeader
@@ -170,6 +188,7 @@ func (a *active) intend(v *image.View, e electable) electable {
 		a.o.Logger.Warn("partition not handed over in time", slog.String("topic_id", k.Topic.String()), slog.Int("partition", int(k.Partition)),
 			slog.Int("leader", int(e.Leader)), slog.Int("successor", int(want)))
 		h.since, h.failed = time.Time{}, now
+		a.handOvers.stuck[e.Leader] = now
 		e.successor = election.NoLeader
 	case h != nil && !h.failed.IsZero() && now.Sub(h.failed) < handOverPause:
 		e.successor = election.NoLeader
@@ -182,14 +201,18 @@ func (a *active) intend(v *image.View, e electable) electable {
 	return e
 }
 
-// patient is standing, but that a leader which is leaving serves until it has
-// handed over, or could not.
+// patient is standing, but that a leader which is leaving or impaired serves
+// until it has handed over, or could not. If a disk that is in trouble has kept
+// its broker from handing over one partition, it is not asked for the others.
 func (a *active) patient(v *image.View, e electable) func(id int32) election.Standing {
 	of := e.standing(v)
-	if e.Leader == election.NoLeader || of(e.Leader) != election.Leaving || a.successorFor(v, e) == election.NoLeader {
+	if e.Leader == election.NoLeader || !ledAway(of(e.Leader)) || a.successorFor(v, e) == election.NoLeader {
 		return of
 	}
 	if h := a.handOvers.byKey[e.key()]; h != nil && !h.failed.IsZero() {
+		return of
+	}
+	if of(e.Leader) == election.Impaired && time.Since(a.handOvers.stuck[e.Leader]) < handOverPause {
 		return of
 	}
 	leader := e.Leader
@@ -216,8 +239,10 @@ func (a *active) succeed(v *image.View, res *controllerv1.InSyncResult) (*contro
 		switch {
 		case e.replica(next) < 0:
 			res.Ineligibility = controllerv1.Ineligibility_INELIGIBILITY_NOT_A_REPLICA
-		case b == nil || b.GetFenced() || !b.GetStopping():
+		case b == nil || b.GetFenced() || !b.GetStopping() && !isImpaired(b):
 			res.Ineligibility = controllerv1.Ineligibility_INELIGIBILITY_FENCED
+		case !b.GetStopping():
+			res.Ineligibility = controllerv1.Ineligibility_INELIGIBILITY_IMPAIRED
 		default:
 			res.Ineligibility = controllerv1.Ineligibility_INELIGIBILITY_STOPPING
 		}

@@ -107,9 +107,20 @@ func finish(v *image.View, id store.TopicID, t *image.Topic, p *placement.Placer
 	return append(edits, last)
 }
 
+// firstLeader returns who leads a partition that is new: the first of its
+// replicas, if its disk is well.
+func firstLeader(v *image.View, replicas []int32) int32 {
+	for _, id := range replicas {
+		if !isImpaired(v.Brokers[id].Record) {
+			return id
+		}
+	}
+	return replicas[0]
+}
+
 func newPartition(v *image.View, t *controllerv1.TopicRecord, c topicconfig.Config, n uint32, replicas []int32) *controllerv1.PartitionRecord {
 	r := &controllerv1.PartitionRecord{
-		TopicId: t.GetTopicId(), Partition: n, Leader: replicas[0], LeaderEpoch: firstLeaderEpoch, PartitionEpoch: 1,
+		TopicId: t.GetTopicId(), Partition: n, Leader: firstLeader(v, replicas), LeaderEpoch: firstLeaderEpoch, PartitionEpoch: 1,
 		Replicas: replicas, InSyncReplicas: replicas,
 		MinInsyncReplicas: uint32(c.MinInsyncReplicas), Disk: c.Durability == topicconfig.DurabilityDisk,
 	}

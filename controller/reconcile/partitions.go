@@ -87,11 +87,21 @@ func (e electable) standing(v *image.View) func(id int32) election.Standing {
 		switch {
 		case b == nil || b.GetFenced() || !e.holds(b):
 			return election.Gone
-		case b.GetStopping():
-			return election.Leaving
 		default:
-			return election.Serving
+			return standingOf(b)
 		}
+	}
+}
+
+// standingOf is the standing of a broker that is registered and not fenced.
+func standingOf(b *controllerv1.BrokerRecord) election.Standing {
+	switch {
+	case b.GetStopping():
+		return election.Leaving
+	case isImpaired(b):
+		return election.Impaired
+	default:
+		return election.Serving
 	}
 }
 
@@ -102,10 +112,8 @@ func (e electable) anywhere(v *image.View) func(id int32) election.Standing {
 		switch b := v.Brokers[id].Record; {
 		case b == nil || b.GetFenced() || e.replica(id) < 0:
 			return election.Gone
-		case b.GetStopping():
-			return election.Leaving
 		default:
-			return election.Serving
+			return standingOf(b)
 		}
 	}
 }

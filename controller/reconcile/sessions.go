@@ -4,6 +4,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 )
 
 // beat is what a broker last said.
@@ -13,6 +15,11 @@ type beat struct {
 	ready    bool
 	stopping bool
 	failed   bool // its directory
+	// heard says that the broker has said so itself, and not only that it is
+	// counted as alive.
+	heard    bool
+	impaired controllerv1.Impairment
+	delay    time.Duration // of its disk
 }
 
 type session struct {

@@ -70,9 +70,25 @@ func brokersOf(m *metadata.Snapshot, c *tally) []*pb.Broker {
 			BrokerId: b.ID, Address: b.Address, BrokerEpoch: b.Epoch, Rack: b.Rack, State: stateOf(b), Version: b.Version,
 			RegisterTime: timestampOf(b.RegisterTimeMs), LeaderCount: c.leads[b.ID], ReplicaCount: c.holds[b.ID],
 			OutOfSyncReplicaCount: c.behind[b.ID], Draining: b.Draining, DrainBytesPerSecond: b.DrainBytesPerSecond,
+			Impairment: impairmentOf(b),
 		})
 	}
 	return brokers
+}
+
+func impairmentOf(b *metadata.Broker) pb.BrokerImpairment {
+	switch b.Impairment {
+	case controllerv1.Impairment_IMPAIRMENT_SLOW_DISK:
+		return pb.BrokerImpairment_BROKER_IMPAIRMENT_SLOW_DISK
+	case controllerv1.Impairment_IMPAIRMENT_DISK_FULL:
+		return pb.BrokerImpairment_BROKER_IMPAIRMENT_DISK_FULL
+	case controllerv1.Impairment_IMPAIRMENT_DISK_READ_ONLY:
+		return pb.BrokerImpairment_BROKER_IMPAIRMENT_DISK_READ_ONLY
+	case controllerv1.Impairment_IMPAIRMENT_DISK_ERROR:
+		return pb.BrokerImpairment_BROKER_IMPAIRMENT_DISK_ERROR
+	case controllerv1.Impairment_IMPAIRMENT_UNSPECIFIED:
+	}
+	return pb.BrokerImpairment_BROKER_IMPAIRMENT_UNSPECIFIED
 }
 
 func stateOf(b *metadata.Broker) pb.BrokerState {

@@ -16,6 +16,7 @@ import (
 	"github.com/millstream-io/millstream/server/pusher"
 	"github.com/millstream-io/millstream/server/replica"
 	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/vfs/watchfs"
 )
 
 // Broker is one broker. New makes it, Run is its life; the other methods may
@@ -63,6 +64,7 @@ type Broker struct {
 	swept chan struct{}
 
 	vouched *vouched
+	disk    diskWatch
 
 	logs struct {
 		sync.RWMutex // guards what follows; nothing else is done under it
@@ -77,7 +79,10 @@ func New(o Options) (*Broker, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	meter := watchfs.NewMeter()
+	o.FS = watchfs.Wrap(o.FS, meter)
 	b := &Broker{
+		disk: diskWatch{meter: meter},
 		opts: o, dir: directory{fs: o.FS, path: o.DataDir}, mirror: o.Metadata, logger: o.Logger,
 		budget: NewBudget(o.InFlightBytes), beat: make(chan struct{}, 1), swept: make(chan struct{}, 1), errand: newErrands(),
 		vouched: newVouched(),
@@ -178,6 +183,7 @@ func (b *Broker) serve(ctx context.Context, reg registration) error {
 	group.Go(func() error { return b.propose(loops, b.handOvers) })
 	group.Go(func() error { return b.tick(loops) })
 	group.Go(func() error { return b.scrub(loops) })
+	group.Go(func() error { return b.watchDisk(loops) })
 	err := group.Wait()
 	if ctx.Err() != nil {
 		err = nil

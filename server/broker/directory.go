@@ -20,6 +20,7 @@ import (
 //	lock                                  held while a broker runs
 //	incarnation                           who used it last (rule S3)
 //	found                                 what was in it when the cluster was restored
+//	probe                                 there for a moment, while the disk is tried
 //	topics/<topic id>-<partition>/        a log
 //	trash/<topic id>-<partition>.<ms>     a log that was deleted, and when
 //	trash/<topic id>-<partition>.<ms>.now one that is to go at once

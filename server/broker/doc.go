@@ -23,6 +23,7 @@
 // metadata, one sends heartbeats, some do upkeep (retention, checkpoints, trash),
 // one opens logs and removes deleted ones, one has partitions look at the clock,
 // one brings proposals of who is in sync to the controller, one those of who is
-// to lead instead, one scrubs; those of the followed streams (server/follower),
+// to lead instead, one scrubs, one watches how the disk does and has it tried by
+// another while something is the matter with it; those of the followed streams (server/follower),
 // and the flusher's workers.
 package broker

@@ -167,7 +167,8 @@ func (l *localLog) openLog(under circumstances) (*partition.Partition, error) {
 		Log:     log, Damage: damageOf(rec), Self: replica.ID(b.opts.ID), Flusher: b.flusher, Observer: observer{b, l},
 		Settings: settings(&w.topic.Config), Limits: b.opts.Mailbox, IdleAfter: b.opts.IdleAfter, Now: b.opts.Now, Logger: logger,
 		Sessions: &b.sessions, LagMax: b.opts.ReplicaLag, Vouched: b.vouched.time, Propose: func(p replica.Proposal) { b.want(l, p) },
-		Away: func(id replica.ID) bool { return b.pusher.Away(int32(id)) },
+		Away:     func(id replica.ID) bool { return b.pusher.Away(int32(id)) },
+		Impaired: func(id replica.ID) bool { return b.mirror.Current().Impaired(int32(id)) },
 	})
 	if len(w.part.Replicas) > 1 && (rec.TailCut && !rec.SameBoot || rec.Damaged != nil && w.others(b.opts.ID)) && w.counted(b.opts.ID) {
 		b.doubt(l, p)

@@ -255,7 +255,7 @@ func (m *flusherMetrics) took(d time.Duration, err error) {
 type census struct {
 	b                                                    *Broker
 	logs, open, held, waiters, failed, used, wait, files *prometheus.Desc
-	fileOpens                                            *prometheus.Desc
+	fileOpens, delay, impaired                           *prometheus.Desc
 }
 
 func newCensus(b *Broker) *census {
@@ -273,12 +273,16 @@ func newCensus(b *Broker) *census {
 		wait:      desc("inflight_waiters", "Produce requests that wait for the budget of bytes in flight."),
 		files:     desc("open_files", "Files of segments that are open."),
 		fileOpens: desc("file_opens_total", "Files of segments opened. If it grows fast, more are in use than may be open."),
+		delay:     desc("disk_delay_seconds", "How long writes and syncs took in the last seconds, for whoever had to wait for one."),
+		impaired: prometheus.NewDesc("millstream_broker_impaired",
+			"1 while the broker finds that this is the matter with its disk, and others should lead, by reason: slow_disk, disk_full, disk_read_only, disk_error.",
+			[]string{"reason"}, nil),
 	}
 }
 
 // Describe lists the metrics.
 func (c *census) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.logs, c.open, c.held, c.waiters, c.failed, c.used, c.wait, c.files, c.fileOpens} {
+	for _, d := range []*prometheus.Desc{c.logs, c.open, c.held, c.waiters, c.failed, c.used, c.wait, c.files, c.fileOpens, c.delay, c.impaired} {
 		ch <- d
 	}
 }
@@ -307,5 +311,13 @@ func (c *census) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.wait, float64(c.b.budget.Waiting()))
 	files := c.b.files.Counts()
 	gauge(c.files, float64(files.Open))
+	gauge(c.delay, time.Duration(c.b.disk.delay.Load()).Seconds())
+	for i, is := unimpaired+1, c.b.impairment(); i < impairments; i++ {
+		v := 0.0
+		if i == is {
+			v = 1
+		}
+		ch <- prometheus.MustNewConstMetric(c.impaired, prometheus.GaugeValue, v, i.String())
+	}
 	ch <- prometheus.MustNewConstMetric(c.fileOpens, prometheus.CounterValue, float64(files.Opened))
 }

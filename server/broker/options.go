@@ -60,6 +60,9 @@ type Options struct {
 	// logs, at least; 1 h unless set.
 	ScrubRound time.Duration
 
+	// SlowDisk is how long writes and syncs take on a disk from which on others are
+	// to lead, where theirs are quicker; 0: none is too slow.
+	SlowDisk time.Duration
 	// MaxSyncs is how many syncs run at once; 64 unless set.
 	MaxSyncs int
 	// MaxOpenFiles bounds the segments that are open or mapped; 1,024 unless

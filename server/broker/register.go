@@ -194,6 +194,7 @@ func (b *Broker) heartbeat(reg registration, wanted []*controllerv1.WantedLog) *
 	req := &controllerv1.HeartbeatRequest{
 		BrokerId: b.opts.ID, BrokerEpoch: reg.epoch, Revision: seen.Revision, Ready: b.serving.Load(),
 		Stopping: b.stopping.Load(), Moves: b.moves(),
+		Impairment: b.impairment().told(), DiskDelayUs: uint64(max(0, b.disk.delay.Load()) / int64(time.Microsecond)),
 	}
 	// A broker that has doubts is ready with the heartbeat after it has told them.
 	doubts := b.doubts.next()
@@ -240,6 +241,7 @@ func (b *Broker) sayGoodbye() {
 	defer cancel()
 	_, err := b.opts.Controller.Heartbeat(ctx, &controllerv1.HeartbeatRequest{
 		BrokerId: b.opts.ID, BrokerEpoch: inc.BrokerEpoch, Revision: b.mirror.Current().Revision, Stopping: true,
+		Impairment: b.impairment().told(),
 	})
 	if err != nil {
 		b.logger.Info("controller not told of the stop", "err", err)

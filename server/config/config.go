@@ -115,6 +115,8 @@ type Storage struct {
 	MaxSyncs int `name:"max-syncs" doc:"Syncs at a time in the data directory." change:"The disk is faster with more, or its latency suffers."`
 	// ReplicaLag is how long a replica may be behind.
 	ReplicaLag time.Duration `name:"replica-lag" doc:"How long a replica may be behind the broker's leaderships and stay in sync; records are acknowledged without it after that." change:"Replicas leave and join in turn, or producers wait too long for one that is slow."`
+	// SlowDisk is for writes and syncs.
+	SlowDisk time.Duration `name:"slow-disk" doc:"How long writes and syncs take from which on others lead and are waited for, where their disks are at least three times as fast; 0: never." change:"Leaders move because of a disk that is as fast as it can be, or stay on one that slows producers."`
 	// ScrubBytes is for each second.
 	ScrubBytes Bytes `name:"scrub-bytes-per-second" doc:"Logs read a second, at most once an hour, to find damage, which is then repaired from other replicas; 0: none." change:"Disks have time to spare, or none."`
 	// RetentionInterval is how often old segments are looked for.
@@ -140,7 +142,7 @@ func Default() Config {
 			StallTimeout: 30 * time.Second,
 		},
 		Storage: Storage{
-			MaxOpenFiles: 1024, MaxSyncs: 64, ReplicaLag: 10 * time.Second, ScrubBytes: 4 << 20, RetentionInterval: 30 * time.Second, TrashKeep: 24 * time.Hour,
+			MaxOpenFiles: 1024, MaxSyncs: 64, ReplicaLag: 10 * time.Second, SlowDisk: 100 * time.Millisecond, ScrubBytes: 4 << 20, RetentionInterval: 30 * time.Second, TrashKeep: 24 * time.Hour,
 			DiskHighWaterPercent: 90,
 		},
 	}
@@ -277,7 +279,11 @@ func (s *Storage) validate() error {
 	if s.DiskHighWaterPercent < 1 || s.DiskHighWaterPercent > 100 {
 		percent = &InvalidError{"disk-high-water-percent", "must be 1 to 100"}
 	}
-	return errors.Join(positive("max-open-files", s.MaxOpenFiles), positive("max-syncs", s.MaxSyncs), positive("replica-lag", s.ReplicaLag),
+	var slow error
+	if s.SlowDisk < 0 {
+		slow = &InvalidError{"slow-disk", "must not be negative"}
+	}
+	return errors.Join(slow, positive("max-open-files", s.MaxOpenFiles), positive("max-syncs", s.MaxSyncs), positive("replica-lag", s.ReplicaLag),
 		positive("retention-interval", s.RetentionInterval), positive("trash-keep", s.TrashKeep), percent)
 }
 

@@ -13,7 +13,7 @@ import (
 func (c *Config) Broker() broker.Options {
 	return broker.Options{
 		ID: c.BrokerID, DataDir: c.DataDir, Address: c.AdvertisedAddr, InternalAddress: c.InternalAdvertisedAddr, Rack: c.Rack,
-		ReplicaLag: c.ReplicaLag, ScrubBytes: int64(c.ScrubBytes),
+		ReplicaLag: c.ReplicaLag, SlowDisk: c.SlowDisk, ScrubBytes: int64(c.ScrubBytes),
 		MaxSyncs: c.MaxSyncs, MaxOpenFiles: c.MaxOpenFiles, InFlightBytes: int64(c.InFlightBytes),
 		RetentionInterval: c.RetentionInterval, TrashKeep: c.TrashKeep,
 		DiskHighWater: float64(c.DiskHighWaterPercent) / 100,

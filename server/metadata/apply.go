@@ -166,7 +166,7 @@ func (b *builder) broker(r *controllerv1.BrokerRecord, rev int64) error {
 	k := &Broker{
 		ID: r.GetBrokerId(), Epoch: r.GetBrokerEpoch(), Address: r.GetAddress(), InternalAddress: r.GetInternalAddress(),
 		Rack: r.GetRack(), Version: r.GetVersion(), Fenced: r.GetFenced(), Stopping: r.GetStopping(),
-		Draining: r.GetDraining(), DrainBytesPerSecond: r.GetDrainBytesPerSecond(),
+		Draining: r.GetDraining(), DrainBytesPerSecond: r.GetDrainBytesPerSecond(), Impairment: r.GetImpairment(),
 		RegisterTimeMs: r.GetRegisterTimeMs(), Revision: rev,
 		Directory: dir,
 	}

@@ -16,6 +16,7 @@ package metadata
 import (
 	"encoding/hex"
 
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/topicconfig"
 )
 
@@ -129,6 +130,8 @@ type Broker struct {
 	Stopping bool
 	// Draining says that everything on it is to be moved away.
 	Draining bool
+	// Impairment says what is the matter with its disk.
+	Impairment controllerv1.Impairment
 	// DrainBytesPerSecond is how fast each replica may be filled elsewhere for
 	// that; 0: as fast as can be.
 	DrainBytesPerSecond uint64

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"sync"
+
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 )
 
 // Snapshot is the metadata at one revision. It never changes; copying one
@@ -82,6 +84,12 @@ func (s *Snapshot) Topics() []*Topic {
 
 // Broker returns the broker of that identity, nil if there is none.
 func (s *Snapshot) Broker(id int32) *Broker { return s.brokers[id] }
+
+// Impaired tells whether something is the matter with the disk of a broker.
+func (s *Snapshot) Impaired(id int32) bool {
+	b := s.brokers[id]
+	return b != nil && b.Impairment != controllerv1.Impairment_IMPAIRMENT_UNSPECIFIED
+}
 
 // Brokers returns the brokers by identity. The slice is the caller's.
 func (s *Snapshot) Brokers() []*Broker {

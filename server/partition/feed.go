@@ -332,7 +332,7 @@ func (p *Partition) tick() {
 		return
 	}
 	o.core.NoteAway(p.away)
-	if proposal, ok := o.core.Tick(p.uptime(), p.lagMax); ok {
+	if proposal, ok := o.core.Tick(p.uptime(), p.lagMax, p.impaired); ok {
 		p.meet() // before it can be taken
 		p.propose(proposal)
 	}

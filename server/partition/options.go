@@ -74,6 +74,9 @@ type Options struct {
 	// Propose takes a wish for another ISR, for the controller; nil: nobody. It
 	// must not block.
 	Propose func(replica.Proposal)
+	// Impaired tells which brokers have disks that are in trouble: they come in
+	// sync only where too few others are; nil: none. It must not block.
+	Impaired func(replica.ID) bool
 	// Auditor is told what the replica does; nil: nobody.
 	Auditor Auditor
 	// LagMax is how long a replica may be behind and stay in sync; 10 s unless

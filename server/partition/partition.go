@@ -29,6 +29,7 @@ type Partition struct {
 	vouched   func() time.Duration
 	away      func(replica.ID) bool
 	propose   func(replica.Proposal)
+	impaired  func(replica.ID) bool
 	auditor   Auditor // nil: nobody is told
 
 	// settings is stored by SetSettings, loaded by Append and the owner.
@@ -155,7 +156,7 @@ func New(o Options) *Partition {
 	p := &Partition{
 		log: o.Log, self: o.Self, flusher: o.Flusher, observer: o.Observer, logger: o.Logger,
 		limits: o.Limits, idleAfter: o.IdleAfter, now: o.Now,
-		lagMax: o.LagMax, uptime: o.Uptime, vouched: o.Vouched, away: o.Away, propose: o.Propose, auditor: o.Auditor,
+		lagMax: o.LagMax, uptime: o.Uptime, vouched: o.Vouched, away: o.Away, propose: o.Propose, impaired: o.Impaired, auditor: o.Auditor,
 		wake: make(chan struct{}, 1),
 	}
 	p.owner.core = replica.New(o.Self)

@@ -141,11 +141,11 @@ func TestALeavingLeaderProposesNobody(t *testing.T) {
 	l.Lead(three(1, Memory, 1, 2), progress(0, 0), 0)
 	resume(t, &l, 3, progress(0, 0))
 	l.Confirm(three(1, Memory, 1, 2).at(1).leavingFor(2))
-	if p, ok := l.Tick(time.Second, lagMax); ok {
+	if p, ok := l.Tick(time.Second, lagMax, nil); ok {
 		t.Errorf("%+v while it hands over", p)
 	}
 	l.Confirm(three(1, Memory, 1, 2).at(2))
-	if p, ok := l.Tick(2*time.Second, lagMax); !ok || len(p.InSync) != 3 {
+	if p, ok := l.Tick(2*time.Second, lagMax, nil); !ok || len(p.InSync) != 3 {
 		t.Errorf("%+v, %v afterwards", p, ok)
 	}
 }

@@ -46,8 +46,10 @@ type InSyncReplica struct {
 // it. The proposals of one partition epoch count together, so that whichever
 // is taken has been counted.
 //
-// Whether the own log is slow is for the owner to judge, by Lag of the own ID.
-func (l *Leader) Tick(now, lagMax time.Duration) (Proposal, bool) {
+// impaired tells which replicas are on disks that are in trouble; nil: none is.
+// They join only as long as too few others are in sync, as the controller sees
+// it too (election.Enough).
+func (l *Leader) Tick(now, lagMax time.Duration, impaired func(ID) bool) (Proposal, bool) {
 	if !l.leading {
 		return Proposal{}, false
 	}
@@ -58,13 +60,13 @@ func (l *Leader) Tick(now, lagMax time.Duration) (Proposal, bool) {
 	change := false
 	for i := range l.members {
 		m := &l.members[i]
-		change = change || m.committed != l.wanted(i, now, lagMax)
+		change = change || m.committed != l.wanted(i, now, lagMax, impaired)
 	}
 	if !change && !l.proposing {
 		return Proposal{}, false
 	}
 	l.proposeAt = now + proposeEvery
-	return l.propose(func(i int) bool { return l.wanted(i, now, lagMax) }), true
+	return l.propose(func(i int) bool { return l.wanted(i, now, lagMax, impaired) }), true
 }
 
 // propose counts the members that are in, until a newer record comes.
@@ -85,7 +87,7 @@ func (l *Leader) propose(in func(i int) bool) Proposal {
 // wanted says whether a member should be in the ISR: the leader; one that is
 // in and does not lag; one that has all that is committed, and all that the
 // leader had when its epoch began, at the durability asked for.
-func (l *Leader) wanted(i int, now, lagMax time.Duration) bool {
+func (l *Leader) wanted(i int, now, lagMax time.Duration, impaired func(ID) bool) bool {
 	m := &l.members[i]
 	switch {
 	case i == l.own:
@@ -94,6 +96,8 @@ func (l *Leader) wanted(i int, now, lagMax time.Duration) bool {
 		return l.lag(m, now) <= min(lagMax, awayLag)
 	case m.committed:
 		return l.lag(m, now) <= lagMax
+	case impaired != nil && impaired(m.id) && l.enoughAreWell(impaired):
+		return false // else everybody would wait for it again
 	case mutation == UncleanReadd:
 		return m.session.open
 	}
@@ -109,6 +113,18 @@ func (l *Leader) NoteAway(away func(ID) bool) {
 		m := &l.members[i]
 		m.away = away != nil && l.leading && i != l.own && m.committed && !m.session.open && away(m.id)
 	}
+}
+
+// enoughAreWell tells whether nobody has to wait for an impaired replica: the
+// minimum, and two where there are as many, are in sync without one.
+func (l *Leader) enoughAreWell(impaired func(ID) bool) bool {
+	n := 0
+	for i := range l.members {
+		if m := &l.members[i]; m.committed && !impaired(m.id) {
+			n++
+		}
+	}
+	return n >= max(l.EffectiveMinInSync(), min(2, len(l.members)))
 }
 
 // Refused takes the controller's refusal of the proposal made at a partition

@@ -12,7 +12,7 @@ func run(l *Leader, now *time.Duration, each func()) (Proposal, bool) {
 	for range 600 {
 		*now += 100 * time.Millisecond
 		each()
-		if p, ok := l.Tick(*now, lagMax); ok {
+		if p, ok := l.Tick(*now, lagMax, nil); ok {
 			return p, true
 		}
 	}
@@ -83,7 +83,7 @@ func TestAReplicaThatIsAwayLeavesTheISRSooner(t *testing.T) {
 			for range 600 {
 				now += 100 * time.Millisecond
 				l.NoteAway(c.away)
-				if p, ok := l.Tick(now, c.lagMax); ok {
+				if p, ok := l.Tick(now, c.lagMax, nil); ok {
 					if len(p.InSync) != 2 || p.InSync[0].ID != 1 || p.InSync[1].ID != 2 {
 						t.Fatalf("%+v", p)
 					}
@@ -117,15 +117,15 @@ func TestReplicaJoinsTheISRWhenItHasAllThatIsCommitted(t *testing.T) {
 	resume(t, &l, 3, progress(40, 40))
 	// It has what is committed, but what the leader had at its election may have
 	// been read before.
-	if p, ok := l.Tick(0, lagMax); ok {
+	if p, ok := l.Tick(0, lagMax, nil); ok {
 		t.Fatalf("%+v", p)
 	}
 	say(t, &l, 3, progress(50, 45))
-	if p, ok := l.Tick(1, lagMax); ok {
+	if p, ok := l.Tick(1, lagMax, nil); ok {
 		t.Fatalf("%+v: five records are not on its disk", p)
 	}
 	say(t, &l, 3, progress(50, 50))
-	p, ok := l.Tick(2, lagMax)
+	p, ok := l.Tick(2, lagMax, nil)
 	if !ok || len(p.InSync) != 3 || p.InSync[2] != (InSyncReplica{ID: 3, BrokerEpoch: 7}) {
 		t.Fatalf("%+v", p)
 	}
@@ -137,16 +137,16 @@ func TestReplicaJoinsTheISRWhenItHasAllThatIsCommitted(t *testing.T) {
 	l.Advance(1, 1, progress(60, 60))
 	say(t, &l, 2, progress(60, 60))
 	wantHighWatermark(t, &l, 60)
-	if _, ok = l.Tick(time.Second, lagMax); ok {
+	if _, ok = l.Tick(time.Second, lagMax, nil); ok {
 		t.Fatal("it asks too often")
 	}
 	say(t, &l, 3, progress(60, 60))
-	if _, ok = l.Tick(2*time.Second, lagMax); !ok {
+	if _, ok = l.Tick(2*time.Second, lagMax, nil); !ok {
 		t.Fatal("it does not ask again")
 	}
 	l.Close(3, 1)
 	l.Refused(0)
-	if p, ok = l.Tick(4*time.Second, lagMax); ok {
+	if p, ok = l.Tick(4*time.Second, lagMax, nil); ok {
 		t.Fatalf("%+v: it has gone", p)
 	}
 }
@@ -156,7 +156,7 @@ func TestDivergedReplicaDoesNotLagAtOnce(t *testing.T) {
 	l.Lead(three(2, Memory, 1, 2), progress(0, 0), 0)
 	resume(t, &l, 2, progress(0, 0))
 	l.Advance(1, 2, progress(100, 0))
-	l.Tick(0, lagMax)
+	l.Tick(0, lagMax, nil)
 	say(t, &l, 2, progress(100, 0))
 	// Much later it comes back and has to truncate first. It lags only when
 	// something that it misses is as old as that.
@@ -164,7 +164,7 @@ func TestDivergedReplicaDoesNotLagAtOnce(t *testing.T) {
 	if !o.Diverged {
 		t.Fatalf("%+v", o)
 	}
-	if p, ok := l.Tick(time.Hour, lagMax); ok {
+	if p, ok := l.Tick(time.Hour, lagMax, nil); ok {
 		t.Fatalf("%+v", p)
 	}
 	// What it had counts for nothing until it has said what is left.

@@ -105,7 +105,7 @@ func TestBelowMinISRNothingIsCommitted(t *testing.T) {
 	wantHighWatermark(t, &l, 3)
 	resume(t, &l, 2, progress(10, 0))
 	// A proposal alone does not count towards the minimum.
-	if p, ok := l.Tick(0, lagMax); !ok || len(p.InSync) != 2 {
+	if p, ok := l.Tick(0, lagMax, nil); !ok || len(p.InSync) != 2 {
 		t.Fatalf("%+v", p)
 	}
 	wantHighWatermark(t, &l, 3)
@@ -152,7 +152,7 @@ func TestFencing(t *testing.T) {
 	if e := l.Lead(three(3, Disk, 2, 3), progress(0, 0), 0); !e.Fenced {
 		t.Fatal("led without being in sync")
 	}
-	if _, ok := l.Tick(0, lagMax); ok {
+	if _, ok := l.Tick(0, lagMax, nil); ok {
 		t.Fatal("proposed without leading")
 	}
 	l.Lead(three(3, Disk, 1, 2), progress(0, 0), 0)

@@ -47,7 +47,7 @@ func TestAProposedReplicaHasToBeHeard(t *testing.T) {
 	l.Lead(three(1, Memory, 1, 2), progress(0, 0), 0)
 	resume(t, &l, 2, progress(0, 0))
 	resume(t, &l, 3, progress(0, 0))
-	if _, ok := l.Tick(0, lagMax); !ok {
+	if _, ok := l.Tick(0, lagMax, nil); !ok {
 		t.Fatal("replica 3 is not proposed")
 	}
 	at := map[ID]time.Duration{2: time.Minute, 3: Never}

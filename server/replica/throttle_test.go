@@ -72,7 +72,7 @@ func TestAReplicaThatIsProposedIsNotHeldBack(t *testing.T) {
 		t.Fatal("it is not held back as was said")
 	}
 	say(t, &l, 3, progress(1000, 0))
-	if p, ok := l.Tick(now, lagMax); !ok || len(p.InSync) != 3 {
+	if p, ok := l.Tick(now, lagMax, nil); !ok || len(p.InSync) != 3 {
 		t.Fatalf("it has what is committed, and the leader proposes %v, %v", p, ok)
 	}
 	if !send() || !grow(1002) {

@@ -49,14 +49,20 @@ type brokerView struct {
 	OutOfSyncCount      uint32 `json:"out_of_sync_replica_count"`
 	Draining            bool   `json:"draining"`
 	DrainBytesPerSecond uint64 `json:"drain_bytes_per_second"`
+	// Impairment is what is the matter with its disk; "": nothing.
+	Impairment string `json:"impairment"`
 }
 
 // standing says the state of a broker in a word for people.
 func (v brokerView) standing() string {
+	words := v.State
 	if v.Draining {
-		return v.State + ",draining"
+		words += ",draining"
 	}
-	return v.State
+	if v.Impairment != "" {
+		words += "," + strings.ReplaceAll(v.Impairment, "_", "-")
+	}
+	return words
 }
 
 func (p *Program) clusterDescribe() *cobra.Command {
@@ -90,8 +96,13 @@ func (p *Program) clusterDescribe() *cobra.Command {
 }
 
 func newBrokerView(b *pb.Broker) brokerView {
+	impairment := ""
+	if i := b.GetImpairment(); i != pb.BrokerImpairment_BROKER_IMPAIRMENT_UNSPECIFIED {
+		impairment = strings.ToLower(strings.TrimPrefix(i.String(), "BROKER_IMPAIRMENT_"))
+	}
 	return brokerView{
-		BrokerID: b.GetBrokerId(), Address: b.GetAddress(),
+		Impairment: impairment,
+		BrokerID:   b.GetBrokerId(), Address: b.GetAddress(),
 		State:       strings.ToLower(strings.TrimPrefix(b.GetState().String(), "BROKER_STATE_")),
 		BrokerEpoch: b.GetBrokerEpoch(), Rack: b.GetRack(), Version: b.GetVersion(),
 		RegisterTime: b.GetRegisterTime().AsTime().Format(time.RFC3339), LeaderCount: b.GetLeaderCount(), ReplicaCount: b.GetReplicaCount(),

@@ -16,6 +16,7 @@ type statusView struct {
 	ActiveController int32         `json:"active_controller_id"`
 	Brokers          uint32        `json:"broker_count"`
 	ActiveBrokers    uint32        `json:"active_broker_count"`
+	ImpairedBrokers  uint32        `json:"impaired_broker_count"`
 	Topics           uint32        `json:"topic_count"`
 	Partitions       uint32        `json:"partition_count"`
 	Offline          uint32        `json:"offline_partition_count"`
@@ -68,6 +69,7 @@ func (v *statusView) troubles() []string {
 		}
 	}
 	add(v.Brokers-v.ActiveBrokers, "brokers are not active")
+	add(v.ImpairedBrokers, "brokers have disks that are slow, full or failing")
 	add(v.Offline, "partitions have no leader")
 	add(v.UnderMinInsync, "partitions take no writes of acks all")
 	add(v.UnderReplicated, "partitions have replicas that are not in sync")
@@ -81,9 +83,9 @@ func (p *Program) clusterStatus() *cobra.Command {
 	var check bool
 	c := &cobra.Command{
 		Use: "status", Short: "Show what is not as it should be, and what is being moved",
-		Long: `Show what is not as it should be: brokers that are not active, partitions that
-nobody leads and whom they wait for, partitions whose replicas are not in sync;
-and which partitions are being moved. With --check the command fails unless all
+		Long: `Show what is not as it should be: brokers that are not active, or whose disks are
+slow, full or failing, so that others lead; partitions that nobody leads and whom
+they wait for, partitions whose replicas are not in sync; and which partitions are being moved. With --check the command fails unless all
 is well: wait for that before the next broker is restarted.`,
 		Example: "  millstream cluster status\n  millstream cluster status --check",
 		Args:    takes(),
@@ -120,7 +122,11 @@ func newStatusView(r *pb.DescribeClusterResponse) *statusView {
 		if b.GetState() == pb.BrokerState_BROKER_STATE_ACTIVE {
 			v.ActiveBrokers++
 		}
-		if b.GetState() != pb.BrokerState_BROKER_STATE_ACTIVE || b.GetDraining() {
+		impaired := b.GetImpairment() != pb.BrokerImpairment_BROKER_IMPAIRMENT_UNSPECIFIED
+		if impaired {
+			v.ImpairedBrokers++
+		}
+		if b.GetState() != pb.BrokerState_BROKER_STATE_ACTIVE || b.GetDraining() || impaired {
 			v.BrokersOff = append(v.BrokersOff, newBrokerView(b))
 		}
 	}

@@ -1,6 +1,7 @@
 // Package growth measures what clients notice when a cluster changes: a broker
 // is added and takes its share, is drained and removed, all are restarted one
-// after the other; leaders and active controllers are killed; and how fast a
+// after the other; leaders and active controllers are killed; the disk of a leader is
+// slow, full or read-only; and how fast a
 // cluster with thousands of partitions is made and fails over.
 //
 // It owns the load, the schedule and the report. It refuses to own processes

@@ -31,6 +31,11 @@ type Options struct {
 	MoveRate uint64
 	// Partitions is how many the cluster of Many has.
 	Partitions int
+	// Trouble is what Gray does to a disk: slow, full, or read-only.
+	Trouble string
+	// SlowDisk is the setting of that name of the brokers of Gray; "": they have
+	// what they have by themselves.
+	SlowDisk string
 	// Kills is how many leaders FailOver kills, and how many active controllers.
 	Kills int
 	// Verbose says what was noticed in each second, and what happened to the

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	millstream "github.com/millstream-io/millstream/clients/go"
+	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
 
 const (
@@ -27,6 +28,9 @@ type load struct {
 	// killed: brokers are killed, so that what was on its way to one may have an
 	// unknown outcome.
 	killed bool
+	// refused: disks are full or cannot be written to, so that records are refused
+	// that the client was not let wait with.
+	refused bool
 
 	mu        sync.Mutex // guards what follows
 	phase     string
@@ -36,6 +40,7 @@ type load struct {
 	acked     map[uint32][]uint64  // numbers by partition, in order of offsets
 	failed    []error
 	unknown   int // records of unknown outcome
+	refusals  int // records that were refused
 	lastAck   time.Time
 	gaps      map[string]time.Duration // longest time without an acknowledgement
 
@@ -109,6 +114,8 @@ func (l *load) settle(ctx context.Context, waiting <-chan sent) {
 		l.mu.Lock()
 		if _, lost := errors.AsType[*millstream.UnknownOutcomeError](err); lost && l.killed {
 			l.unknown++
+		} else if refused := isRefused(err); refused && l.refused {
+			l.refusals++
 		} else if err != nil {
 			if len(l.failed) < 10 {
 				l.failed = append(l.failed, fmt.Errorf("record %d in phase %s: %w", s.number, l.phase, err))
@@ -223,6 +230,19 @@ func (l *load) acknowledged(phase string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.latencies[phase])
+}
+
+// isRefused tells whether a broker did not take a record because of its disk.
+func isRefused(err error) bool {
+	said, ok := errors.AsType[*millstream.Error](err)
+	return ok && (said.Reason == pb.ErrorReason_ERROR_REASON_DISK_FULL || said.Reason == pb.ErrorReason_ERROR_REASON_STORAGE_FAILED)
+}
+
+// gaveUp is how many records were refused.
+func (l *load) gaveUp() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refusals
 }
 
 // lost is how many records had an unknown outcome.

@@ -221,7 +221,7 @@ func (b *broker) resign(epoch record.LeaderEpoch) {
 // tick is what a broker does by the clock.
 func (b *broker) tick() {
 	b.later(time.Duration(float64(tickEvery)/b.rate), b.tick)
-	if p, ok := b.lead.Tick(b.clock(), lagMax); ok && !b.failed {
+	if p, ok := b.lead.Tick(b.clock(), lagMax, nil); ok && !b.failed {
 		b.propose(p)
 	}
 	b.retain()

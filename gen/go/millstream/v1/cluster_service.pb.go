@@ -24,6 +24,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// BrokerImpairment says what is the matter with the disk of a broker that runs.
+type BrokerImpairment int32
+
+const (
+	// Nothing.
+	BrokerImpairment_BROKER_IMPAIRMENT_UNSPECIFIED BrokerImpairment = 0
+	// Writes and syncs take long, and longer than on other brokers.
+	BrokerImpairment_BROKER_IMPAIRMENT_SLOW_DISK BrokerImpairment = 1
+	// It has no room.
+	BrokerImpairment_BROKER_IMPAIRMENT_DISK_FULL BrokerImpairment = 2
+	// It cannot be written to.
+	BrokerImpairment_BROKER_IMPAIRMENT_DISK_READ_ONLY BrokerImpairment = 3
+	// It refuses writes for another reason.
+	BrokerImpairment_BROKER_IMPAIRMENT_DISK_ERROR BrokerImpairment = 4
+)
+
+// Enum value maps for BrokerImpairment.
+var (
+	BrokerImpairment_name = map[int32]string{
+		0: "BROKER_IMPAIRMENT_UNSPECIFIED",
+		1: "BROKER_IMPAIRMENT_SLOW_DISK",
+		2: "BROKER_IMPAIRMENT_DISK_FULL",
+		3: "BROKER_IMPAIRMENT_DISK_READ_ONLY",
+		4: "BROKER_IMPAIRMENT_DISK_ERROR",
+	}
+	BrokerImpairment_value = map[string]int32{
+		"BROKER_IMPAIRMENT_UNSPECIFIED":    0,
+		"BROKER_IMPAIRMENT_SLOW_DISK":      1,
+		"BROKER_IMPAIRMENT_DISK_FULL":      2,
+		"BROKER_IMPAIRMENT_DISK_READ_ONLY": 3,
+		"BROKER_IMPAIRMENT_DISK_ERROR":     4,
+	}
+)
+
+func (x BrokerImpairment) Enum() *BrokerImpairment {
+	p := new(BrokerImpairment)
+	*p = x
+	return p
+}
+
+func (x BrokerImpairment) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BrokerImpairment) Descriptor() protoreflect.EnumDescriptor {
+	return file_millstream_v1_cluster_service_proto_enumTypes[0].Descriptor()
+}
+
+func (BrokerImpairment) Type() protoreflect.EnumType {
+	return &file_millstream_v1_cluster_service_proto_enumTypes[0]
+}
+
+func (x BrokerImpairment) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BrokerImpairment.Descriptor instead.
+func (BrokerImpairment) EnumDescriptor() ([]byte, []int) {
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{0}
+}
+
 // BrokerState says whether a broker may be counted on.
 type BrokerState int32
 
@@ -65,11 +126,11 @@ func (x BrokerState) String() string {
 }
 
 func (BrokerState) Descriptor() protoreflect.EnumDescriptor {
-	return file_millstream_v1_cluster_service_proto_enumTypes[0].Descriptor()
+	return file_millstream_v1_cluster_service_proto_enumTypes[1].Descriptor()
 }
 
 func (BrokerState) Type() protoreflect.EnumType {
-	return &file_millstream_v1_cluster_service_proto_enumTypes[0]
+	return &file_millstream_v1_cluster_service_proto_enumTypes[1]
 }
 
 func (x BrokerState) Number() protoreflect.EnumNumber {
@@ -78,7 +139,7 @@ func (x BrokerState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use BrokerState.Descriptor instead.
 func (BrokerState) EnumDescriptor() ([]byte, []int) {
-	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{0}
+	return file_millstream_v1_cluster_service_proto_rawDescGZIP(), []int{1}
 }
 
 // Broker is a broker.
@@ -109,8 +170,11 @@ type Broker struct {
 	DrainBytesPerSecond uint64 `protobuf:"varint,11,opt,name=drain_bytes_per_second,json=drainBytesPerSecond,proto3" json:"drain_bytes_per_second,omitempty"`
 	// Those of the replicas that are not in sync.
 	OutOfSyncReplicaCount uint32 `protobuf:"varint,12,opt,name=out_of_sync_replica_count,json=outOfSyncReplicaCount,proto3" json:"out_of_sync_replica_count,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// What is the matter with its disk. While it is impaired, the broker leads what
+	// nobody else can lead, and is in sync where it has to be.
+	Impairment    BrokerImpairment `protobuf:"varint,13,opt,name=impairment,proto3,enum=millstream.v1.BrokerImpairment" json:"impairment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Broker) Reset() {
@@ -225,6 +289,13 @@ func (x *Broker) GetOutOfSyncReplicaCount() uint32 {
 		return x.OutOfSyncReplicaCount
 	}
 	return 0
+}
+
+func (x *Broker) GetImpairment() BrokerImpairment {
+	if x != nil {
+		return x.Impairment
+	}
+	return BrokerImpairment_BROKER_IMPAIRMENT_UNSPECIFIED
 }
 
 // DescribeClusterRequest has no fields.
@@ -2920,7 +2991,7 @@ var File_millstream_v1_cluster_service_proto protoreflect.FileDescriptor
 
 const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\n" +
-	"#millstream/v1/cluster_service.proto\x12\rmillstream.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1amillstream/v1/errors.proto\"\xd6\x03\n" +
+	"#millstream/v1/cluster_service.proto\x12\rmillstream.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1amillstream/v1/errors.proto\"\x97\x04\n" +
 	"\x06Broker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12!\n" +
@@ -2934,7 +3005,10 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\bdraining\x18\n" +
 	" \x01(\bR\bdraining\x123\n" +
 	"\x16drain_bytes_per_second\x18\v \x01(\x04R\x13drainBytesPerSecond\x128\n" +
-	"\x19out_of_sync_replica_count\x18\f \x01(\rR\x15outOfSyncReplicaCount\"\x18\n" +
+	"\x19out_of_sync_replica_count\x18\f \x01(\rR\x15outOfSyncReplicaCount\x12?\n" +
+	"\n" +
+	"impairment\x18\r \x01(\x0e2\x1f.millstream.v1.BrokerImpairmentR\n" +
+	"impairment\"\x18\n" +
 	"\x16DescribeClusterRequest\"\x83\x05\n" +
 	"\x17DescribeClusterResponse\x12\x1d\n" +
 	"\n" +
@@ -3110,7 +3184,13 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\vcontrollers\x18\x01 \x03(\v2\x19.millstream.v1.ControllerR\vcontrollers\"\x16\n" +
 	"\x14BackupClusterRequest\"+\n" +
 	"\x15BackupClusterResponse\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data*x\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data*\xbf\x01\n" +
+	"\x10BrokerImpairment\x12!\n" +
+	"\x1dBROKER_IMPAIRMENT_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bBROKER_IMPAIRMENT_SLOW_DISK\x10\x01\x12\x1f\n" +
+	"\x1bBROKER_IMPAIRMENT_DISK_FULL\x10\x02\x12$\n" +
+	" BROKER_IMPAIRMENT_DISK_READ_ONLY\x10\x03\x12 \n" +
+	"\x1cBROKER_IMPAIRMENT_DISK_ERROR\x10\x04*x\n" +
 	"\vBrokerState\x12\x1c\n" +
 	"\x18BROKER_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13BROKER_STATE_FENCED\x10\x01\x12\x17\n" +
@@ -3148,119 +3228,121 @@ func file_millstream_v1_cluster_service_proto_rawDescGZIP() []byte {
 	return file_millstream_v1_cluster_service_proto_rawDescData
 }
 
-var file_millstream_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_millstream_v1_cluster_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_millstream_v1_cluster_service_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_millstream_v1_cluster_service_proto_goTypes = []any{
-	(BrokerState)(0),                      // 0: millstream.v1.BrokerState
-	(*Broker)(nil),                        // 1: millstream.v1.Broker
-	(*DescribeClusterRequest)(nil),        // 2: millstream.v1.DescribeClusterRequest
-	(*DescribeClusterResponse)(nil),       // 3: millstream.v1.DescribeClusterResponse
-	(*ListBrokersRequest)(nil),            // 4: millstream.v1.ListBrokersRequest
-	(*ListBrokersResponse)(nil),           // 5: millstream.v1.ListBrokersResponse
-	(*ListOrphansRequest)(nil),            // 6: millstream.v1.ListOrphansRequest
-	(*ListOrphansResponse)(nil),           // 7: millstream.v1.ListOrphansResponse
-	(*Orphan)(nil),                        // 8: millstream.v1.Orphan
-	(*DrainBrokerRequest)(nil),            // 9: millstream.v1.DrainBrokerRequest
-	(*DrainBrokerResponse)(nil),           // 10: millstream.v1.DrainBrokerResponse
-	(*UndrainBrokerRequest)(nil),          // 11: millstream.v1.UndrainBrokerRequest
-	(*UndrainBrokerResponse)(nil),         // 12: millstream.v1.UndrainBrokerResponse
-	(*RemoveBrokerRequest)(nil),           // 13: millstream.v1.RemoveBrokerRequest
-	(*RemoveBrokerResponse)(nil),          // 14: millstream.v1.RemoveBrokerResponse
-	(*RebalanceReplicasRequest)(nil),      // 15: millstream.v1.RebalanceReplicasRequest
-	(*RebalanceReplicasResponse)(nil),     // 16: millstream.v1.RebalanceReplicasResponse
-	(*ElectPreferredLeadersRequest)(nil),  // 17: millstream.v1.ElectPreferredLeadersRequest
-	(*ElectPreferredLeadersResponse)(nil), // 18: millstream.v1.ElectPreferredLeadersResponse
-	(*ReassignPartitionsRequest)(nil),     // 19: millstream.v1.ReassignPartitionsRequest
-	(*Reassignment)(nil),                  // 20: millstream.v1.Reassignment
-	(*ReassignPartitionsResponse)(nil),    // 21: millstream.v1.ReassignPartitionsResponse
-	(*ReassignmentResult)(nil),            // 22: millstream.v1.ReassignmentResult
-	(*PartitionPlacement)(nil),            // 23: millstream.v1.PartitionPlacement
-	(*CancelReassignmentsRequest)(nil),    // 24: millstream.v1.CancelReassignmentsRequest
-	(*PartitionReference)(nil),            // 25: millstream.v1.PartitionReference
-	(*CancelReassignmentsResponse)(nil),   // 26: millstream.v1.CancelReassignmentsResponse
-	(*ListReassignmentsRequest)(nil),      // 27: millstream.v1.ListReassignmentsRequest
-	(*ListReassignmentsResponse)(nil),     // 28: millstream.v1.ListReassignmentsResponse
-	(*OngoingReassignment)(nil),           // 29: millstream.v1.OngoingReassignment
-	(*FillProgress)(nil),                  // 30: millstream.v1.FillProgress
-	(*ListOfflinePartitionsRequest)(nil),  // 31: millstream.v1.ListOfflinePartitionsRequest
-	(*ListOfflinePartitionsResponse)(nil), // 32: millstream.v1.ListOfflinePartitionsResponse
-	(*OfflinePartition)(nil),              // 33: millstream.v1.OfflinePartition
-	(*RecoverPartitionRequest)(nil),       // 34: millstream.v1.RecoverPartitionRequest
-	(*RecoverPartitionResponse)(nil),      // 35: millstream.v1.RecoverPartitionResponse
-	(*ReplicaEnd)(nil),                    // 36: millstream.v1.ReplicaEnd
-	(*Controller)(nil),                    // 37: millstream.v1.Controller
-	(*ListControllersRequest)(nil),        // 38: millstream.v1.ListControllersRequest
-	(*ListControllersResponse)(nil),       // 39: millstream.v1.ListControllersResponse
-	(*AddControllerRequest)(nil),          // 40: millstream.v1.AddControllerRequest
-	(*AddControllerResponse)(nil),         // 41: millstream.v1.AddControllerResponse
-	(*RemoveControllerRequest)(nil),       // 42: millstream.v1.RemoveControllerRequest
-	(*RemoveControllerResponse)(nil),      // 43: millstream.v1.RemoveControllerResponse
-	(*BackupClusterRequest)(nil),          // 44: millstream.v1.BackupClusterRequest
-	(*BackupClusterResponse)(nil),         // 45: millstream.v1.BackupClusterResponse
-	(*timestamppb.Timestamp)(nil),         // 46: google.protobuf.Timestamp
-	(*RequestError)(nil),                  // 47: millstream.v1.RequestError
+	(BrokerImpairment)(0),                 // 0: millstream.v1.BrokerImpairment
+	(BrokerState)(0),                      // 1: millstream.v1.BrokerState
+	(*Broker)(nil),                        // 2: millstream.v1.Broker
+	(*DescribeClusterRequest)(nil),        // 3: millstream.v1.DescribeClusterRequest
+	(*DescribeClusterResponse)(nil),       // 4: millstream.v1.DescribeClusterResponse
+	(*ListBrokersRequest)(nil),            // 5: millstream.v1.ListBrokersRequest
+	(*ListBrokersResponse)(nil),           // 6: millstream.v1.ListBrokersResponse
+	(*ListOrphansRequest)(nil),            // 7: millstream.v1.ListOrphansRequest
+	(*ListOrphansResponse)(nil),           // 8: millstream.v1.ListOrphansResponse
+	(*Orphan)(nil),                        // 9: millstream.v1.Orphan
+	(*DrainBrokerRequest)(nil),            // 10: millstream.v1.DrainBrokerRequest
+	(*DrainBrokerResponse)(nil),           // 11: millstream.v1.DrainBrokerResponse
+	(*UndrainBrokerRequest)(nil),          // 12: millstream.v1.UndrainBrokerRequest
+	(*UndrainBrokerResponse)(nil),         // 13: millstream.v1.UndrainBrokerResponse
+	(*RemoveBrokerRequest)(nil),           // 14: millstream.v1.RemoveBrokerRequest
+	(*RemoveBrokerResponse)(nil),          // 15: millstream.v1.RemoveBrokerResponse
+	(*RebalanceReplicasRequest)(nil),      // 16: millstream.v1.RebalanceReplicasRequest
+	(*RebalanceReplicasResponse)(nil),     // 17: millstream.v1.RebalanceReplicasResponse
+	(*ElectPreferredLeadersRequest)(nil),  // 18: millstream.v1.ElectPreferredLeadersRequest
+	(*ElectPreferredLeadersResponse)(nil), // 19: millstream.v1.ElectPreferredLeadersResponse
+	(*ReassignPartitionsRequest)(nil),     // 20: millstream.v1.ReassignPartitionsRequest
+	(*Reassignment)(nil),                  // 21: millstream.v1.Reassignment
+	(*ReassignPartitionsResponse)(nil),    // 22: millstream.v1.ReassignPartitionsResponse
+	(*ReassignmentResult)(nil),            // 23: millstream.v1.ReassignmentResult
+	(*PartitionPlacement)(nil),            // 24: millstream.v1.PartitionPlacement
+	(*CancelReassignmentsRequest)(nil),    // 25: millstream.v1.CancelReassignmentsRequest
+	(*PartitionReference)(nil),            // 26: millstream.v1.PartitionReference
+	(*CancelReassignmentsResponse)(nil),   // 27: millstream.v1.CancelReassignmentsResponse
+	(*ListReassignmentsRequest)(nil),      // 28: millstream.v1.ListReassignmentsRequest
+	(*ListReassignmentsResponse)(nil),     // 29: millstream.v1.ListReassignmentsResponse
+	(*OngoingReassignment)(nil),           // 30: millstream.v1.OngoingReassignment
+	(*FillProgress)(nil),                  // 31: millstream.v1.FillProgress
+	(*ListOfflinePartitionsRequest)(nil),  // 32: millstream.v1.ListOfflinePartitionsRequest
+	(*ListOfflinePartitionsResponse)(nil), // 33: millstream.v1.ListOfflinePartitionsResponse
+	(*OfflinePartition)(nil),              // 34: millstream.v1.OfflinePartition
+	(*RecoverPartitionRequest)(nil),       // 35: millstream.v1.RecoverPartitionRequest
+	(*RecoverPartitionResponse)(nil),      // 36: millstream.v1.RecoverPartitionResponse
+	(*ReplicaEnd)(nil),                    // 37: millstream.v1.ReplicaEnd
+	(*Controller)(nil),                    // 38: millstream.v1.Controller
+	(*ListControllersRequest)(nil),        // 39: millstream.v1.ListControllersRequest
+	(*ListControllersResponse)(nil),       // 40: millstream.v1.ListControllersResponse
+	(*AddControllerRequest)(nil),          // 41: millstream.v1.AddControllerRequest
+	(*AddControllerResponse)(nil),         // 42: millstream.v1.AddControllerResponse
+	(*RemoveControllerRequest)(nil),       // 43: millstream.v1.RemoveControllerRequest
+	(*RemoveControllerResponse)(nil),      // 44: millstream.v1.RemoveControllerResponse
+	(*BackupClusterRequest)(nil),          // 45: millstream.v1.BackupClusterRequest
+	(*BackupClusterResponse)(nil),         // 46: millstream.v1.BackupClusterResponse
+	(*timestamppb.Timestamp)(nil),         // 47: google.protobuf.Timestamp
+	(*RequestError)(nil),                  // 48: millstream.v1.RequestError
 }
 var file_millstream_v1_cluster_service_proto_depIdxs = []int32{
-	0,  // 0: millstream.v1.Broker.state:type_name -> millstream.v1.BrokerState
-	46, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
-	1,  // 2: millstream.v1.DescribeClusterResponse.brokers:type_name -> millstream.v1.Broker
-	1,  // 3: millstream.v1.ListBrokersResponse.brokers:type_name -> millstream.v1.Broker
-	8,  // 4: millstream.v1.ListOrphansResponse.orphans:type_name -> millstream.v1.Orphan
-	22, // 5: millstream.v1.RebalanceReplicasResponse.results:type_name -> millstream.v1.ReassignmentResult
-	20, // 6: millstream.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.v1.Reassignment
-	22, // 7: millstream.v1.ReassignPartitionsResponse.results:type_name -> millstream.v1.ReassignmentResult
-	23, // 8: millstream.v1.ReassignmentResult.placement:type_name -> millstream.v1.PartitionPlacement
-	47, // 9: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
-	25, // 10: millstream.v1.CancelReassignmentsRequest.partitions:type_name -> millstream.v1.PartitionReference
-	22, // 11: millstream.v1.CancelReassignmentsResponse.results:type_name -> millstream.v1.ReassignmentResult
-	29, // 12: millstream.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.v1.OngoingReassignment
-	23, // 13: millstream.v1.OngoingReassignment.placement:type_name -> millstream.v1.PartitionPlacement
-	30, // 14: millstream.v1.OngoingReassignment.progress:type_name -> millstream.v1.FillProgress
-	33, // 15: millstream.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.v1.OfflinePartition
-	23, // 16: millstream.v1.RecoverPartitionResponse.placement:type_name -> millstream.v1.PartitionPlacement
-	36, // 17: millstream.v1.RecoverPartitionResponse.ends:type_name -> millstream.v1.ReplicaEnd
-	37, // 18: millstream.v1.ListControllersResponse.controllers:type_name -> millstream.v1.Controller
-	37, // 19: millstream.v1.AddControllerResponse.controllers:type_name -> millstream.v1.Controller
-	37, // 20: millstream.v1.RemoveControllerResponse.controllers:type_name -> millstream.v1.Controller
-	2,  // 21: millstream.v1.ClusterService.DescribeCluster:input_type -> millstream.v1.DescribeClusterRequest
-	4,  // 22: millstream.v1.ClusterService.ListBrokers:input_type -> millstream.v1.ListBrokersRequest
-	6,  // 23: millstream.v1.ClusterService.ListOrphans:input_type -> millstream.v1.ListOrphansRequest
-	9,  // 24: millstream.v1.ClusterService.DrainBroker:input_type -> millstream.v1.DrainBrokerRequest
-	11, // 25: millstream.v1.ClusterService.UndrainBroker:input_type -> millstream.v1.UndrainBrokerRequest
-	13, // 26: millstream.v1.ClusterService.RemoveBroker:input_type -> millstream.v1.RemoveBrokerRequest
-	15, // 27: millstream.v1.ClusterService.RebalanceReplicas:input_type -> millstream.v1.RebalanceReplicasRequest
-	17, // 28: millstream.v1.ClusterService.ElectPreferredLeaders:input_type -> millstream.v1.ElectPreferredLeadersRequest
-	19, // 29: millstream.v1.ClusterService.ReassignPartitions:input_type -> millstream.v1.ReassignPartitionsRequest
-	24, // 30: millstream.v1.ClusterService.CancelReassignments:input_type -> millstream.v1.CancelReassignmentsRequest
-	27, // 31: millstream.v1.ClusterService.ListReassignments:input_type -> millstream.v1.ListReassignmentsRequest
-	31, // 32: millstream.v1.ClusterService.ListOfflinePartitions:input_type -> millstream.v1.ListOfflinePartitionsRequest
-	34, // 33: millstream.v1.ClusterService.RecoverPartition:input_type -> millstream.v1.RecoverPartitionRequest
-	38, // 34: millstream.v1.ClusterService.ListControllers:input_type -> millstream.v1.ListControllersRequest
-	40, // 35: millstream.v1.ClusterService.AddController:input_type -> millstream.v1.AddControllerRequest
-	42, // 36: millstream.v1.ClusterService.RemoveController:input_type -> millstream.v1.RemoveControllerRequest
-	44, // 37: millstream.v1.ClusterService.BackupCluster:input_type -> millstream.v1.BackupClusterRequest
-	3,  // 38: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
-	5,  // 39: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
-	7,  // 40: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
-	10, // 41: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
-	12, // 42: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
-	14, // 43: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
-	16, // 44: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
-	18, // 45: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
-	21, // 46: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
-	26, // 47: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
-	28, // 48: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
-	32, // 49: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
-	35, // 50: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
-	39, // 51: millstream.v1.ClusterService.ListControllers:output_type -> millstream.v1.ListControllersResponse
-	41, // 52: millstream.v1.ClusterService.AddController:output_type -> millstream.v1.AddControllerResponse
-	43, // 53: millstream.v1.ClusterService.RemoveController:output_type -> millstream.v1.RemoveControllerResponse
-	45, // 54: millstream.v1.ClusterService.BackupCluster:output_type -> millstream.v1.BackupClusterResponse
-	38, // [38:55] is the sub-list for method output_type
-	21, // [21:38] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	1,  // 0: millstream.v1.Broker.state:type_name -> millstream.v1.BrokerState
+	47, // 1: millstream.v1.Broker.register_time:type_name -> google.protobuf.Timestamp
+	0,  // 2: millstream.v1.Broker.impairment:type_name -> millstream.v1.BrokerImpairment
+	2,  // 3: millstream.v1.DescribeClusterResponse.brokers:type_name -> millstream.v1.Broker
+	2,  // 4: millstream.v1.ListBrokersResponse.brokers:type_name -> millstream.v1.Broker
+	9,  // 5: millstream.v1.ListOrphansResponse.orphans:type_name -> millstream.v1.Orphan
+	23, // 6: millstream.v1.RebalanceReplicasResponse.results:type_name -> millstream.v1.ReassignmentResult
+	21, // 7: millstream.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.v1.Reassignment
+	23, // 8: millstream.v1.ReassignPartitionsResponse.results:type_name -> millstream.v1.ReassignmentResult
+	24, // 9: millstream.v1.ReassignmentResult.placement:type_name -> millstream.v1.PartitionPlacement
+	48, // 10: millstream.v1.ReassignmentResult.error:type_name -> millstream.v1.RequestError
+	26, // 11: millstream.v1.CancelReassignmentsRequest.partitions:type_name -> millstream.v1.PartitionReference
+	23, // 12: millstream.v1.CancelReassignmentsResponse.results:type_name -> millstream.v1.ReassignmentResult
+	30, // 13: millstream.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.v1.OngoingReassignment
+	24, // 14: millstream.v1.OngoingReassignment.placement:type_name -> millstream.v1.PartitionPlacement
+	31, // 15: millstream.v1.OngoingReassignment.progress:type_name -> millstream.v1.FillProgress
+	34, // 16: millstream.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.v1.OfflinePartition
+	24, // 17: millstream.v1.RecoverPartitionResponse.placement:type_name -> millstream.v1.PartitionPlacement
+	37, // 18: millstream.v1.RecoverPartitionResponse.ends:type_name -> millstream.v1.ReplicaEnd
+	38, // 19: millstream.v1.ListControllersResponse.controllers:type_name -> millstream.v1.Controller
+	38, // 20: millstream.v1.AddControllerResponse.controllers:type_name -> millstream.v1.Controller
+	38, // 21: millstream.v1.RemoveControllerResponse.controllers:type_name -> millstream.v1.Controller
+	3,  // 22: millstream.v1.ClusterService.DescribeCluster:input_type -> millstream.v1.DescribeClusterRequest
+	5,  // 23: millstream.v1.ClusterService.ListBrokers:input_type -> millstream.v1.ListBrokersRequest
+	7,  // 24: millstream.v1.ClusterService.ListOrphans:input_type -> millstream.v1.ListOrphansRequest
+	10, // 25: millstream.v1.ClusterService.DrainBroker:input_type -> millstream.v1.DrainBrokerRequest
+	12, // 26: millstream.v1.ClusterService.UndrainBroker:input_type -> millstream.v1.UndrainBrokerRequest
+	14, // 27: millstream.v1.ClusterService.RemoveBroker:input_type -> millstream.v1.RemoveBrokerRequest
+	16, // 28: millstream.v1.ClusterService.RebalanceReplicas:input_type -> millstream.v1.RebalanceReplicasRequest
+	18, // 29: millstream.v1.ClusterService.ElectPreferredLeaders:input_type -> millstream.v1.ElectPreferredLeadersRequest
+	20, // 30: millstream.v1.ClusterService.ReassignPartitions:input_type -> millstream.v1.ReassignPartitionsRequest
+	25, // 31: millstream.v1.ClusterService.CancelReassignments:input_type -> millstream.v1.CancelReassignmentsRequest
+	28, // 32: millstream.v1.ClusterService.ListReassignments:input_type -> millstream.v1.ListReassignmentsRequest
+	32, // 33: millstream.v1.ClusterService.ListOfflinePartitions:input_type -> millstream.v1.ListOfflinePartitionsRequest
+	35, // 34: millstream.v1.ClusterService.RecoverPartition:input_type -> millstream.v1.RecoverPartitionRequest
+	39, // 35: millstream.v1.ClusterService.ListControllers:input_type -> millstream.v1.ListControllersRequest
+	41, // 36: millstream.v1.ClusterService.AddController:input_type -> millstream.v1.AddControllerRequest
+	43, // 37: millstream.v1.ClusterService.RemoveController:input_type -> millstream.v1.RemoveControllerRequest
+	45, // 38: millstream.v1.ClusterService.BackupCluster:input_type -> millstream.v1.BackupClusterRequest
+	4,  // 39: millstream.v1.ClusterService.DescribeCluster:output_type -> millstream.v1.DescribeClusterResponse
+	6,  // 40: millstream.v1.ClusterService.ListBrokers:output_type -> millstream.v1.ListBrokersResponse
+	8,  // 41: millstream.v1.ClusterService.ListOrphans:output_type -> millstream.v1.ListOrphansResponse
+	11, // 42: millstream.v1.ClusterService.DrainBroker:output_type -> millstream.v1.DrainBrokerResponse
+	13, // 43: millstream.v1.ClusterService.UndrainBroker:output_type -> millstream.v1.UndrainBrokerResponse
+	15, // 44: millstream.v1.ClusterService.RemoveBroker:output_type -> millstream.v1.RemoveBrokerResponse
+	17, // 45: millstream.v1.ClusterService.RebalanceReplicas:output_type -> millstream.v1.RebalanceReplicasResponse
+	19, // 46: millstream.v1.ClusterService.ElectPreferredLeaders:output_type -> millstream.v1.ElectPreferredLeadersResponse
+	22, // 47: millstream.v1.ClusterService.ReassignPartitions:output_type -> millstream.v1.ReassignPartitionsResponse
+	27, // 48: millstream.v1.ClusterService.CancelReassignments:output_type -> millstream.v1.CancelReassignmentsResponse
+	29, // 49: millstream.v1.ClusterService.ListReassignments:output_type -> millstream.v1.ListReassignmentsResponse
+	33, // 50: millstream.v1.ClusterService.ListOfflinePartitions:output_type -> millstream.v1.ListOfflinePartitionsResponse
+	36, // 51: millstream.v1.ClusterService.RecoverPartition:output_type -> millstream.v1.RecoverPartitionResponse
+	40, // 52: millstream.v1.ClusterService.ListControllers:output_type -> millstream.v1.ListControllersResponse
+	42, // 53: millstream.v1.ClusterService.AddController:output_type -> millstream.v1.AddControllerResponse
+	44, // 54: millstream.v1.ClusterService.RemoveController:output_type -> millstream.v1.RemoveControllerResponse
+	46, // 55: millstream.v1.ClusterService.BackupCluster:output_type -> millstream.v1.BackupClusterResponse
+	39, // [39:56] is the sub-list for method output_type
+	22, // [22:39] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_millstream_v1_cluster_service_proto_init() }
@@ -3275,7 +3357,7 @@ func file_millstream_v1_cluster_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_v1_cluster_service_proto_rawDesc), len(file_millstream_v1_cluster_service_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -24,6 +24,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Impairment says what is the matter with the disk of a broker that runs.
+type Impairment int32
+
+const (
+	// Nothing.
+	Impairment_IMPAIRMENT_UNSPECIFIED Impairment = 0
+	// Writes and syncs take long, and longer than on other brokers.
+	Impairment_IMPAIRMENT_SLOW_DISK Impairment = 1
+	// It has no room.
+	Impairment_IMPAIRMENT_DISK_FULL Impairment = 2
+	// It cannot be written to.
+	Impairment_IMPAIRMENT_DISK_READ_ONLY Impairment = 3
+	// It refuses writes for another reason.
+	Impairment_IMPAIRMENT_DISK_ERROR Impairment = 4
+)
+
+// Enum value maps for Impairment.
+var (
+	Impairment_name = map[int32]string{
+		0: "IMPAIRMENT_UNSPECIFIED",
+		1: "IMPAIRMENT_SLOW_DISK",
+		2: "IMPAIRMENT_DISK_FULL",
+		3: "IMPAIRMENT_DISK_READ_ONLY",
+		4: "IMPAIRMENT_DISK_ERROR",
+	}
+	Impairment_value = map[string]int32{
+		"IMPAIRMENT_UNSPECIFIED":    0,
+		"IMPAIRMENT_SLOW_DISK":      1,
+		"IMPAIRMENT_DISK_FULL":      2,
+		"IMPAIRMENT_DISK_READ_ONLY": 3,
+		"IMPAIRMENT_DISK_ERROR":     4,
+	}
+)
+
+func (x Impairment) Enum() *Impairment {
+	p := new(Impairment)
+	*p = x
+	return p
+}
+
+func (x Impairment) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Impairment) Descriptor() protoreflect.EnumDescriptor {
+	return file_millstream_controller_v1_controller_service_proto_enumTypes[0].Descriptor()
+}
+
+func (Impairment) Type() protoreflect.EnumType {
+	return &file_millstream_controller_v1_controller_service_proto_enumTypes[0]
+}
+
+func (x Impairment) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Impairment.Descriptor instead.
+func (Impairment) EnumDescriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{0}
+}
+
 // InSyncOutcome is what becomes of a proposal.
 type InSyncOutcome int32
 
@@ -81,11 +142,11 @@ func (x InSyncOutcome) String() string {
 }
 
 func (InSyncOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_millstream_controller_v1_controller_service_proto_enumTypes[0].Descriptor()
+	return file_millstream_controller_v1_controller_service_proto_enumTypes[1].Descriptor()
 }
 
 func (InSyncOutcome) Type() protoreflect.EnumType {
-	return &file_millstream_controller_v1_controller_service_proto_enumTypes[0]
+	return &file_millstream_controller_v1_controller_service_proto_enumTypes[1]
 }
 
 func (x InSyncOutcome) Number() protoreflect.EnumNumber {
@@ -94,7 +155,7 @@ func (x InSyncOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use InSyncOutcome.Descriptor instead.
 func (InSyncOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{0}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{1}
 }
 
 // Ineligibility is why a replica cannot be in sync.
@@ -111,6 +172,9 @@ const (
 	Ineligibility_INELIGIBILITY_STOPPING Ineligibility = 3
 	// Another incarnation of the broker is the current one.
 	Ineligibility_INELIGIBILITY_STALE_BROKER_EPOCH Ineligibility = 4
+	// The disk of the broker is impaired, it was not in sync before, and enough
+	// are without it.
+	Ineligibility_INELIGIBILITY_IMPAIRED Ineligibility = 5
 )
 
 // Enum value maps for Ineligibility.
@@ -121,6 +185,7 @@ var (
 		2: "INELIGIBILITY_FENCED",
 		3: "INELIGIBILITY_STOPPING",
 		4: "INELIGIBILITY_STALE_BROKER_EPOCH",
+		5: "INELIGIBILITY_IMPAIRED",
 	}
 	Ineligibility_value = map[string]int32{
 		"INELIGIBILITY_UNSPECIFIED":        0,
@@ -128,6 +193,7 @@ var (
 		"INELIGIBILITY_FENCED":             2,
 		"INELIGIBILITY_STOPPING":           3,
 		"INELIGIBILITY_STALE_BROKER_EPOCH": 4,
+		"INELIGIBILITY_IMPAIRED":           5,
 	}
 )
 
@@ -142,11 +208,11 @@ func (x Ineligibility) String() string {
 }
 
 func (Ineligibility) Descriptor() protoreflect.EnumDescriptor {
-	return file_millstream_controller_v1_controller_service_proto_enumTypes[1].Descriptor()
+	return file_millstream_controller_v1_controller_service_proto_enumTypes[2].Descriptor()
 }
 
 func (Ineligibility) Type() protoreflect.EnumType {
-	return &file_millstream_controller_v1_controller_service_proto_enumTypes[1]
+	return &file_millstream_controller_v1_controller_service_proto_enumTypes[2]
 }
 
 func (x Ineligibility) Number() protoreflect.EnumNumber {
@@ -155,7 +221,7 @@ func (x Ineligibility) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Ineligibility.Descriptor instead.
 func (Ineligibility) EnumDescriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{1}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{2}
 }
 
 // ReassignmentOutcome is what becomes of a reassignment or its end.
@@ -227,11 +293,11 @@ func (x ReassignmentOutcome) String() string {
 }
 
 func (ReassignmentOutcome) Descriptor() protoreflect.EnumDescriptor {
-	return file_millstream_controller_v1_controller_service_proto_enumTypes[2].Descriptor()
+	return file_millstream_controller_v1_controller_service_proto_enumTypes[3].Descriptor()
 }
 
 func (ReassignmentOutcome) Type() protoreflect.EnumType {
-	return &file_millstream_controller_v1_controller_service_proto_enumTypes[2]
+	return &file_millstream_controller_v1_controller_service_proto_enumTypes[3]
 }
 
 func (x ReassignmentOutcome) Number() protoreflect.EnumNumber {
@@ -240,7 +306,7 @@ func (x ReassignmentOutcome) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ReassignmentOutcome.Descriptor instead.
 func (ReassignmentOutcome) EnumDescriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{2}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{3}
 }
 
 // BrokerRecord is a broker as the metadata knows it.
@@ -277,8 +343,11 @@ type BrokerRecord struct {
 	Draining bool `protobuf:"varint,14,opt,name=draining,proto3" json:"draining,omitempty"`
 	// For the moves of that, as in PartitionRecord.
 	DrainBytesPerSecond uint64 `protobuf:"varint,15,opt,name=drain_bytes_per_second,json=drainBytesPerSecond,proto3" json:"drain_bytes_per_second,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// What is the matter with its disk: it leads what nobody else can lead, and is
+	// in sync where it has to be.
+	Impairment    Impairment `protobuf:"varint,16,opt,name=impairment,proto3,enum=millstream.controller.v1.Impairment" json:"impairment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BrokerRecord) Reset() {
@@ -414,6 +483,13 @@ func (x *BrokerRecord) GetDrainBytesPerSecond() uint64 {
 		return x.DrainBytesPerSecond
 	}
 	return 0
+}
+
+func (x *BrokerRecord) GetImpairment() Impairment {
+	if x != nil {
+		return x.Impairment
+	}
+	return Impairment_IMPAIRMENT_UNSPECIFIED
 }
 
 // TopicRecord is a topic as the metadata knows it.
@@ -1190,7 +1266,12 @@ type HeartbeatRequest struct {
 	UnreachableBrokers []*UnreachableBroker `protobuf:"bytes,8,rep,name=unreachable_brokers,json=unreachableBrokers,proto3" json:"unreachable_brokers,omitempty"`
 	// How far the moves are of partitions that it leads: all of them, each time.
 	// At most 1,000.
-	Moves         []*MoveProgress `protobuf:"bytes,9,rep,name=moves,proto3" json:"moves,omitempty"`
+	Moves []*MoveProgress `protobuf:"bytes,9,rep,name=moves,proto3" json:"moves,omitempty"`
+	// What the broker finds is the matter with its disk. Whether a slow one is
+	// slower than those of others, the controller decides.
+	Impairment Impairment `protobuf:"varint,10,opt,name=impairment,proto3,enum=millstream.controller.v1.Impairment" json:"impairment,omitempty"`
+	// How long writes and syncs have taken in the last seconds, in microseconds.
+	DiskDelayUs   uint64 `protobuf:"varint,11,opt,name=disk_delay_us,json=diskDelayUs,proto3" json:"disk_delay_us,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1286,6 +1367,20 @@ func (x *HeartbeatRequest) GetMoves() []*MoveProgress {
 		return x.Moves
 	}
 	return nil
+}
+
+func (x *HeartbeatRequest) GetImpairment() Impairment {
+	if x != nil {
+		return x.Impairment
+	}
+	return Impairment_IMPAIRMENT_UNSPECIFIED
+}
+
+func (x *HeartbeatRequest) GetDiskDelayUs() uint64 {
+	if x != nil {
+		return x.DiskDelayUs
+	}
+	return 0
 }
 
 // MoveProgress says how far the move of a partition is.
@@ -4940,7 +5035,7 @@ var File_millstream_controller_v1_controller_service_proto protoreflect.FileDesc
 
 const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\n" +
-	"1millstream/controller/v1/controller_service.proto\x12\x18millstream.controller.v1\"\x90\x04\n" +
+	"1millstream/controller/v1/controller_service.proto\x12\x18millstream.controller.v1\"\xd6\x04\n" +
 	"\fBrokerRecord\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x18\n" +
@@ -4957,7 +5052,10 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x11feature_level_max\x18\f \x01(\rR\x0ffeatureLevelMax\x12#\n" +
 	"\rold_directory\x18\r \x01(\bR\foldDirectory\x12\x1a\n" +
 	"\bdraining\x18\x0e \x01(\bR\bdraining\x123\n" +
-	"\x16drain_bytes_per_second\x18\x0f \x01(\x04R\x13drainBytesPerSecond\"\xef\x03\n" +
+	"\x16drain_bytes_per_second\x18\x0f \x01(\x04R\x13drainBytesPerSecond\x12D\n" +
+	"\n" +
+	"impairment\x18\x10 \x01(\x0e2$.millstream.controller.v1.ImpairmentR\n" +
+	"impairment\"\xef\x03\n" +
 	"\vTopicRecord\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12'\n" +
@@ -5037,7 +5135,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\brevision\x18\x03 \x01(\x03R\brevision\x122\n" +
 	"\x15heartbeat_interval_ms\x18\x04 \x01(\rR\x13heartbeatIntervalMs\x12,\n" +
 	"\x12session_timeout_ms\x18\x05 \x01(\rR\x10sessionTimeoutMs\x12\x1a\n" +
-	"\beligible\x18\x06 \x01(\bR\beligible\"\xbd\x03\n" +
+	"\beligible\x18\x06 \x01(\bR\beligible\"\xa7\x04\n" +
 	"\x10HeartbeatRequest\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\x12\x1a\n" +
@@ -5047,7 +5145,12 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x14failed_directory_ids\x18\x06 \x03(\fR\x12failedDirectoryIds\x12M\n" +
 	"\x0erecovered_logs\x18\a \x03(\v2&.millstream.controller.v1.RecoveredLogR\rrecoveredLogs\x12\\\n" +
 	"\x13unreachable_brokers\x18\b \x03(\v2+.millstream.controller.v1.UnreachableBrokerR\x12unreachableBrokers\x12<\n" +
-	"\x05moves\x18\t \x03(\v2&.millstream.controller.v1.MoveProgressR\x05moves\"\x8e\x01\n" +
+	"\x05moves\x18\t \x03(\v2&.millstream.controller.v1.MoveProgressR\x05moves\x12D\n" +
+	"\n" +
+	"impairment\x18\n" +
+	" \x01(\x0e2$.millstream.controller.v1.ImpairmentR\n" +
+	"impairment\x12\"\n" +
+	"\rdisk_delay_us\x18\v \x01(\x04R\vdiskDelayUs\"\x8e\x01\n" +
 	"\fMoveProgress\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12E\n" +
@@ -5290,7 +5393,14 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\n" +
 	"request_id\x18\x04 \x01(\tR\trequestId\"1\n" +
 	"\x13DeleteTopicResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision*\xa9\x02\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision*\x96\x01\n" +
+	"\n" +
+	"Impairment\x12\x1a\n" +
+	"\x16IMPAIRMENT_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14IMPAIRMENT_SLOW_DISK\x10\x01\x12\x18\n" +
+	"\x14IMPAIRMENT_DISK_FULL\x10\x02\x12\x1d\n" +
+	"\x19IMPAIRMENT_DISK_READ_ONLY\x10\x03\x12\x19\n" +
+	"\x15IMPAIRMENT_DISK_ERROR\x10\x04*\xa9\x02\n" +
 	"\rInSyncOutcome\x12\x1f\n" +
 	"\x1bIN_SYNC_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n" +
 	"\x17IN_SYNC_OUTCOME_ALTERED\x10\x01\x12%\n" +
@@ -5299,13 +5409,14 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\"IN_SYNC_OUTCOME_STALE_LEADER_EPOCH\x10\x04\x12)\n" +
 	"%IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH\x10\x05\x12\x1e\n" +
 	"\x1aIN_SYNC_OUTCOME_INELIGIBLE\x10\x06\x12 \n" +
-	"\x1cIN_SYNC_OUTCOME_NO_SUCCESSOR\x10\a*\xab\x01\n" +
+	"\x1cIN_SYNC_OUTCOME_NO_SUCCESSOR\x10\a*\xc7\x01\n" +
 	"\rIneligibility\x12\x1d\n" +
 	"\x19INELIGIBILITY_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bINELIGIBILITY_NOT_A_REPLICA\x10\x01\x12\x18\n" +
 	"\x14INELIGIBILITY_FENCED\x10\x02\x12\x1a\n" +
 	"\x16INELIGIBILITY_STOPPING\x10\x03\x12$\n" +
-	" INELIGIBILITY_STALE_BROKER_EPOCH\x10\x04*\xc4\x03\n" +
+	" INELIGIBILITY_STALE_BROKER_EPOCH\x10\x04\x12\x1a\n" +
+	"\x16INELIGIBILITY_IMPAIRED\x10\x05*\xc4\x03\n" +
 	"\x13ReassignmentOutcome\x12$\n" +
 	" REASSIGNMENT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19REASSIGNMENT_OUTCOME_DONE\x10\x01\x12\"\n" +
@@ -5355,170 +5466,173 @@ func file_millstream_controller_v1_controller_service_proto_rawDescGZIP() []byte
 	return file_millstream_controller_v1_controller_service_proto_rawDescData
 }
 
-var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
 var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
-	(InSyncOutcome)(0),                    // 0: millstream.controller.v1.InSyncOutcome
-	(Ineligibility)(0),                    // 1: millstream.controller.v1.Ineligibility
-	(ReassignmentOutcome)(0),              // 2: millstream.controller.v1.ReassignmentOutcome
-	(*BrokerRecord)(nil),                  // 3: millstream.controller.v1.BrokerRecord
-	(*TopicRecord)(nil),                   // 4: millstream.controller.v1.TopicRecord
-	(*PartitionRecord)(nil),               // 5: millstream.controller.v1.PartitionRecord
-	(*DeletionRecord)(nil),                // 6: millstream.controller.v1.DeletionRecord
-	(*ClusterRecord)(nil),                 // 7: millstream.controller.v1.ClusterRecord
-	(*RegisterBrokerRequest)(nil),         // 8: millstream.controller.v1.RegisterBrokerRequest
-	(*RegisterBrokerResponse)(nil),        // 9: millstream.controller.v1.RegisterBrokerResponse
-	(*HeartbeatRequest)(nil),              // 10: millstream.controller.v1.HeartbeatRequest
-	(*MoveProgress)(nil),                  // 11: millstream.controller.v1.MoveProgress
-	(*ReplicaProgress)(nil),               // 12: millstream.controller.v1.ReplicaProgress
-	(*RecoveredLog)(nil),                  // 13: millstream.controller.v1.RecoveredLog
-	(*UnreachableBroker)(nil),             // 14: millstream.controller.v1.UnreachableBroker
-	(*HeartbeatResponse)(nil),             // 15: millstream.controller.v1.HeartbeatResponse
-	(*WantedLog)(nil),                     // 16: millstream.controller.v1.WantedLog
-	(*AlterPartitionRequest)(nil),         // 17: millstream.controller.v1.AlterPartitionRequest
-	(*InSyncProposal)(nil),                // 18: millstream.controller.v1.InSyncProposal
-	(*InSyncReplica)(nil),                 // 19: millstream.controller.v1.InSyncReplica
-	(*AlterPartitionResponse)(nil),        // 20: millstream.controller.v1.AlterPartitionResponse
-	(*InSyncResult)(nil),                  // 21: millstream.controller.v1.InSyncResult
-	(*ListOfflinePartitionsRequest)(nil),  // 22: millstream.controller.v1.ListOfflinePartitionsRequest
-	(*ListOfflinePartitionsResponse)(nil), // 23: millstream.controller.v1.ListOfflinePartitionsResponse
-	(*OfflinePartition)(nil),              // 24: millstream.controller.v1.OfflinePartition
-	(*RecoverPartitionRequest)(nil),       // 25: millstream.controller.v1.RecoverPartitionRequest
-	(*RecoverPartitionResponse)(nil),      // 26: millstream.controller.v1.RecoverPartitionResponse
-	(*ReplicaEnd)(nil),                    // 27: millstream.controller.v1.ReplicaEnd
-	(*CreatePartitionsRequest)(nil),       // 28: millstream.controller.v1.CreatePartitionsRequest
-	(*CreatePartitionsResponse)(nil),      // 29: millstream.controller.v1.CreatePartitionsResponse
-	(*ReassignPartitionsRequest)(nil),     // 30: millstream.controller.v1.ReassignPartitionsRequest
-	(*Reassignment)(nil),                  // 31: millstream.controller.v1.Reassignment
-	(*ReassignPartitionsResponse)(nil),    // 32: millstream.controller.v1.ReassignPartitionsResponse
-	(*ReassignmentResult)(nil),            // 33: millstream.controller.v1.ReassignmentResult
-	(*CancelReassignmentsRequest)(nil),    // 34: millstream.controller.v1.CancelReassignmentsRequest
-	(*CancelReassignmentsResponse)(nil),   // 35: millstream.controller.v1.CancelReassignmentsResponse
-	(*ListReassignmentsRequest)(nil),      // 36: millstream.controller.v1.ListReassignmentsRequest
-	(*ListReassignmentsResponse)(nil),     // 37: millstream.controller.v1.ListReassignmentsResponse
-	(*OngoingReassignment)(nil),           // 38: millstream.controller.v1.OngoingReassignment
-	(*SpreadReplicasRequest)(nil),         // 39: millstream.controller.v1.SpreadReplicasRequest
-	(*SpreadReplicasResponse)(nil),        // 40: millstream.controller.v1.SpreadReplicasResponse
-	(*ElectPreferredLeadersRequest)(nil),  // 41: millstream.controller.v1.ElectPreferredLeadersRequest
-	(*ElectPreferredLeadersResponse)(nil), // 42: millstream.controller.v1.ElectPreferredLeadersResponse
-	(*DrainBrokerRequest)(nil),            // 43: millstream.controller.v1.DrainBrokerRequest
-	(*DrainBrokerResponse)(nil),           // 44: millstream.controller.v1.DrainBrokerResponse
-	(*UndrainBrokerRequest)(nil),          // 45: millstream.controller.v1.UndrainBrokerRequest
-	(*UndrainBrokerResponse)(nil),         // 46: millstream.controller.v1.UndrainBrokerResponse
-	(*RemoveBrokerRequest)(nil),           // 47: millstream.controller.v1.RemoveBrokerRequest
-	(*RemoveBrokerResponse)(nil),          // 48: millstream.controller.v1.RemoveBrokerResponse
-	(*ControllerRecord)(nil),              // 49: millstream.controller.v1.ControllerRecord
-	(*ListControllersRequest)(nil),        // 50: millstream.controller.v1.ListControllersRequest
-	(*ListControllersResponse)(nil),       // 51: millstream.controller.v1.ListControllersResponse
-	(*AddControllerRequest)(nil),          // 52: millstream.controller.v1.AddControllerRequest
-	(*AddControllerResponse)(nil),         // 53: millstream.controller.v1.AddControllerResponse
-	(*RemoveControllerRequest)(nil),       // 54: millstream.controller.v1.RemoveControllerRequest
-	(*RemoveControllerResponse)(nil),      // 55: millstream.controller.v1.RemoveControllerResponse
-	(*BackupMetadataRequest)(nil),         // 56: millstream.controller.v1.BackupMetadataRequest
-	(*BackupMetadataResponse)(nil),        // 57: millstream.controller.v1.BackupMetadataResponse
-	(*WatchMetadataRequest)(nil),          // 58: millstream.controller.v1.WatchMetadataRequest
-	(*WatchMetadataResponse)(nil),         // 59: millstream.controller.v1.WatchMetadataResponse
-	(*MetadataChange)(nil),                // 60: millstream.controller.v1.MetadataChange
-	(*CreateTopicRequest)(nil),            // 61: millstream.controller.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),           // 62: millstream.controller.v1.CreateTopicResponse
-	(*UpdateTopicConfigRequest)(nil),      // 63: millstream.controller.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil),     // 64: millstream.controller.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),            // 65: millstream.controller.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),           // 66: millstream.controller.v1.DeleteTopicResponse
-	nil,                                   // 67: millstream.controller.v1.TopicRecord.ConfigEntry
-	nil,                                   // 68: millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	nil,                                   // 69: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	(Impairment)(0),                       // 0: millstream.controller.v1.Impairment
+	(InSyncOutcome)(0),                    // 1: millstream.controller.v1.InSyncOutcome
+	(Ineligibility)(0),                    // 2: millstream.controller.v1.Ineligibility
+	(ReassignmentOutcome)(0),              // 3: millstream.controller.v1.ReassignmentOutcome
+	(*BrokerRecord)(nil),                  // 4: millstream.controller.v1.BrokerRecord
+	(*TopicRecord)(nil),                   // 5: millstream.controller.v1.TopicRecord
+	(*PartitionRecord)(nil),               // 6: millstream.controller.v1.PartitionRecord
+	(*DeletionRecord)(nil),                // 7: millstream.controller.v1.DeletionRecord
+	(*ClusterRecord)(nil),                 // 8: millstream.controller.v1.ClusterRecord
+	(*RegisterBrokerRequest)(nil),         // 9: millstream.controller.v1.RegisterBrokerRequest
+	(*RegisterBrokerResponse)(nil),        // 10: millstream.controller.v1.RegisterBrokerResponse
+	(*HeartbeatRequest)(nil),              // 11: millstream.controller.v1.HeartbeatRequest
+	(*MoveProgress)(nil),                  // 12: millstream.controller.v1.MoveProgress
+	(*ReplicaProgress)(nil),               // 13: millstream.controller.v1.ReplicaProgress
+	(*RecoveredLog)(nil),                  // 14: millstream.controller.v1.RecoveredLog
+	(*UnreachableBroker)(nil),             // 15: millstream.controller.v1.UnreachableBroker
+	(*HeartbeatResponse)(nil),             // 16: millstream.controller.v1.HeartbeatResponse
+	(*WantedLog)(nil),                     // 17: millstream.controller.v1.WantedLog
+	(*AlterPartitionRequest)(nil),         // 18: millstream.controller.v1.AlterPartitionRequest
+	(*InSyncProposal)(nil),                // 19: millstream.controller.v1.InSyncProposal
+	(*InSyncReplica)(nil),                 // 20: millstream.controller.v1.InSyncReplica
+	(*AlterPartitionResponse)(nil),        // 21: millstream.controller.v1.AlterPartitionResponse
+	(*InSyncResult)(nil),                  // 22: millstream.controller.v1.InSyncResult
+	(*ListOfflinePartitionsRequest)(nil),  // 23: millstream.controller.v1.ListOfflinePartitionsRequest
+	(*ListOfflinePartitionsResponse)(nil), // 24: millstream.controller.v1.ListOfflinePartitionsResponse
+	(*OfflinePartition)(nil),              // 25: millstream.controller.v1.OfflinePartition
+	(*RecoverPartitionRequest)(nil),       // 26: millstream.controller.v1.RecoverPartitionRequest
+	(*RecoverPartitionResponse)(nil),      // 27: millstream.controller.v1.RecoverPartitionResponse
+	(*ReplicaEnd)(nil),                    // 28: millstream.controller.v1.ReplicaEnd
+	(*CreatePartitionsRequest)(nil),       // 29: millstream.controller.v1.CreatePartitionsRequest
+	(*CreatePartitionsResponse)(nil),      // 30: millstream.controller.v1.CreatePartitionsResponse
+	(*ReassignPartitionsRequest)(nil),     // 31: millstream.controller.v1.ReassignPartitionsRequest
+	(*Reassignment)(nil),                  // 32: millstream.controller.v1.Reassignment
+	(*ReassignPartitionsResponse)(nil),    // 33: millstream.controller.v1.ReassignPartitionsResponse
+	(*ReassignmentResult)(nil),            // 34: millstream.controller.v1.ReassignmentResult
+	(*CancelReassignmentsRequest)(nil),    // 35: millstream.controller.v1.CancelReassignmentsRequest
+	(*CancelReassignmentsResponse)(nil),   // 36: millstream.controller.v1.CancelReassignmentsResponse
+	(*ListReassignmentsRequest)(nil),      // 37: millstream.controller.v1.ListReassignmentsRequest
+	(*ListReassignmentsResponse)(nil),     // 38: millstream.controller.v1.ListReassignmentsResponse
+	(*OngoingReassignment)(nil),           // 39: millstream.controller.v1.OngoingReassignment
+	(*SpreadReplicasRequest)(nil),         // 40: millstream.controller.v1.SpreadReplicasRequest
+	(*SpreadReplicasResponse)(nil),        // 41: millstream.controller.v1.SpreadReplicasResponse
+	(*ElectPreferredLeadersRequest)(nil),  // 42: millstream.controller.v1.ElectPreferredLeadersRequest
+	(*ElectPreferredLeadersResponse)(nil), // 43: millstream.controller.v1.ElectPreferredLeadersResponse
+	(*DrainBrokerRequest)(nil),            // 44: millstream.controller.v1.DrainBrokerRequest
+	(*DrainBrokerResponse)(nil),           // 45: millstream.controller.v1.DrainBrokerResponse
+	(*UndrainBrokerRequest)(nil),          // 46: millstream.controller.v1.UndrainBrokerRequest
+	(*UndrainBrokerResponse)(nil),         // 47: millstream.controller.v1.UndrainBrokerResponse
+	(*RemoveBrokerRequest)(nil),           // 48: millstream.controller.v1.RemoveBrokerRequest
+	(*RemoveBrokerResponse)(nil),          // 49: millstream.controller.v1.RemoveBrokerResponse
+	(*ControllerRecord)(nil),              // 50: millstream.controller.v1.ControllerRecord
+	(*ListControllersRequest)(nil),        // 51: millstream.controller.v1.ListControllersRequest
+	(*ListControllersResponse)(nil),       // 52: millstream.controller.v1.ListControllersResponse
+	(*AddControllerRequest)(nil),          // 53: millstream.controller.v1.AddControllerRequest
+	(*AddControllerResponse)(nil),         // 54: millstream.controller.v1.AddControllerResponse
+	(*RemoveControllerRequest)(nil),       // 55: millstream.controller.v1.RemoveControllerRequest
+	(*RemoveControllerResponse)(nil),      // 56: millstream.controller.v1.RemoveControllerResponse
+	(*BackupMetadataRequest)(nil),         // 57: millstream.controller.v1.BackupMetadataRequest
+	(*BackupMetadataResponse)(nil),        // 58: millstream.controller.v1.BackupMetadataResponse
+	(*WatchMetadataRequest)(nil),          // 59: millstream.controller.v1.WatchMetadataRequest
+	(*WatchMetadataResponse)(nil),         // 60: millstream.controller.v1.WatchMetadataResponse
+	(*MetadataChange)(nil),                // 61: millstream.controller.v1.MetadataChange
+	(*CreateTopicRequest)(nil),            // 62: millstream.controller.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),           // 63: millstream.controller.v1.CreateTopicResponse
+	(*UpdateTopicConfigRequest)(nil),      // 64: millstream.controller.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil),     // 65: millstream.controller.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),            // 66: millstream.controller.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),           // 67: millstream.controller.v1.DeleteTopicResponse
+	nil,                                   // 68: millstream.controller.v1.TopicRecord.ConfigEntry
+	nil,                                   // 69: millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	nil,                                   // 70: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 }
 var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
-	67, // 0: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
-	7,  // 1: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	13, // 2: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
-	14, // 3: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
-	11, // 4: millstream.controller.v1.HeartbeatRequest.moves:type_name -> millstream.controller.v1.MoveProgress
-	12, // 5: millstream.controller.v1.MoveProgress.replicas:type_name -> millstream.controller.v1.ReplicaProgress
-	16, // 6: millstream.controller.v1.HeartbeatResponse.wanted_logs:type_name -> millstream.controller.v1.WantedLog
-	18, // 7: millstream.controller.v1.AlterPartitionRequest.proposals:type_name -> millstream.controller.v1.InSyncProposal
-	19, // 8: millstream.controller.v1.InSyncProposal.in_sync_replicas:type_name -> millstream.controller.v1.InSyncReplica
-	21, // 9: millstream.controller.v1.AlterPartitionResponse.results:type_name -> millstream.controller.v1.InSyncResult
-	0,  // 10: millstream.controller.v1.InSyncResult.outcome:type_name -> millstream.controller.v1.InSyncOutcome
-	5,  // 11: millstream.controller.v1.InSyncResult.record:type_name -> millstream.controller.v1.PartitionRecord
-	1,  // 12: millstream.controller.v1.InSyncResult.ineligibility:type_name -> millstream.controller.v1.Ineligibility
-	24, // 13: millstream.controller.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.controller.v1.OfflinePartition
-	5,  // 14: millstream.controller.v1.RecoverPartitionResponse.record:type_name -> millstream.controller.v1.PartitionRecord
-	27, // 15: millstream.controller.v1.RecoverPartitionResponse.ends:type_name -> millstream.controller.v1.ReplicaEnd
-	4,  // 16: millstream.controller.v1.CreatePartitionsResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	31, // 17: millstream.controller.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
-	33, // 18: millstream.controller.v1.ReassignPartitionsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	2,  // 19: millstream.controller.v1.ReassignmentResult.outcome:type_name -> millstream.controller.v1.ReassignmentOutcome
-	5,  // 20: millstream.controller.v1.ReassignmentResult.record:type_name -> millstream.controller.v1.PartitionRecord
-	31, // 21: millstream.controller.v1.CancelReassignmentsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
-	33, // 22: millstream.controller.v1.CancelReassignmentsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	38, // 23: millstream.controller.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.controller.v1.OngoingReassignment
-	5,  // 24: millstream.controller.v1.OngoingReassignment.record:type_name -> millstream.controller.v1.PartitionRecord
-	12, // 25: millstream.controller.v1.OngoingReassignment.progress:type_name -> millstream.controller.v1.ReplicaProgress
-	33, // 26: millstream.controller.v1.SpreadReplicasResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
-	49, // 27: millstream.controller.v1.ListControllersResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
-	49, // 28: millstream.controller.v1.AddControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
-	49, // 29: millstream.controller.v1.RemoveControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
-	60, // 30: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
-	7,  // 31: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
-	3,  // 32: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
-	4,  // 33: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
-	5,  // 34: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
-	6,  // 35: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
-	68, // 36: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	4,  // 37: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	69, // 38: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
-	4,  // 39: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	8,  // 40: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
-	10, // 41: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
-	17, // 42: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
-	22, // 43: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
-	25, // 44: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
-	28, // 45: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
-	30, // 46: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
-	34, // 47: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
-	36, // 48: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
-	39, // 49: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
-	41, // 50: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
-	43, // 51: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
-	45, // 52: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
-	47, // 53: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
-	50, // 54: millstream.controller.v1.ControllerService.ListControllers:input_type -> millstream.controller.v1.ListControllersRequest
-	52, // 55: millstream.controller.v1.ControllerService.AddController:input_type -> millstream.controller.v1.AddControllerRequest
-	54, // 56: millstream.controller.v1.ControllerService.RemoveController:input_type -> millstream.controller.v1.RemoveControllerRequest
-	56, // 57: millstream.controller.v1.ControllerService.BackupMetadata:input_type -> millstream.controller.v1.BackupMetadataRequest
-	58, // 58: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
-	61, // 59: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
-	63, // 60: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
-	65, // 61: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
-	9,  // 62: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
-	15, // 63: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
-	20, // 64: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
-	23, // 65: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
-	26, // 66: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
-	29, // 67: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
-	32, // 68: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
-	35, // 69: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
-	37, // 70: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
-	40, // 71: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
-	42, // 72: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
-	44, // 73: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
-	46, // 74: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
-	48, // 75: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
-	51, // 76: millstream.controller.v1.ControllerService.ListControllers:output_type -> millstream.controller.v1.ListControllersResponse
-	53, // 77: millstream.controller.v1.ControllerService.AddController:output_type -> millstream.controller.v1.AddControllerResponse
-	55, // 78: millstream.controller.v1.ControllerService.RemoveController:output_type -> millstream.controller.v1.RemoveControllerResponse
-	57, // 79: millstream.controller.v1.ControllerService.BackupMetadata:output_type -> millstream.controller.v1.BackupMetadataResponse
-	59, // 80: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
-	62, // 81: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
-	64, // 82: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
-	66, // 83: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
-	62, // [62:84] is the sub-list for method output_type
-	40, // [40:62] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	0,  // 0: millstream.controller.v1.BrokerRecord.impairment:type_name -> millstream.controller.v1.Impairment
+	68, // 1: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
+	8,  // 2: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	14, // 3: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
+	15, // 4: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
+	12, // 5: millstream.controller.v1.HeartbeatRequest.moves:type_name -> millstream.controller.v1.MoveProgress
+	0,  // 6: millstream.controller.v1.HeartbeatRequest.impairment:type_name -> millstream.controller.v1.Impairment
+	13, // 7: millstream.controller.v1.MoveProgress.replicas:type_name -> millstream.controller.v1.ReplicaProgress
+	17, // 8: millstream.controller.v1.HeartbeatResponse.wanted_logs:type_name -> millstream.controller.v1.WantedLog
+	19, // 9: millstream.controller.v1.AlterPartitionRequest.proposals:type_name -> millstream.controller.v1.InSyncProposal
+	20, // 10: millstream.controller.v1.InSyncProposal.in_sync_replicas:type_name -> millstream.controller.v1.InSyncReplica
+	22, // 11: millstream.controller.v1.AlterPartitionResponse.results:type_name -> millstream.controller.v1.InSyncResult
+	1,  // 12: millstream.controller.v1.InSyncResult.outcome:type_name -> millstream.controller.v1.InSyncOutcome
+	6,  // 13: millstream.controller.v1.InSyncResult.record:type_name -> millstream.controller.v1.PartitionRecord
+	2,  // 14: millstream.controller.v1.InSyncResult.ineligibility:type_name -> millstream.controller.v1.Ineligibility
+	25, // 15: millstream.controller.v1.ListOfflinePartitionsResponse.partitions:type_name -> millstream.controller.v1.OfflinePartition
+	6,  // 16: millstream.controller.v1.RecoverPartitionResponse.record:type_name -> millstream.controller.v1.PartitionRecord
+	28, // 17: millstream.controller.v1.RecoverPartitionResponse.ends:type_name -> millstream.controller.v1.ReplicaEnd
+	5,  // 18: millstream.controller.v1.CreatePartitionsResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	32, // 19: millstream.controller.v1.ReassignPartitionsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
+	34, // 20: millstream.controller.v1.ReassignPartitionsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	3,  // 21: millstream.controller.v1.ReassignmentResult.outcome:type_name -> millstream.controller.v1.ReassignmentOutcome
+	6,  // 22: millstream.controller.v1.ReassignmentResult.record:type_name -> millstream.controller.v1.PartitionRecord
+	32, // 23: millstream.controller.v1.CancelReassignmentsRequest.reassignments:type_name -> millstream.controller.v1.Reassignment
+	34, // 24: millstream.controller.v1.CancelReassignmentsResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	39, // 25: millstream.controller.v1.ListReassignmentsResponse.reassignments:type_name -> millstream.controller.v1.OngoingReassignment
+	6,  // 26: millstream.controller.v1.OngoingReassignment.record:type_name -> millstream.controller.v1.PartitionRecord
+	13, // 27: millstream.controller.v1.OngoingReassignment.progress:type_name -> millstream.controller.v1.ReplicaProgress
+	34, // 28: millstream.controller.v1.SpreadReplicasResponse.results:type_name -> millstream.controller.v1.ReassignmentResult
+	50, // 29: millstream.controller.v1.ListControllersResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	50, // 30: millstream.controller.v1.AddControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	50, // 31: millstream.controller.v1.RemoveControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
+	61, // 32: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
+	8,  // 33: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
+	4,  // 34: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
+	5,  // 35: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
+	6,  // 36: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
+	7,  // 37: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
+	69, // 38: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	5,  // 39: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	70, // 40: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	5,  // 41: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
+	9,  // 42: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
+	11, // 43: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
+	18, // 44: millstream.controller.v1.ControllerService.AlterPartition:input_type -> millstream.controller.v1.AlterPartitionRequest
+	23, // 45: millstream.controller.v1.ControllerService.ListOfflinePartitions:input_type -> millstream.controller.v1.ListOfflinePartitionsRequest
+	26, // 46: millstream.controller.v1.ControllerService.RecoverPartition:input_type -> millstream.controller.v1.RecoverPartitionRequest
+	29, // 47: millstream.controller.v1.ControllerService.CreatePartitions:input_type -> millstream.controller.v1.CreatePartitionsRequest
+	31, // 48: millstream.controller.v1.ControllerService.ReassignPartitions:input_type -> millstream.controller.v1.ReassignPartitionsRequest
+	35, // 49: millstream.controller.v1.ControllerService.CancelReassignments:input_type -> millstream.controller.v1.CancelReassignmentsRequest
+	37, // 50: millstream.controller.v1.ControllerService.ListReassignments:input_type -> millstream.controller.v1.ListReassignmentsRequest
+	40, // 51: millstream.controller.v1.ControllerService.SpreadReplicas:input_type -> millstream.controller.v1.SpreadReplicasRequest
+	42, // 52: millstream.controller.v1.ControllerService.ElectPreferredLeaders:input_type -> millstream.controller.v1.ElectPreferredLeadersRequest
+	44, // 53: millstream.controller.v1.ControllerService.DrainBroker:input_type -> millstream.controller.v1.DrainBrokerRequest
+	46, // 54: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
+	48, // 55: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
+	51, // 56: millstream.controller.v1.ControllerService.ListControllers:input_type -> millstream.controller.v1.ListControllersRequest
+	53, // 57: millstream.controller.v1.ControllerService.AddController:input_type -> millstream.controller.v1.AddControllerRequest
+	55, // 58: millstream.controller.v1.ControllerService.RemoveController:input_type -> millstream.controller.v1.RemoveControllerRequest
+	57, // 59: millstream.controller.v1.ControllerService.BackupMetadata:input_type -> millstream.controller.v1.BackupMetadataRequest
+	59, // 60: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
+	62, // 61: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
+	64, // 62: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
+	66, // 63: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
+	10, // 64: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
+	16, // 65: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
+	21, // 66: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
+	24, // 67: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
+	27, // 68: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
+	30, // 69: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
+	33, // 70: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
+	36, // 71: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
+	38, // 72: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
+	41, // 73: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
+	43, // 74: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
+	45, // 75: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
+	47, // 76: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
+	49, // 77: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
+	52, // 78: millstream.controller.v1.ControllerService.ListControllers:output_type -> millstream.controller.v1.ListControllersResponse
+	54, // 79: millstream.controller.v1.ControllerService.AddController:output_type -> millstream.controller.v1.AddControllerResponse
+	56, // 80: millstream.controller.v1.ControllerService.RemoveController:output_type -> millstream.controller.v1.RemoveControllerResponse
+	58, // 81: millstream.controller.v1.ControllerService.BackupMetadata:output_type -> millstream.controller.v1.BackupMetadataResponse
+	60, // 82: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
+	63, // 83: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
+	65, // 84: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
+	67, // 85: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
+	64, // [64:86] is the sub-list for method output_type
+	42, // [42:64] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_millstream_controller_v1_controller_service_proto_init() }
@@ -5543,7 +5657,7 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_controller_v1_controller_service_proto_rawDesc), len(file_millstream_controller_v1_controller_service_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      4,
 			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
