@@ -41,7 +41,8 @@ func run() int {
 	k := keeper{dir: *dir, all: *all}
 	began := time.Now()
 	runAll(ctx, first, last, *jobs, &k)
-	fmt.Printf("%d records acknowledged, %d leader epochs, %s\n", k.acked, k.epochs, time.Since(began).Round(time.Second/10))
+	fmt.Printf("%d records acknowledged, %d leader epochs, %d stale incarnations kept out, %s\n",
+		k.acked, k.epochs, k.stale, time.Since(began).Round(time.Second/10))
 	fmt.Printf("%d passed, %d failed\n", k.passed, k.failed)
 	if k.failed > 0 || ctx.Err() != nil {
 		return 1
@@ -89,9 +90,9 @@ func runAll(ctx context.Context, first, last uint64, jobs int, k *keeper) {
 // keeper counts results and writes histories down.
 type keeper struct {
 	sync.Mutex
-	dir                           string
-	all                           bool
-	passed, failed, acked, epochs int
+	dir                                  string
+	all                                  bool
+	passed, failed, acked, epochs, stale int
 }
 
 func (k *keeper) keep(r sim.Result) {
@@ -99,6 +100,7 @@ func (k *keeper) keep(r sim.Result) {
 	defer k.Unlock()
 	k.acked += r.Acked
 	k.epochs += r.Epochs
+	k.stale += r.Stale
 	if r.Violation == nil {
 		k.passed++
 	} else {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/millstream-io/millstream/server/follower"
 	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/pusher"
 	"github.com/millstream-io/millstream/server/replica"
 	"github.com/millstream-io/millstream/storage/commitlog"
@@ -65,6 +66,8 @@ type Broker struct {
 
 	vouched *vouched
 	disk    diskWatch
+	// calendar says what is old.
+	calendar *calendar
 
 	logs struct {
 		sync.RWMutex // guards what follows; nothing else is done under it
@@ -85,7 +88,7 @@ func New(o Options) (*Broker, error) {
 		disk: diskWatch{meter: meter},
 		opts: o, dir: directory{fs: o.FS, path: o.DataDir}, mirror: o.Metadata, logger: o.Logger,
 		budget: NewBudget(o.InFlightBytes), beat: make(chan struct{}, 1), swept: make(chan struct{}, 1), errand: newErrands(),
-		vouched: newVouched(),
+		vouched: newVouched(), calendar: newCalendar(o.Now, partition.Uptime, o.Logger),
 	}
 	b.logs.byKey = make(map[logKey]*localLog)
 	b.handedOver = make(chan struct{})

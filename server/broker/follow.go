@@ -208,7 +208,7 @@ func (b *Broker) discard(d *metadata.Deletion, keys []logKey) {
 		b.logger.Warn("deletion of another cluster generation: logs are kept", "topic", d.Name, "generation", d.Generation)
 		return
 	}
-	now := b.opts.Now()
+	now := b.calendar.Now()
 	for _, k := range keys {
 		if err := b.dir.discard(k, now, d.Now); err != nil {
 			b.logger.Error("deleted log not moved to the trash", "topic", d.Name, "partition", uint32(k.partition), "err", err)

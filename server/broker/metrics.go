@@ -94,6 +94,10 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 	all := []prometheus.Collector{
 		m.followedPushes, m.followedBytes, m.mended, m.scrubbed, m.lost, m.proposals, m.handOvers, m.batches, m.records, m.bytes, m.groups, m.appendFailures, m.quarantined, m.tailCut, m.openSeconds, m.openFailures, m.openRefusals,
 		m.segmentsSealed, m.segmentsRemoved, m.upkeepErrors, m.isrShrinks, m.isrExpands, newCensus(b), newReplicaCensus(b),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "millstream", Subsystem: "broker", Name: "clock_step_seconds",
+			Help: "By how much the time of day was set since it was last believed. Beyond a minute, and for a day, nothing is removed that was not old before.",
+		}, func() float64 { return b.calendar.Step().Seconds() }),
 	}
 	return m, telemetry.Register(reg, append(all, m.flusher.collectors()...)...)
 }

@@ -90,7 +90,8 @@ type Options struct {
 	// emptied sooner; 0.9 unless set.
 	DiskHighWater float64
 
-	// Now is the clock of appends and retention; time.Now unless set.
+	// Now is the time of day, for appends and, with caution, for retention;
+	// time.Now unless set.
 	Now func() time.Time
 	// BootID tells one boot of the machine from the next; BootID unless set.
 	BootID func() ID16

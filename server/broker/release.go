@@ -58,7 +58,7 @@ func (b *Broker) giveUp(k logKey) {
 	if err := l.close(); err != nil {
 		b.logger.Warn("log that was moved away not closed in order", "log", k.String(), "err", err)
 	}
-	err := b.dir.discard(k, b.opts.Now(), false)
+	err := b.dir.discard(k, b.calendar.Now(), false)
 	if err == nil {
 		err = b.dir.settle()
 	}

@@ -91,7 +91,7 @@ func (b *Broker) mend(l *localLog) {
 	if p != nil {
 		_ = p.Close() // what is wrong with it is known
 	}
-	err := b.dir.quarantine(l.key, b.opts.Now())
+	err := b.dir.quarantine(l.key, b.calendar.Now())
 	if err == nil {
 		err = b.dir.settle()
 	}

@@ -95,7 +95,7 @@ func (b *Broker) syncCheckpoints(ctx context.Context) {
 
 // retain removes what retention lets go.
 func (b *Broker) retain(ctx context.Context) {
-	now := b.opts.Now()
+	now := b.calendar.Now()
 	for p := range b.open(ctx) {
 		if _, err := p.Retain(now); err != nil {
 			b.metrics.upkeepErrors.WithLabelValues("retention").Inc()
@@ -115,7 +115,7 @@ func (b *Broker) sweep() {
 // emptyTrash removes what has been in the trash long enough. What is left when
 // ctx ends goes another time.
 func (b *Broker) emptyTrash(ctx context.Context) {
-	if _, err := b.dir.empty(ctx, b.opts.Now(), b.opts.TrashKeep, b.opts.DiskHighWater); err != nil {
+	if _, err := b.dir.empty(ctx, b.calendar.Now(), b.opts.TrashKeep, b.opts.DiskHighWater); err != nil {
 		b.metrics.upkeepErrors.WithLabelValues("trash").Inc()
 		b.logger.Warn("trash not emptied", "err", err)
 	}

@@ -117,6 +117,11 @@ func (p *Partition) commit(force bool) {
 	if p.log.Failed() == nil || s.damaged == nil {
 		if err := p.log.StoreCheckpoint(); err != nil {
 			p.checkpointFailed(err)
+			// What the checkpoint of before covers can be read, or a disk that
+			// became read-only could not be read after a restart.
+			if known := min(readable, p.log.RecoveredEnd()); int64(known) > p.readable.Load() {
+				p.publish(known)
+			}
 			return
 		}
 	}

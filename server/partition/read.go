@@ -29,8 +29,9 @@ func (p *Partition) NewReader() *Reader { return &Reader{p: p, r: p.log.NewReade
 // begin before from.
 //
 // It fails with ErrClosed, *FailedError, *NotLeaderError, *NotFreshError,
-// *commitlog.OffsetOutOfRangeError, or *segment.CorruptError, after which the
-// partition is quarantined. One of NewReplicaReader also fails with *CutError.
+// *commitlog.OffsetOutOfRangeError, *segment.CorruptError, after which the
+// partition is quarantined, or why the file of a segment could not be opened.
+// One of NewReplicaReader also fails with *CutError.
 func (r *Reader) Read(from record.Offset, maxBytes int, alloc func(int) []byte) (commitlog.Range, error) {
 	if err := r.unreadable(); err != nil {
 		return commitlog.Range{}, err

@@ -113,6 +113,13 @@ func (l *Log) StoreCheckpoint() error {
 	return l.storeCheckpoint()
 }
 
+// RecoveredEnd is how far the next start would find the log again though no
+// checkpoint were stored since this one: up to what was durable then. Nothing
+// below it waits for StoreCheckpoint.
+//
+// REQUIRES: called by the writer.
+func (l *Log) RecoveredEnd() record.Offset { return l.recovered }
+
 func (l *Log) storeCheckpoint() error {
 	if err := l.writable(); err != nil {
 		return err

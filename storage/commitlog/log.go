@@ -45,6 +45,8 @@ type Log struct {
 	// will be once that is durable.
 	nextStart record.Offset
 	stored    []byte // scratch: the checkpoint
+	// recovered is RecoveredEnd.
+	recovered record.Offset
 
 	// slots is the open checkpoint file; nil: it is not open. The writer opens
 	// and closes it. slotSync holds a token while someone syncs it.

@@ -64,6 +64,7 @@ func Open(o Options) (*Log, Recovery, error) {
 	l.logger = o.Logger.With("topic_id", o.TopicID.String(), "partition", uint32(o.Partition))
 	r := recovery{l: l}
 	if err := r.run(); err != nil {
+		r.abandon()
 		return nil, Recovery{}, fmt.Errorf("open log %s: %w", o.Dir, err)
 	}
 	r.report()
@@ -87,6 +88,19 @@ type recovery struct {
 	// at is the end of the log, with all that is known there; durable is the
 	// place in its last segment below which all is on the disk.
 	at, durable mark
+}
+
+// abandon closes what was opened on the way to a failure.
+//
+// WHY: whoever opens logs on a disk that fails tries again, and again.
+func (r *recovery) abandon() {
+	_ = r.l.closeSlots() // Nothing depends on it.
+	for _, s := range r.sealed {
+		s.Retire()
+	}
+	if r.l.active != nil {
+		r.l.active.Retire()
+	}
 }
 
 // found is a segment in the directory.
@@ -241,6 +255,7 @@ func (r *recovery) publish() error {
 	if r.out.Damaged != nil {
 		end = max(end, r.out.DurableEnd)
 	}
+	l.recovered = min(r.out.DurableEnd, end)
 	l.nextStart = min(start, end)
 	l.start.Store(int64(l.nextStart))
 	l.end.Store(int64(end))

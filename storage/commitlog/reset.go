@@ -40,6 +40,7 @@ func (l *Log) ResetTo(at record.Offset) error {
 	if err := l.removeBelowStart(); err != nil {
 		return l.metadataFailed("reset", err)
 	}
+	l.recovered = 0
 	begin := segment.Start(l.firstBase(), segment.Point{Epoch: NoEpoch})
 	if err := l.retreat(begin.Offset, begin, l.view.Load()); err != nil {
 		return l.fail(err)

@@ -56,6 +56,7 @@ func (l *Log) TruncateTo(off record.Offset) (record.Offset, error) {
 	if err := l.shorten(removed[1:]); err != nil {
 		return l.End(), l.fail(writeError("truncate", err))
 	}
+	l.recovered = min(l.recovered, at.Offset)
 	l.storeEpochs(l.view.Load().epochs)
 	return at.Offset, nil
 }

@@ -166,9 +166,9 @@ func (x *Index) parseEntries(b []byte, base record.Offset) error {
 	return nil
 }
 
-// readIndex reads an index file. The errors are fs.ErrNotExist; ErrIndex or
-// *checkpoint.CorruptError, after which it can be made again; and those of
-// reading.
+// readIndex reads an index file. The errors are ErrIndex,
+// *checkpoint.CorruptError, and those of opening and reading the file,
+// fs.ErrNotExist among them; isStale says after which it can be made again.
 func readIndex(o *Options, base record.Offset, suffix, path string) (*Index, error) {
 	payload, err := checkpoint.Read(o.FS, path)
 	if err != nil {
@@ -182,10 +182,18 @@ func readIndex(o *Options, base record.Offset, suffix, path string) (*Index, err
 	return x, nil
 }
 
-// isStale reports whether err says that an index must be made again.
+// isStale reports whether err says that an index must be made again: there is
+// none, it does not fit, or the disk does not give it. Want of a descriptor says
+// nothing of it.
 func isStale(err error) bool {
-	var corrupt *checkpoint.CorruptError
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrIndex) || errors.As(err, &corrupt)
+	var (
+		corrupt *checkpoint.CorruptError
+		unread  *fs.PathError
+	)
+	if errors.As(err, &unread) {
+		return !vfs.IsTooManyFiles(err)
+	}
+	return errors.Is(err, ErrIndex) || errors.As(err, &corrupt)
 }
 
 // place is where to begin a search.

@@ -34,9 +34,9 @@ type outgoing struct {
 type broker struct {
 	w    *world
 	id   replica.ID
-	rate float64 // of its clock
-	log  *log    // survives the process
-	lost bool    // the disk is new, and the controller does not know yet
+	time *clock
+	log  *log // survives the process
+	lost bool // the disk is new, and the controller does not know yet
 	// rejoins says that the lost disk has not been in the ISR again.
 	rejoins bool
 	slow    time.Duration // the disk's syncs take that much longer
@@ -45,6 +45,7 @@ type broker struct {
 	up          bool
 	life        int // incarnation
 	pausedUntil time.Duration
+	dozes       time.Duration // for how long it is stranded, once it has asked its followers; 0: it is not
 
 	// The process.
 	epoch    int64 // of the broker; 0: not registered
@@ -64,7 +65,7 @@ type broker struct {
 }
 
 func newBroker(w *world, id replica.ID) *broker {
-	b := &broker{w: w, id: id, log: newLog(), rate: 0.95 + 0.1*w.random.Float64()}
+	b := &broker{w: w, id: id, log: newLog(), time: newClock(w)}
 	b.start()
 	return b
 }
@@ -88,13 +89,22 @@ func (b *broker) later(d time.Duration, do func()) {
 	b.w.after(d, func() { b.alive(life, do) })
 }
 
-// clock is the broker's own.
-func (b *broker) clock() time.Duration { return time.Duration(float64(b.w.now) * b.rate) }
+// clock is what the process counts by.
+func (b *broker) clock() time.Duration { return b.time.steady() }
+
+// leaseClock is what it counts by how long ago a follower was heard.
+func (b *broker) leaseClock() time.Duration {
+	if b.w.mistake == LeaseByTimeOfDay {
+		return b.time.timeOfDay()
+	}
+	return b.clock()
+}
 
 // start runs a new process on the disk as it is.
 func (b *broker) start() {
 	n := 16
-	b.up, b.pausedUntil = true, 0
+	b.up, b.pausedUntil, b.dozes = true, 0, 0
+	b.time.wake(b.w.now)
 	b.life++
 	b.epoch, b.failed, b.syncing = 0, false, false
 	b.eligible = !b.lost && !b.log.torn
@@ -104,10 +114,11 @@ func (b *broker) start() {
 	b.record, b.shown = partition{}, 0
 	b.lead = replica.New(b.id)
 	b.follow = replica.NewFollower(b.log, &replica.Sessions{}, window)
-	b.in, b.out, b.heard, b.pending, b.held = nil, make([]outgoing, n), make([]time.Duration, n), nil, nil
+	b.in, b.out, b.heard, b.pending, b.held = nil, make([]outgoing, n), slices.Repeat([]time.Duration{replica.Never}, n), nil, nil
 	b.w.say("broker %d starts: end %d, synced %d, eligible %v", b.id, b.log.End(), b.log.synced, b.eligible)
 	b.later(b.w.between(10*time.Millisecond, 200*time.Millisecond), b.register)
 	b.later(tickEvery, b.tick)
+	b.sync() // what recovery has written again
 }
 
 // stop ends the process.
@@ -220,7 +231,7 @@ func (b *broker) resign(epoch record.LeaderEpoch) {
 
 // tick is what a broker does by the clock.
 func (b *broker) tick() {
-	b.later(time.Duration(float64(tickEvery)/b.rate), b.tick)
+	b.later(time.Duration(float64(tickEvery)/b.time.rate), b.tick)
 	if p, ok := b.lead.Tick(b.clock(), lagMax, nil); ok && !b.failed {
 		b.propose(p)
 	}
@@ -231,12 +242,15 @@ func (b *broker) tick() {
 	b.w.check.shows(b)
 	for _, o := range b.out {
 		if s := o.stream; s != nil {
-			sent := b.clock()
+			sent := b.leaseClock()
 			s.down(func() { s.follower.ping(s, sent) })
 		}
 	}
 	if b.w.durability == replica.Memory && b.w.roll(10) == 0 {
 		b.sync()
+	}
+	if b.dozes > 0 {
+		b.w.nemesis.doze(b)
 	}
 }
 
@@ -249,6 +263,9 @@ func (b *broker) ping(s *stream, sent time.Duration) {
 
 // answered notes when a follower was asked what it has answered.
 func (b *broker) answered(from replica.ID, s *stream, sent time.Duration) {
+	if b.w.mistake == HeardWhenAnswered {
+		sent = b.leaseClock()
+	}
 	if b.out[from].stream == s {
 		b.heard[from] = sent
 	}

@@ -21,6 +21,7 @@ import (
 // nothing in flight: its successor begins with all that it ever had.
 // INVARIANT: who says that it is fresh, or that it may serve what it has, has
 // not been overtaken a lease ago.
+// INVARIANT: who is fenced was silent for a session.
 type checker struct {
 	w     *world
 	acked []uint64 // value by offset; 0: not acknowledged
@@ -36,10 +37,27 @@ type checker struct {
 		life  int
 		epoch record.LeaderEpoch
 	}
-	// acknowledged is when the newest epoch first acknowledged something.
-	acknowledged time.Duration
-	ackEpoch     record.LeaderEpoch
-	handedOver   int
+	firsts     []first // of the epochs that acknowledged something, in order
+	handedOver int
+}
+
+// first is the first acknowledgement of an epoch later than all before it.
+type first struct {
+	epoch record.LeaderEpoch
+	at    time.Duration
+	awake []time.Duration // by broker, from 0: how long its machine was awake until then
+}
+
+// noteFirst notes the first acknowledgement of an epoch.
+func (c *checker) noteFirst(epoch record.LeaderEpoch) {
+	if n := len(c.firsts); n > 0 && c.firsts[n-1].epoch >= epoch {
+		return
+	}
+	f := first{epoch: epoch, at: c.w.now}
+	for _, b := range c.w.brokers {
+		f.awake = append(f.awake, b.time.wasAwake())
+	}
+	c.firsts = append(c.firsts, f)
 }
 
 // acks checks an acknowledgement before anybody hears of it.
@@ -51,9 +69,7 @@ func (c *checker) acks(b *broker, r request) {
 		c.w.fail("brokers %d and %d acknowledge in epoch %d", other, b.id, epoch)
 	}
 	c.acker[int32(epoch)] = b.id
-	if epoch > c.ackEpoch {
-		c.ackEpoch, c.acknowledged = epoch, c.w.now
-	}
+	c.noteFirst(epoch)
 	c.settled(&c.acked, r.at, r.value)
 	c.holds("acknowledging", r.at)
 	if n := &c.newest; n.epoch > epoch && n.b.life == n.life && n.b.lead.Epoch() == n.epoch {
@@ -178,12 +194,36 @@ func (c *checker) nothingInFlight(b *broker) {
 	}
 }
 
-// fresh checks that nobody else acknowledged longer ago than a lease, with what
-// the clocks may differ.
+// rounded is what is lost where a clock that drifts is computed.
+const rounded = time.Microsecond
+
+// truly is how long a clock of that rate takes to show d.
+func truly(d time.Duration, rate float64) time.Duration {
+	return time.Duration(float64(d)/rate) + rounded
+}
+
+// fresh checks that nobody acknowledged in a later epoch longer ago than a
+// lease, as the slowest clock counts it, and but for the time in which the
+// machine itself has slept. Nothing is added for the clocks of the others: the
+// leader compares its own with its own.
 func (c *checker) fresh(b *broker) {
-	if c.ackEpoch > b.lead.Epoch() && c.w.now-c.acknowledged > lease*6/5+50*time.Millisecond {
-		c.w.fail("broker %d of epoch %d says that it is fresh, %v after epoch %d acknowledged",
-			b.id, b.lead.Epoch(), c.w.now-c.acknowledged, c.ackEpoch)
+	for _, f := range c.firsts {
+		if f.epoch <= b.lead.Epoch() {
+			continue
+		}
+		if awake := b.time.wasAwake() - f.awake[b.id-1]; awake > truly(lease, 1-mostDrift) {
+			c.w.fail("broker %d of epoch %d says that it is fresh, %v after epoch %d acknowledged, of which it was awake for %v",
+				b.id, b.lead.Epoch(), c.w.now-f.at, f.epoch, awake)
+		}
+		return
+	}
+}
+
+// fences checks that a broker which the controller fences was silent, for a
+// session as the fastest clock counts it.
+func (c *checker) fences(id int, since time.Duration) {
+	if silent := c.w.now - since; silent+2*rounded < truly(sessionTimeout, 1+mostDrift) {
+		c.w.fail("broker %d is fenced, which was heard %v ago", id, silent)
 	}
 }
 

@@ -96,7 +96,7 @@ func (r *reader) run() {
 	}
 	// Whatever this reader knows: another may not.
 	heard := func(id replica.ID) time.Duration { return b.heard[id] }
-	if b.lead.Fresh(b.clock(), lease, heard) || b.lead.Current(b.clock(), lease, heard) {
+	if b.lead.Fresh(b.leaseClock(), lease, heard) || b.lead.Current(b.leaseClock(), lease, heard) {
 		r.w.check.fresh(b)
 	}
 	end := b.lead.ReadableEnd()

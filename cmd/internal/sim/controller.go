@@ -63,8 +63,9 @@ type registration struct {
 	life      int // of the process that it was given to
 	unfenced  bool
 	failed    bool
-	heardAt   time.Duration
-	recovered bool // it has said what its log has, in this epoch
+	heardAt   time.Duration // on the controller's clock
+	trulyAt   time.Duration // the same, for the checker
+	recovered bool          // it has said what its log has, in this epoch
 	heartbeat
 }
 
@@ -72,14 +73,18 @@ type registration struct {
 // time is not in question here.
 type controller struct {
 	w        *world
+	time     *clock
 	away     time.Duration // until then it hears nothing
+	backAt   time.Duration // when it was away last, on its own clock
+	trulyAt  time.Duration // the same, for the checker
+	stale    int           // how often it has refused who is gone
 	revision int64
 	p        partition
 	brokers  []registration // by id
 }
 
 func newController(w *world) *controller {
-	c := &controller{w: w, revision: 1, brokers: make([]registration, len(w.brokers)+1)}
+	c := &controller{w: w, revision: 1, time: newClock(w), brokers: make([]registration, len(w.brokers)+1)}
 	c.p = partition{durability: w.durability, epoch: 1}
 	c.p.Leader, c.p.MinISR = election.NoLeader, w.minISR
 	for i := range w.brokers {
@@ -103,6 +108,14 @@ func (c *controller) call(b *broker, late time.Duration, ask func(*controller) f
 	})
 }
 
+// clock is what it counts silence by.
+func (c *controller) clock() time.Duration {
+	if c.w.mistake == SessionsByTimeOfDay {
+		return c.time.timeOfDay()
+	}
+	return c.time.steady()
+}
+
 // register makes an incarnation known, and bumps the leader epoch of what the
 // one before led (rule H6). What it had counts only if it may be counted on
 // (rule H4).
@@ -115,7 +128,7 @@ func (c *controller) register(b *broker, life int, eligible bool) int64 {
 		return r.epoch
 	}
 	c.revision++
-	*r = registration{epoch: c.revision, life: life, heardAt: c.w.now}
+	*r = registration{epoch: c.revision, life: life, heardAt: c.clock(), trulyAt: c.w.now}
 	c.w.say("controller: broker %d registers, epoch %d, eligible %v", b.id, r.epoch, eligible)
 	next := c.p.Partition
 	if !eligible {
@@ -135,7 +148,7 @@ func (c *controller) heartbeat(b *broker, h heartbeat) partition {
 	if h.epoch != r.epoch {
 		return c.read()
 	}
-	r.heardAt, r.heartbeat, r.recovered = c.w.now, h, true
+	r.heardAt, r.trulyAt, r.heartbeat, r.recovered = c.clock(), c.w.now, h, true
 	if !r.unfenced || r.failed != h.failed {
 		r.unfenced, r.failed = true, h.failed
 		c.w.say("controller: broker %d is unfenced, failed %v", b.id, h.failed)
@@ -159,9 +172,11 @@ func (c *controller) alter(b *broker, p replica.Proposal) (partition, bool) {
 		known := &c.brokers[id]
 		member := slices.Contains(c.p.ISR, id)
 		switch {
-		case m.BrokerEpoch == 0 && !member && m.ID != b.id,
-			m.BrokerEpoch != 0 && m.BrokerEpoch != known.epoch && c.w.mistake != NoBrokerEpoch,
-			!member && c.standing(id) != election.Serving:
+		case m.BrokerEpoch != 0 && m.BrokerEpoch != known.epoch && c.w.mistake != NoBrokerEpoch:
+			c.stale++
+			c.w.say("controller: no to %v: broker %d is another by now (stale broker epoch)", p.InSync, id)
+			return c.read(), false
+		case m.BrokerEpoch == 0 && !member && m.ID != b.id, !member && c.standing(id) != election.Serving:
 			c.w.say("controller: no to %v", p.InSync)
 			return c.read(), false
 		}
@@ -287,12 +302,14 @@ func (c *controller) put(p election.Partition) {
 func (c *controller) tick() {
 	c.w.after(200*time.Millisecond, c.tick)
 	if c.away > c.w.now {
+		c.backAt, c.trulyAt = c.clock(), c.w.now
 		return
 	}
 	c.wish()
 	for id := 1; id < len(c.brokers); id++ {
 		r := &c.brokers[id]
-		if r.unfenced && c.w.now-max(r.heardAt, c.away) > sessionTimeout {
+		if r.unfenced && c.clock()-max(r.heardAt, c.backAt) > sessionTimeout {
+			c.w.check.fences(id, max(r.trulyAt, c.trulyAt))
 			r.unfenced, r.recovered = false, false
 			c.w.say("controller: broker %d is fenced", id)
 			c.elect(c.p.Partition)

@@ -15,8 +15,13 @@
 // lost, and never with a min ISR of one. All else is unbounded: processes are
 // killed and paused, all machines lose power at once, syncs fail and are slow,
 // frames are late and overtake one another on different streams, links are cut
-// in one direction or both, the controller is away; and leaders let old records
-// go.
+// in one direction or both, the controller is away; a proposal of another ISR
+// is held for up to 20 s, while a disk is replaced that it names; and leaders let
+// old records go.
+//
+// Each machine has clocks of its own (see clock): they go up to 5 % too fast or
+// too slowly, stand still while the machine sleeps, and their time of day is set
+// to what may be an hour or a century off.
 //
 // What is around the cores in a broker, and is not simulated by the real code:
 // the log (a list), the network, the controller's bookkeeping.

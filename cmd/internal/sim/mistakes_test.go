@@ -31,6 +31,9 @@ func TestMistakesAreFound(t *testing.T) {
 		{"append while handing over", replica.Intact, AppendWhileLeaving},
 		{"no broker epoch check", replica.Intact, NoBrokerEpoch},
 		{"go on after a failed sync", replica.Intact, RetrySync},
+		{"count the lease by the time of day", replica.Intact, LeaseByTimeOfDay},
+		{"take the time of an answer for that of the question", replica.Intact, HeardWhenAnswered},
+		{"count sessions by the time of day", replica.Intact, SessionsByTimeOfDay},
 		{"trust the page cache after a failed sync", replica.Intact, TrustPageCache},
 	} {
 		t.Run(c.name, func(t *testing.T) {

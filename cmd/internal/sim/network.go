@@ -12,10 +12,12 @@ type network struct {
 	w    *world
 	cut  [][]bool      // [from][to]
 	slow time.Duration // added to every delay
+	// numb are nodes that nothing tells of a dead stream, as when a switch dies.
+	numb []bool
 }
 
 func newNetwork(w *world, nodes int) *network {
-	n := &network{w: w}
+	n := &network{w: w, numb: make([]bool, nodes)}
 	for range nodes {
 		n.cut = append(n.cut, make([]bool, nodes))
 	}
@@ -79,6 +81,17 @@ func (s *stream) send(way int, from, to *broker, do func()) {
 	})
 }
 
+// notice tells a side after a while that the stream is gone.
+func (s *stream) notice(b *broker, life int, d time.Duration) {
+	s.n.w.after(d, func() {
+		if s.n.numb[b.id] {
+			s.notice(b, life, s.n.w.between(0, 2*time.Second))
+			return
+		}
+		b.alive(life, func() { b.torn(s) })
+	})
+}
+
 // tear breaks the stream. What is under way may still come; both sides notice
 // in their own time.
 func (s *stream) tear() {
@@ -88,6 +101,6 @@ func (s *stream) tear() {
 	s.broken = true
 	for i, b := range []*broker{s.follower, s.leader} {
 		life := s.lives[i]
-		s.n.w.after(s.n.w.between(0, 2*time.Second), func() { b.alive(life, func() { b.torn(s) }) })
+		s.notice(b, life, s.n.w.between(0, 2*time.Second))
 	}
 }

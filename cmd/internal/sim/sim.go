@@ -27,6 +27,15 @@ const (
 	NoBrokerEpoch
 	// AppendWhileLeaving lets a leader take records while it hands over.
 	AppendWhileLeaving
+	// LeaseByTimeOfDay lets a leader count by the time of day how long ago it has
+	// heard its followers.
+	LeaseByTimeOfDay
+	// HeardWhenAnswered lets a leader take the time at which an answer came for
+	// the time at which it asked.
+	HeardWhenAnswered
+	// SessionsByTimeOfDay lets the controller count by the time of day how long a
+	// broker was silent.
+	SessionsByTimeOfDay
 )
 
 // Result is what became of a run.
@@ -39,6 +48,9 @@ type Result struct {
 	Epochs int
 	// HandedOver is how often a leader was followed by whom it handed over to.
 	HandedOver int
+	// Stale is how often the controller has refused to take an incarnation into
+	// the ISR that was gone by then.
+	Stale int
 	// Violation is what must not be, or nil.
 	Violation error
 	// History is everything that happened, a line each.
@@ -62,7 +74,7 @@ func Run(seed uint64, m Mistake) Result {
 	w.converge()
 	return Result{
 		Seed: seed, Acked: w.check.count, Epochs: int(w.controller.p.LeaderEpoch), HandedOver: w.check.handedOver,
-		Violation: w.failed, History: w.trace.Bytes(),
+		Stale: w.controller.stale, Violation: w.failed, History: w.trace.Bytes(),
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 
 // TestSeeds runs some seeds; make sim runs more.
 func TestSeeds(t *testing.T) {
-	acked, handedOver := 0, 0
+	acked, handedOver, stale := 0, 0, 0
 	for seed := range uint64(40) {
 		r := Run(seed, NoMistake)
 		if r.Violation != nil {
@@ -15,9 +15,10 @@ func TestSeeds(t *testing.T) {
 		}
 		acked += r.Acked
 		handedOver += r.HandedOver
+		stale += r.Stale
 	}
-	if acked < 4000 || handedOver < 100 {
-		t.Fatalf("only %d records were acknowledged, and %d times a leader has handed over", acked, handedOver)
+	if acked < 4000 || handedOver < 100 || stale < 10 {
+		t.Fatalf("only %d records were acknowledged, %d times a leader has handed over, %d times an incarnation was stale", acked, handedOver, stale)
 	}
 }
 
