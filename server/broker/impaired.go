@@ -54,9 +54,9 @@ func (b *Broker) watchDisk(ctx context.Context) error {
 		is := j.see(now, s, was == diskFull && b.roomy())
 		b.disk.delay.Store(int64(j.delay(now)))
 		b.disk.impairment.Store(uint32(is))
-		switch {
-		case is == was:
-		case is == unimpaired:
+		switch is {
+		case was:
+		case unimpaired:
 			b.logger.Info("the disk is well again", "directory", b.opts.DataDir)
 		default:
 			b.logger.Warn("the disk is in trouble, and others should lead", "directory", b.opts.DataDir, "impairment", is.String(),

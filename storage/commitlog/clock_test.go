@@ -72,4 +72,7 @@ func TestTheClockIsSet(t *testing.T) {
 	config.RetentionBytes = 1
 	l.SetConfig(config)
 	retain("by size", start+26*hour, int(l.LastBase()))
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
 }
