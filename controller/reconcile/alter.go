@@ -30,11 +30,13 @@ func (a *active) alterPartitions(ctx context.Context, r *controllerv1.AlterParti
 	}
 	resp := &controllerv1.AlterPartitionResponse{Results: make([]*controllerv1.InSyncResult, len(r.GetProposals()))}
 	edits := newBatch()
+	filled := false // somebody who was added for a move may have joined
 	a.o.Image.Read(func(v *image.View) {
 		resp.Revision = v.Revision
 		for i, p := range r.GetProposals() {
 			res, e := a.propose(v, r.GetBrokerId(), p)
 			resp.Results[i] = res
+			filled = filled || len(res.GetRecord().GetAddingReplicas()) > 0
 			if res.GetOutcome() == controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_ALTERED {
 				res.Record = e.edited()
 				id := store.TopicID(p.GetTopicId())
@@ -60,7 +62,7 @@ func (a *active) alterPartitions(ctx context.Context, r *controllerv1.AlterParti
 				slog.Any("in_sync", res.GetRecord().GetInSyncReplicas()), slog.Any("eligible", res.GetRecord().GetEligibleLeaderReplicas()))
 		}
 	}
-	if a.scan { // there is room for others
+	if a.scan || filled { // there is room for others
 		return resp, a.settle(ctx)
 	}
 	return resp, nil

@@ -13,9 +13,17 @@ import (
 	"github.com/millstream-io/millstream/controller/store"
 )
 
-// maxMoves bounds the partitions that are moved at a time by themselves: more
-// would not be faster, and each takes from the brokers that serve.
-const maxMoves = 100
+const (
+	// maxMoves bounds the partitions that are moved at a time by themselves: more
+	// would not be faster, and each takes from the brokers that serve.
+	maxMoves = 100
+	// fillsAtOnce bounds the replicas that a broker is being filled with when a
+	// drain adds another.
+	//
+	// WHY so few: moves that begin together end together. All replicas come in
+	// sync, and their leaders hand over, in the same second (docs/adr/0019).
+	fillsAtOnce = 2
+)
 
 // DrainBroker has everything moved away from a broker. It fails with
 // *UnknownBrokerError or *placement.NotEnoughBrokersError.
@@ -170,7 +178,7 @@ func (a *active) planDrains(v *image.View) []*store.Edit {
 		}
 	}
 	edits := newBatch()
-	m := placement.NewMover(takers(v), racks(v))
+	m, filled := placement.NewMover(takers(v), racks(v)), fills(v)
 	for _, p := range movables(v) {
 		if room <= 0 {
 			break
@@ -186,11 +194,42 @@ func (a *active) planDrains(v *image.View) []*store.Edit {
 				target, rate = next, max(rate, r)
 			}
 		}
-		if !slices.Equal(target, p.Record.GetReplicas()) {
+		if !slices.Equal(target, p.Record.GetReplicas()) && filled.add(p.Record.GetReplicas(), target) {
 			edits.put(store.PartitionKey(store.TopicID(p.Record.GetTopicId()), p.Record.GetPartition()), p.Revision,
 				newElectable(p.Record).begin(v, target, rate).edited())
 			room--
 		}
 	}
 	return edits.edits
+}
+
+// filling is how many replicas each broker is being filled with.
+type filling map[int32]int
+
+// fills counts the replicas that were added for moves and are not in sync.
+func fills(v *image.View) filling {
+	f := filling{}
+	for _, t := range v.Topics {
+		for _, p := range t.Partitions {
+			for _, id := range p.Record.GetAddingReplicas() {
+				if !slices.Contains(p.Record.GetInSyncReplicas(), id) {
+					f[id]++
+				}
+			}
+		}
+	}
+	return f
+}
+
+// add counts those that a move adds, unless one of them would have to be filled
+// beside too many.
+func (f filling) add(replicas, target []int32) bool {
+	added := slices.DeleteFunc(slices.Clone(target), func(id int32) bool { return slices.Contains(replicas, id) })
+	if slices.ContainsFunc(added, func(id int32) bool { return f[id] >= fillsAtOnce }) {
+		return false
+	}
+	for _, id := range added {
+		f[id]++
+	}
+	return true
 }

@@ -259,17 +259,33 @@ func TestABrokerIsDrainedAndRemoved(t *testing.T) {
 		if resp, err := drain(2, false); err != nil || resp.GetReplicas() != 9 {
 			t.Fatal(resp, err)
 		}
-		for n := range 12 {
-			p := c.partition("orders", n)
-			if slices.Contains(p.GetTargetReplicas(), 2) || slices.Contains(p.GetReplicas(), 2) && len(p.GetTargetReplicas()) == 0 {
-				t.Errorf("partition %d is %v", n, p)
-			}
-			if len(p.GetTargetReplicas()) > 0 {
-				if p.GetMoveBytesPerSecond() != 9 {
-					t.Errorf("partition %d moves at %d", n, p.GetMoveBytesPerSecond())
+		// No more at a time than the brokers that take them are filled with; when
+		// one is in sync, the next begins.
+		moving := func() (moving []*controllerv1.PartitionRecord) {
+			filling := map[int32]int{}
+			for n := range 12 {
+				p := c.partition("orders", n)
+				if slices.Contains(p.GetTargetReplicas(), 2) || p.GetMoveBytesPerSecond() != 9 && len(p.GetTargetReplicas()) > 0 {
+					t.Errorf("partition %d is %v", n, p)
 				}
-				c.joined(bs, p)
+				if len(p.GetTargetReplicas()) > 0 {
+					moving = append(moving, p)
+					filling[p.GetAddingReplicas()[0]]++
+				}
 			}
+			for id, n := range filling {
+				if n > reconcile.FillsAtOnce {
+					t.Errorf("broker %d is filled with %d replicas", id, n)
+				}
+			}
+			return moving
+		}
+		for left := 9; left > 0; left-- {
+			ps := moving()
+			if want := min(left, 3*reconcile.FillsAtOnce); len(ps) != want {
+				t.Fatalf("%d are left, and %d are being moved, want %d", left, len(ps), want)
+			}
+			c.joined(bs, ps[0])
 		}
 		for n := range 12 {
 			if p := c.partition("orders", n); slices.Contains(p.GetReplicas(), 2) || p.GetLeader() == 2 || len(p.GetInSyncReplicas()) != 3 {
