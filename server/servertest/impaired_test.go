@@ -40,6 +40,7 @@ func TestADiskInTroubleIsLedAwayFrom(t *testing.T) {
 		}, pb.BrokerImpairment_BROKER_IMPAIRMENT_DISK_ERROR},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting
 			disks := map[int32]*faultfs.FS{}
 			c := servertest.StartCluster(t, servertest.ClusterOptions{Broker: func(o *broker.Options) {
 				f := faultfs.Wrap(o.FS)
