@@ -21,7 +21,9 @@ type server struct {
 }
 
 func (t *trial) start(ctx context.Context, dir string) (*server, error) {
-	s, err := devserver.Start(ctx, t.Binary, dir)
+	// Without the scrubber, which reads a segment for most of a minute, and so
+	// brings into memory what is to be on the disk alone.
+	s, err := devserver.Start(ctx, t.Binary, dir, "--scrub-bytes-per-second", "0")
 	if err != nil {
 		return nil, err
 	}
