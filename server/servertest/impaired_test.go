@@ -58,7 +58,7 @@ func TestADiskInTroubleIsLedAwayFrom(t *testing.T) {
 			acked, stop := produce(t, other)
 			s.trouble(disks[sick.ID], over)
 			begun := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
 			if _, err := other.Metadata.WaitFor(ctx, func(s *metadata.Snapshot) bool {
 				p := s.TopicByName("orders").Partitions[0]
@@ -69,7 +69,7 @@ func TestADiskInTroubleIsLedAwayFrom(t *testing.T) {
 			t.Logf("led away from after %v", time.Since(begun))
 			before := acked()
 			for begun = time.Now(); len(acked()) < len(before)+50; <-time.After(time.Millisecond) {
-				if time.Since(begun) > 10*time.Second {
+				if time.Since(begun) > 30*time.Second {
 					t.Fatalf("%d records were acknowledged while another leads", len(acked())-len(before))
 				}
 			}
