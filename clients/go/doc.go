@@ -25,6 +25,6 @@
 //
 // Goroutines. A Producer and a Reader start a sender for each broker that they
 // talk to and, while a stream is open, a receiver; Close ends them and waits. A
-// Client has two of its own. [Client.Close] closes what is still open. The package imports the generated API and nothing else of
-// Millstream.
+// Client has two of its own. [Client.Close] closes what is still open. The
+// package imports the generated API and nothing else of Millstream.
 package millstream

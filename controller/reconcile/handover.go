@@ -17,10 +17,10 @@ import (
 
 // Who leads is changed at once when a leader is gone. When the change is planned
 // (its broker is about to stop, or its disk is in trouble, the partition is moved
-// away from it, another is preferred), the leader is asked to hand over first: its successor is put into
-// the partition's record, the leader takes no more records, and says when all
-// that it has is committed (AlterPartition). Then the successor leads, with
-// nothing in flight before it.
+// away from it, another is preferred), the leader is asked to hand over first:
+// its successor is put into the partition's record, the leader takes no more
+// records, and says when all that it has is committed (AlterPartition). Then the
+// successor leads, with nothing in flight before it.
 //
 // INVARIANT: a successor is in sync and not the leader; any change of the leader
 // and any that takes the successor out of the ISR takes the wish back, in the

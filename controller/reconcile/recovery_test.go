@@ -257,18 +257,26 @@ func TestAnOldDirectoryLeadsOnlyIfTheLossIsAccepted(t *testing.T) {
 	})
 }
 
+// diskLost is an active controller, and the broker that held the only replica of
+// "orders" and is back on another directory.
+func diskLost(t *testing.T, kv *controllertest.MemStore) (*controller, *controllertest.Broker) {
+	t.Helper()
+	c := active(t, kv)
+	b := c.broker(1)
+	c.create(ask("orders", 1, ""))
+	b.Directory = []byte("a new directory!")
+	if _, err := b.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) { r.PreviousBrokerEpoch = 0 }); err != nil {
+		t.Fatal(err)
+	}
+	return c, b
+}
+
 // Whoever recovers many partitions has those left alone that may come back
 // without a loss: they wait for somebody who was not said to be lost, or who is
 // there.
 func TestWhoMayReturnIsWaitedFor(t *testing.T) {
 	story(t, func(t *testing.T, kv *controllertest.MemStore) {
-		c := active(t, kv)
-		b := c.broker(1)
-		c.create(ask("orders", 1, ""))
-		b.Directory = []byte("a new directory!")
-		if _, err := b.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) { r.PreviousBrokerEpoch = 0 }); err != nil {
-			t.Fatal(err)
-		}
+		c, b := diskLost(t, kv)
 		beat(t, b)
 		for _, lost := range [][]int32{nil, {2}} {
 			_, err := within(c.RecoverPartition, &controllerv1.RecoverPartitionRequest{Topic: "orders", AcceptLoss: true, OnlyIfLost: true, LostBrokerIds: lost})
@@ -309,13 +317,7 @@ func TestWhoIsThereIsNotLost(t *testing.T) {
 // A lost disk at one replica: the broker leads on its new one, with nothing.
 func TestALostDiskIsTheLossThatIsAccepted(t *testing.T) {
 	story(t, func(t *testing.T, kv *controllertest.MemStore) {
-		c := active(t, kv)
-		b := c.broker(1)
-		c.create(ask("orders", 1, ""))
-		b.Directory = []byte("a new directory!")
-		if _, err := b.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) { r.PreviousBrokerEpoch = 0 }); err != nil {
-			t.Fatal(err)
-		}
+		c, b := diskLost(t, kv)
 		accept := &controllerv1.RecoverPartitionRequest{Topic: "orders", AcceptLoss: true}
 		if _, err := within(c.RecoverPartition, accept); !is[*reconcile.NoReplicaServesError](err) {
 			t.Errorf("while nobody serves: %v", err)

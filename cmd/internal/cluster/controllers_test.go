@@ -3,6 +3,7 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os/exec"
 	"slices"
 	"strings"
@@ -39,6 +40,37 @@ func (s *story) another(gone ...*Member) *Member {
 	return m
 }
 
+// replacing has another controller take the place of one, by the command line,
+// which prints to out. It returns when the cluster waits for that to be started;
+// ended says how the command ends.
+func (s *story) replacing(out io.Writer, old, next *Member) (ended <-chan error) {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.within(), s.Broker(1).cluster.o.Binary, "cluster", "controllers", "replace", fmt.Sprint(old.ID),
+		fmt.Sprintf("%d=%s", next.ID, next.InternalAddr), "--yes", "-o", "json", "--addr", s.Broker(1).GRPCAddr)
+	cmd.Stdout, cmd.Stderr, cmd.Env = out, s.t.Output(), environment()
+	s.check(cmd.Start())
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	for !slices.ContainsFunc(s.controllers(), func(c *pb.Controller) bool { return c.GetLearner() }) {
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case err := <-done:
+			s.t.Fatalf("the replacement ended early: %v", err)
+		}
+	}
+	return done
+}
+
+// leaves waits until a controller that was removed has ended by itself.
+func (s *story) leaves(c *Member) {
+	s.t.Helper()
+	select {
+	case <-c.Exited():
+	case <-s.within().Done():
+		s.t.Fatalf("%s runs still", c.Name())
+	}
+}
+
 // The active controller is replaced by another, while the cluster works; one
 // that is lost is removed; and nobody is removed without whom there would be no
 // quorum.
@@ -70,25 +102,14 @@ func TestControllersAreReplacedAndRemoved(t *testing.T) {
 	if n := len(s.controllers()); n != 3 {
 		t.Fatalf("a dry run made %d controllers", n)
 	}
-	replacing := exec.CommandContext(s.within(), s.Broker(1).cluster.o.Binary, admin("replace", fmt.Sprint(old.ID), place, "--yes", "-o", "json")...)
-	replacing.Stderr, replacing.Env = t.Output(), environment()
 	var said strings.Builder
-	replacing.Stdout = &said
-	s.check(replacing.Start())
-	ended := make(chan error, 1)
-	go func() { ended <- replacing.Wait() }()
-	for !slices.ContainsFunc(s.controllers(), func(c *pb.Controller) bool { return c.GetLearner() }) {
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case err := <-ended:
-			t.Fatalf("the replacement ended early: %v", err)
-		}
-	}
+	ended := s.replacing(&said, old, fourth)
 	if said, ok := s.command(admin("add", "5=127.0.0.1:1", "--dry-run")...); ok {
 		t.Errorf("two at a time: %s", said)
 	}
 	s.check(fourth.Start(s.within()))
 	s.check(<-ended)
+	s.leaves(old)
 	var did struct {
 		Controllers []struct {
 			ID int `json:"controller_id"`
@@ -97,11 +118,6 @@ func TestControllersAreReplacedAndRemoved(t *testing.T) {
 	s.check(json.Unmarshal([]byte(said.String()), &did))
 	if len(did.Controllers) != 3 || did.Controllers[2].ID != 4 {
 		t.Errorf("it says %s", said.String())
-	}
-	select {
-	case <-old.Exited(): // by itself
-	case <-s.within().Done():
-		t.Fatalf("%s runs still", old.Name())
 	}
 	s.create(s.Broker(2), "orders")
 
@@ -144,26 +160,10 @@ func TestBrokersFollowControllersThatTheyWereNotToldOf(t *testing.T) {
 	configured := s.Controllers()
 	for i, old := range configured {
 		next := s.another(configured[:i]...)
-		replacing := exec.CommandContext(s.within(), s.Broker(1).cluster.o.Binary, "cluster", "controllers", "replace", fmt.Sprint(old.ID),
-			fmt.Sprintf("%d=%s", next.ID, next.InternalAddr), "--yes", "--addr", s.Broker(1).GRPCAddr)
-		replacing.Stderr, replacing.Stdout, replacing.Env = t.Output(), t.Output(), environment()
-		s.check(replacing.Start())
-		ended := make(chan error, 1)
-		go func() { ended <- replacing.Wait() }()
-		for !slices.ContainsFunc(s.controllers(), func(c *pb.Controller) bool { return c.GetLearner() }) {
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case err := <-ended:
-				t.Fatalf("the replacement ended early: %v", err)
-			}
-		}
+		ended := s.replacing(t.Output(), old, next)
 		s.check(next.Start(s.within()))
 		s.check(<-ended)
-		select {
-		case <-old.Exited():
-		case <-s.within().Done():
-			t.Fatalf("%s runs still", old.Name())
-		}
+		s.leaves(old)
 		s.create(s.Broker(1+i%3), fmt.Sprint("after", i))
 	}
 	for _, c := range s.controllers() {
