@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/millstream-io/millstream/server/pki"
+	"github.com/millstream-io/millstream/server/ports"
 )
 
 // certified is an authority and the files of those whom it certified.
@@ -32,12 +33,7 @@ func newCertified(t *testing.T) *certified {
 	c := &certified{t, t.TempDir(), a, map[int32]string{}}
 	// Sockets in the file system cannot have TLS: ports that were free must do.
 	for id := range int32(2) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.addrs[id] = l.Addr().String()
-		if err := l.Close(); err != nil {
+		if c.addrs[id], err = ports.Loopback(c.addrs[0]); err != nil {
 			t.Fatal(err)
 		}
 	}

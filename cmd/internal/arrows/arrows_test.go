@@ -50,6 +50,7 @@ var rules = []rule{
 	{"server/partition", []string{"storage", "server/replica"}, outsideStorage, "a partition knows no transport"},
 	{"server/rpc", []string{"gen"}, etcd, "a leaf: how things are said over gRPC"},
 	{"server/telemetry", nil, etcd, "a leaf: logs and metrics"},
+	{"server/ports", nil, etcd, "a leaf: addresses that stay free"},
 	{"server/pki", nil, outsideStorage, "a leaf: who a certificate is of"},
 	{"server/tlsfile", []string{"server/pki"}, etcd, "TLS of certificates in files"},
 	{"server/caller", []string{"gen", "server/pki", "server/rpc"}, etcd, "a leaf: who calls an internal service"},
@@ -69,7 +70,7 @@ var rules = []rule{
 	{"controller/etcd", []string{"controller/store", "server/telemetry"}, nil, "the only package that speaks to etcd"},
 	{"controller/placement", nil, outsideStorage, "pure: a cluster in, a plan out"},
 	{"controller/election", []string{"controller/placement"}, outsideStorage, "pure: choose, bump, fence"},
-	{"controller", []string{"controller", "gen", "server/caller", "server/pki", "server/rpc", "server/telemetry", "server/topicconfig"}, etcd, "controller and broker meet only in proto"},
+	{"controller", []string{"controller", "gen", "server/caller", "server/pki", "server/ports", "server/rpc", "server/telemetry", "server/topicconfig"}, etcd, "controller and broker meet only in proto"},
 
 	{"clients/go", []string{"gen/go", "clients/go"}, []string{"go.etcd.io", "github.com/prometheus", "github.com/spf13", "github.com/grpc-ecosystem"}, "a client is light"},
 	{"gen", []string{"gen"}, etcd, "generated from proto alone"},

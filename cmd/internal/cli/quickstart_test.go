@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/millstream-io/millstream/server/ports"
 )
 
 // step is a block of commands of a page, and the output that the page shows
@@ -80,7 +81,15 @@ func TestQuickstart(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "bin", "millstream"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	grpc, http := freeAddr(t), freeAddr(t)
+	// The page's commands cannot be told to find a free one.
+	grpc, err := ports.Loopback()
+	if err != nil {
+		t.Fatal(err)
+	}
+	http, err := ports.Loopback(grpc)
+	if err != nil {
+		t.Fatal(err)
+	}
 	steps := stepsOf(string(page))
 	var script strings.Builder
 	script.WriteString("set -euo pipefail\ntrap 'kill -9 $(cat dev.pid) 2>/dev/null || true' EXIT\n")
@@ -128,16 +137,4 @@ func pattern(line string) *regexp.Regexp {
 		parts[i] = regexp.QuoteMeta(parts[i])
 	}
 	return regexp.MustCompile(`(?m)^\s*` + strings.Join(parts, ".*") + `\s*$`)
-}
-
-// freeAddr returns a loopback address that nothing listens on now: the page's
-// commands cannot be told to find one.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeQuietly(l)
-	return l.Addr().String()
 }

@@ -12,6 +12,8 @@ import (
 	"strconv"
 
 	"github.com/google/renameio/v2"
+
+	"github.com/millstream-io/millstream/server/ports"
 )
 
 const (
@@ -152,16 +154,7 @@ func (l *layout) free(but []string) (string, error) {
 	for _, b := range l.Brokers {
 		taken = append(taken, b.GRPC, b.HTTP, b.Internal)
 	}
-	for {
-		lis, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
-		if err != nil {
-			return "", err
-		}
-		addr := lis.Addr().String()
-		if err := lis.Close(); err != nil || !slices.Contains(taken, addr) {
-			return addr, err
-		}
-	}
+	return ports.Loopback(taken...)
 }
 
 // save writes the layout into its directory.

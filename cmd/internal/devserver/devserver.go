@@ -10,11 +10,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os/exec"
 	"syscall"
 	"time"
+
+	"github.com/millstream-io/millstream/server/ports"
 )
 
 // Server is a running `millstream dev`.
@@ -32,10 +33,10 @@ type Server struct {
 func Start(ctx context.Context, binary, dataDir string, args ...string) (*Server, error) {
 	s := &Server{exited: make(chan struct{})}
 	var err error
-	if s.GRPCAddr, err = freeAddr(); err != nil {
+	if s.GRPCAddr, err = ports.Loopback(); err != nil {
 		return nil, err
 	}
-	if s.HTTPAddr, err = freeAddr(); err != nil {
+	if s.HTTPAddr, err = ports.Loopback(s.GRPCAddr); err != nil {
 		return nil, err
 	}
 	s.cmd = exec.Command(binary, append([]string{"dev", "--data-dir", dataDir, "--grpc-addr", s.GRPCAddr, "--http-addr", s.HTTPAddr}, args...)...)
@@ -56,16 +57,6 @@ func Start(ctx context.Context, binary, dataDir string, args ...string) (*Server
 
 // PID is the number of the process.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
-
-// freeAddr returns a loopback address that nothing listens on now.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	addr := l.Addr().String()
-	return addr, l.Close()
-}
 
 // waitReady asks /readyz until it answers 200, for at most 30 s.
 func (s *Server) waitReady(ctx context.Context) error {
