@@ -17,8 +17,13 @@ import (
 	"github.com/millstream-io/millstream/server/pusher"
 	"github.com/millstream-io/millstream/server/replica"
 	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/vfs"
 	"github.com/millstream-io/millstream/storage/vfs/watchfs"
 )
+
+// descriptorShare: one part in so many of the process's descriptors may be
+// segments; connections and all else have the rest.
+const descriptorShare = 2
 
 // Broker is one broker. New makes it, Run is its life; the other methods may
 // be called from any goroutine at any time.
@@ -92,7 +97,7 @@ func New(o Options) (*Broker, error) {
 	}
 	b.logs.byKey = make(map[logKey]*localLog)
 	b.handedOver = make(chan struct{})
-	b.files = commitlog.NewFiles(o.MaxOpenFiles)
+	b.files = commitlog.NewFiles(min(o.MaxOpenFiles, max(1, vfs.DescriptorLimit()/descriptorShare)))
 	var err error
 	if b.metrics, err = newMetrics(o.Registerer, b); err != nil {
 		return nil, fmt.Errorf("broker metrics: %w", err)

@@ -65,15 +65,18 @@ type Options struct {
 	SlowDisk time.Duration
 	// MaxSyncs is how many syncs run at once; 64 unless set.
 	MaxSyncs int
-	// MaxOpenFiles bounds the segments that are open or mapped; 1,024 unless
-	// set. More costs descriptors, less costs opening.
+	// MaxOpenFiles bounds the segments that are open or mapped; 8,192 unless
+	// set, and half of the descriptors that the process may have. More costs
+	// descriptors, less costs opening, and syncs where more partitions than that
+	// are written to at MEMORY.
 	MaxOpenFiles int
 	// InFlightBytes is the budget for produce requests; 256 MiB unless set.
 	InFlightBytes int64
 	// Mailbox bounds what one partition holds.
 	Mailbox partition.Limits
 	// IdleAfter is how long a partition keeps its goroutine and files without
-	// work; 1 s unless set.
+	// work; 1 s unless set. At MEMORY the file with what is not synced stays open
+	// until it is.
 	IdleAfter time.Duration
 	// RetentionInterval is how often retention looks for what may go; 30 s
 	// unless set.
@@ -81,8 +84,8 @@ type Options struct {
 	// CheckpointInterval is how often checkpoints are synced; 1 s unless set.
 	CheckpointInterval time.Duration
 	// MemorySyncInterval is how often logs of topics with durability MEMORY are
-	// synced in the background while they are written to; 10 s unless set. Less
-	// is less to lose with the power, and more work for the disk.
+	// synced in the background; 10 s unless set. Less is less to lose with the
+	// power, and more work for the disk.
 	MemorySyncInterval time.Duration
 	// TrashKeep is how long a deleted log is kept; 24 h unless set.
 	TrashKeep time.Duration
@@ -144,7 +147,7 @@ func (o Options) withDefaults() Options {
 		o.MaxSyncs = 64
 	}
 	if o.MaxOpenFiles <= 0 {
-		o.MaxOpenFiles = 1024
+		o.MaxOpenFiles = 8192
 	}
 	if o.InFlightBytes <= 0 {
 		o.InFlightBytes = 256 << 20

@@ -142,7 +142,7 @@ func (b *Broker) tick(ctx context.Context) error {
 	return every(ctx, tickEvery, nil, func() {
 		n++
 		look := n%freshTicks == 0
-		for p := range b.open(ctx) {
+		for _, p := range b.open(ctx) {
 			if p.Restless() {
 				p.Tick()
 			}

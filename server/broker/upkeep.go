@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"encoding/binary"
+	"iter"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +22,16 @@ const trashInterval = time.Minute
 // beside it would take the disk from it.
 const checkpointShare = 4
 
+// syncTurns is over how many turns the syncs in the background of an interval
+// are spread, so that what is synced for a producer does not find those of all
+// partitions in the flusher's queue.
+const syncTurns = 10
+
+// turn is the turn in which a log is synced in the background.
+func (k logKey) turn() uint32 {
+	return (binary.LittleEndian.Uint32(k.topic[:]) + uint32(k.partition)) % syncTurns
+}
+
 // upkeep does what no client asks for, until ctx ends. Each task has a
 // goroutine of its own, so that one that takes long (gigabytes to remove, a
 // slow disk) delays no other. None of them begins anew before it has ended.
@@ -35,10 +47,14 @@ func (b *Broker) upkeep(ctx context.Context) error {
 		return every(ctx, b.opts.RetentionInterval, nil, func() { b.retain(ctx) })
 	})
 	group.Go(func() error {
-		return every(ctx, b.opts.MemorySyncInterval, nil, func() {
-			for p := range b.open(ctx) {
-				p.SyncInBackground()
+		turn := uint32(0)
+		return every(ctx, max(1, b.opts.MemorySyncInterval/syncTurns), nil, func() {
+			for key, p := range b.open(ctx) {
+				if key.turn() == turn {
+					p.SyncInBackground()
+				}
 			}
+			turn = (turn + 1) % syncTurns
 		})
 	})
 	group.Go(func() error {
@@ -78,7 +94,7 @@ func every(ctx context.Context, interval time.Duration, sooner <-chan struct{}, 
 func (b *Broker) syncCheckpoints(ctx context.Context) {
 	var syncs errgroup.Group
 	syncs.SetLimit(max(1, b.opts.MaxSyncs/checkpointShare))
-	for p := range b.open(ctx) {
+	for _, p := range b.open(ctx) {
 		if !p.CheckpointDue() {
 			continue // as most are: no goroutine for them
 		}
@@ -96,7 +112,7 @@ func (b *Broker) syncCheckpoints(ctx context.Context) {
 // retain removes what retention lets go.
 func (b *Broker) retain(ctx context.Context) {
 	now := b.calendar.Now()
-	for p := range b.open(ctx) {
+	for _, p := range b.open(ctx) {
 		if _, err := p.Retain(now); err != nil {
 			b.metrics.upkeepErrors.WithLabelValues("retention").Inc()
 			b.logger.Warn("retention not carried out", "err", err)
@@ -123,13 +139,13 @@ func (b *Broker) emptyTrash(ctx context.Context) {
 
 // open yields the partitions that are open, until ctx ends or the directory
 // fails.
-func (b *Broker) open(ctx context.Context) func(func(*partition.Partition) bool) {
-	return func(yield func(*partition.Partition) bool) {
+func (b *Broker) open(ctx context.Context) iter.Seq2[logKey, *partition.Partition] {
+	return func(yield func(logKey, *partition.Partition) bool) {
 		for _, l := range b.allLogs() {
 			if ctx.Err() != nil || b.failure.Load() != nil {
 				return
 			}
-			if p := l.opened.Load(); p != nil && !yield(p) {
+			if p := l.opened.Load(); p != nil && !yield(l.key, p) {
 				return
 			}
 		}

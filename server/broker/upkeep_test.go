@@ -142,6 +142,42 @@ func TestCheckpointsAreSyncedSomeAtOnce(t *testing.T) {
 	})
 }
 
+// What topics at MEMORY have only in memory is synced within the interval, and
+// not that of all partitions at once.
+func TestSyncsInTheBackgroundAreSpread(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *env) {
+		e.opts.CheckpointInterval = time.Hour
+		e.start()
+		const n = 40
+		e.cluster.create(1, "cache", n, map[string]string{"durability": "memory"})
+		synctest.Wait()
+		var syncs atomic.Int32
+		e.fs.Add(&faultfs.Rule{Op: faultfs.Sync, Path: "*.log", Times: -1, Hold: func(faultfs.Op, string) { syncs.Add(1) }})
+		for i := range uint32(n) {
+			e.mustProduce("cache", i, "a")
+		}
+		was := syncs.Load()
+		for range syncTurns {
+			pass(e.b.opts.MemorySyncInterval / syncTurns)
+			synctest.Wait()
+			now := syncs.Load()
+			if now-was != n/syncTurns {
+				t.Fatalf("%d in a turn", now-was)
+			}
+			was = now
+		}
+		for i := range uint32(n) {
+			if p, _, err := e.b.Partition("cache", i); err != nil || p.Unsynced() {
+				t.Fatalf("partition %d is not synced (%v)", i, err)
+			}
+		}
+		pass(2 * e.b.opts.IdleAfter)
+		if open := e.b.files.Counts().Open; open != 0 {
+			t.Fatalf("%d files are open at rest", open)
+		}
+	})
+}
+
 // Gigabytes in the trash that take their time delay no checkpoint, no
 // retention and no log that is to be opened; and a stop does not wait for all
 // of them.

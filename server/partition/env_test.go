@@ -83,6 +83,7 @@ type env struct {
 	seen    *watcher
 	limits  Limits
 	config  commitlog.Config
+	files   *commitlog.Files
 	bootID  [16]byte
 	rec     commitlog.Recovery
 	p       *Partition
@@ -113,7 +114,7 @@ func (e *env) on(mem *memfs.FS) *env {
 func (e *env) openOn(fsys vfs.FS) {
 	e.t.Helper()
 	log, rec, err := commitlog.Open(commitlog.Options{
-		FS: fsys, Dir: logDir, ClusterID: [16]byte{2}, TopicID: record.TopicID{3}, Partition: 4, Config: e.config, BootID: e.bootID,
+		FS: fsys, Dir: logDir, ClusterID: [16]byte{2}, TopicID: record.TopicID{3}, Partition: 4, Config: e.config, BootID: e.bootID, Files: e.files,
 	})
 	if err != nil {
 		e.t.Fatal(err)

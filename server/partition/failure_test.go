@@ -484,7 +484,8 @@ func TestMemoryDoesNotMindARefusedSync(t *testing.T) {
 		e.p.SyncInBackground()
 		e.acked(batch("b", 1))
 		e.flusher.refuse.Store(nil)
-		pass(3 * time.Second)
+		e.p.SyncInBackground()
+		synctest.Wait()
 		if s := e.p.State(); s.Offline != nil || s.SyncedEnd != 2 {
 			t.Fatalf("%+v", s)
 		}

@@ -120,6 +120,7 @@ func (p *Partition) Follow(a replica.Assignment, leader replica.ID, up Upstream)
 		p.behind.Store(0)
 		p.answerEarly(false)
 		p.serveAs(slices.Contains(a.InSync, p.self))
+		p.syncFollowed() // DISK may be asked for now, of what came at MEMORY
 	})
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/millstream-io/millstream/server/replica"
+	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/vfs/faultfs"
 )
 
@@ -40,8 +42,8 @@ func goroutines() int {
 	return strings.Count(string(b[:runtime.Stack(b, true)]), "(*Partition).loop(")
 }
 
-// An idle partition has no goroutine and no open file; what MEMORY had only in
-// the page cache is synced before they go.
+// An idle partition has no goroutine and no open file; at MEMORY the file goes
+// once what was only in the page cache is synced.
 func TestAnIdlePartitionHoldsNothing(t *testing.T) {
 	for _, d := range []replica.Durability{replica.Memory, replica.Disk} {
 		t.Run(d.String(), func(t *testing.T) {
@@ -59,6 +61,13 @@ func TestAnIdlePartitionHoldsNothing(t *testing.T) {
 					t.Fatal("gone too soon")
 				}
 				pass(1500 * time.Millisecond)
+				if d == replica.Memory {
+					if s := e.p.State(); goroutines() != 0 || e.mem.OpenFiles() != 1 || s.SyncedEnd != 0 {
+						t.Fatalf("%d goroutines, %d files, %+v", goroutines(), e.mem.OpenFiles(), s)
+					}
+					e.p.SyncInBackground()
+					pass(1500 * time.Millisecond)
+				}
 				if goroutines() != 0 || e.mem.OpenFiles() != 0 {
 					t.Fatalf("%d goroutines, %d files", goroutines(), e.mem.OpenFiles())
 				}
@@ -70,6 +79,34 @@ func TestAnIdlePartitionHoldsNothing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Where more files are open than are meant to be, a log at MEMORY is synced when
+// it rests, so that its file can be closed.
+func TestAnIdlePartitionMakesRoomForOthers(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *env) {
+		e.files = commitlog.NewFiles(1)
+		e.lead(1, replica.Memory)
+		e.acked(batch("a", 1))
+		pass(3 * time.Second)
+		if s := e.p.State(); s.SyncedEnd != 0 {
+			t.Fatalf("synced though there is room: %+v", s)
+		}
+		other, _, err := commitlog.Open(commitlog.Options{FS: e.fs, Dir: "/d/q", ClusterID: [16]byte{2}, TopicID: record.TopicID{3}, Partition: 5, Files: e.files})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close() //nolint:errcheck // It is only in the way.
+		b := batch("a", 1)
+		if err := other.Append([]*commitlog.Batch{{Pieces: b.Batch, Summary: b.Summary}}, 1, 0); err != nil {
+			t.Fatal(err)
+		}
+		e.acked(batch("b", 1))
+		pass(3 * time.Second)
+		if s := e.p.State(); s.SyncedEnd != 2 {
+			t.Fatalf("not synced though there is no room: %+v", s)
+		}
+	})
 }
 
 // Appends at every moment around the end of the goroutine: each is answered.

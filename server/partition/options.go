@@ -64,7 +64,7 @@ type Options struct {
 	// Limits bound the mailbox.
 	Limits Limits
 	// IdleAfter is how long the partition keeps its goroutine and its files
-	// without work; 1 s unless set.
+	// without work; 1 s unless set. See SyncInBackground.
 	IdleAfter time.Duration
 	// Now is the clock; time.Now unless set.
 	Now func() time.Time

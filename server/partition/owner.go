@@ -134,6 +134,10 @@ func (p *Partition) take() (work, bool) {
 
 // park sleeps until there is work, and returns true. After a while without
 // any it puts the log to rest, gives the ownership up and returns false.
+//
+// At MEMORY what is not on disk stays so, and its file open, until
+// SyncInBackground: of thousands of partitions that are written to now and
+// then, syncing each at every rest would take more than the writing does.
 func (p *Partition) park(timer *time.Timer) bool {
 	m := &p.mail
 	m.mu.Lock()
@@ -171,8 +175,8 @@ func (p *Partition) park(timer *time.Timer) bool {
 	case p.owner.stale:
 		p.commit(true)
 		return true
-	case p.Unsynced() && p.writable():
-		p.sync() // what is only in memory goes to disk before the files are closed
+	case p.mustSync():
+		p.sync()
 		return true
 	}
 	p.log.Idle()
@@ -184,6 +188,25 @@ func (p *Partition) park(timer *time.Timer) bool {
 	}
 	m.owned = false
 	return false
+}
+
+// mustSync tells whether what is only in memory goes to disk before the
+// partition rests: at DISK, where a sync that could not be begun left it, and
+// where files have to be closed for others, which needs it.
+//
+// REQUIRES: the caller owns the partition.
+func (p *Partition) mustSync() bool {
+	return p.Unsynced() && p.writable() && (!p.atMemory() || p.log.Crowded())
+}
+
+// atMemory tells whether this replica, leader or follower, is asked for no more
+// than to have records in memory.
+func (p *Partition) atMemory() bool {
+	o := &p.owner
+	if o.up != nil {
+		return o.follow.Durability() == replica.Memory
+	}
+	return o.core.Leading() && o.core.Asked() == replica.Memory
 }
 
 // do does what was taken.

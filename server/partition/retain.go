@@ -63,8 +63,8 @@ func (p *Partition) SyncCheckpoint() error { return p.noteFailure(p.log.SyncChec
 func (p *Partition) CheckpointDue() bool { return p.log.CheckpointDue() }
 
 // SyncInBackground submits the log for a sync if it has records that are not
-// on disk, and does not wait for it. At MEMORY, without this, a log that is
-// never idle would be synced only when a segment is sealed.
+// on disk, and does not wait for it. At MEMORY, without this, a log would be
+// synced only when a segment is sealed, and keep a file open until then.
 func (p *Partition) SyncInBackground() {
 	if p.Unsynced() {
 		p.exclusively(func() {

@@ -144,7 +144,12 @@ func (l *Log) writeCheckpoint() error {
 	if err := slots.Store(l.stored); err != nil {
 		return writeError("store checkpoint", err)
 	}
-	l.unsaid.Store(true)
+	// WHY no sync for the end of what is written: it counts only in the run of
+	// the operating system that wrote it, in which it cannot be lost.
+	if f.written = (mark{}); l.lasting == nil || f != *l.lasting {
+		l.lasting = &f
+		l.unsaid.Store(true)
+	}
 	return nil
 }
 
@@ -204,8 +209,9 @@ func (l *Log) CheckpointDue() bool {
 	return !l.closed.Load() && l.failed.Load() == nil && (l.unsaid.Load() || l.epochsUnsynced.Load())
 }
 
-// SyncCheckpoint makes the stored checkpoint durable, and what belongs to it.
-// Its caller does so about every second. It may be called beside everything.
+// SyncCheckpoint makes the stored checkpoint durable, if it says anything new
+// that counts after a power loss, and what belongs to it. Its caller does so
+// about every second. It may be called beside everything.
 func (l *Log) SyncCheckpoint() error {
 	if l.closed.Load() || l.failed.Load() != nil {
 		return nil

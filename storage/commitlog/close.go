@@ -6,7 +6,8 @@ import "errors"
 // synced, and reports whether nothing is open. It opens again by itself.
 // Called when nothing was appended for a while, it lets an idle partition hold
 // neither descriptor nor mapping; what readers open later is closed by
-// Files.Expire.
+// Files.Expire. While something is not synced, all but the file with it is
+// closed (see Files).
 //
 // REQUIRES: one writer.
 func (l *Log) Idle() bool {
@@ -17,10 +18,15 @@ func (l *Log) Idle() bool {
 	return l.rest()
 }
 
+// Crowded tells whether more files are open than are meant to be, so that a
+// log at rest whose records are not synced, and whose file stays open for that,
+// had better be synced now. It may be called beside everything.
+func (l *Log) Crowded() bool { return l.o.Files.Crowded() }
+
 func (l *Log) rest() bool {
 	_ = l.closeSlots() // Nothing depends on it.
-	if l.active != nil {
-		l.active.Rewind()
+	if l.active != nil && l.SyncedEnd() == l.End() {
+		l.active.Rewind() // What was set aside ahead may be used until then.
 	}
 	rested := true
 	for _, s := range l.view.Load().segments {

@@ -45,6 +45,9 @@ type Log struct {
 	// will be once that is durable.
 	nextStart record.Offset
 	stored    []byte // scratch: the checkpoint
+	// lasting are the facts of the checkpoint stored last that count after a
+	// power loss; nil: none was stored.
+	lasting *facts
 	// recovered is RecoveredEnd.
 	recovered record.Offset
 
@@ -52,7 +55,7 @@ type Log struct {
 	// and closes it. slotSync holds a token while someone syncs it.
 	slots    atomic.Pointer[checkpoint.Slots]
 	slotSync chan struct{}
-	unsaid   atomic.Bool // the checkpoint was stored since it was synced
+	unsaid   atomic.Bool // a checkpoint with other lasting facts was stored since one was synced
 	named    atomic.Bool // the name of the checkpoint file is durable
 
 	epochsUnsynced atomic.Bool // the history of epochs was stored since it was synced

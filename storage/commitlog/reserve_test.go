@@ -49,7 +49,10 @@ func TestRoomIsSetAsideAndGivenBack(t *testing.T) {
 			l.SetConfig(c)
 			return l
 		},
-		"idle": func(_ *testing.T, _ *faultfs.FS, l *commitlog.Log) *commitlog.Log {
+		"idle": func(t *testing.T, _ *faultfs.FS, l *commitlog.Log) *commitlog.Log {
+			if _, err := l.Sync(); err != nil {
+				t.Fatal(err)
+			}
 			l.Idle()
 			return l
 		},

@@ -243,3 +243,52 @@ func TestNothingSyncedIsLostAfterFailedSyncs(t *testing.T) {
 		})
 	}
 }
+
+// The end of what is written counts only where it cannot be lost: a checkpoint
+// that says nothing else that is new need not be synced.
+func TestACheckpointIsSyncedForWhatOutlivesTheSystem(t *testing.T) {
+	l, _, err := commitlog.Open(options(memfs.New(), &clock{}, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // Nothing depends on it.
+	appended := func() error {
+		return l.Append([]*commitlog.Batch{storagetest.NewBatch("v", 1)}, 1, 0)
+	}
+	synced := func() error {
+		_, err := l.Sync()
+		return err
+	}
+	deleted := func() error {
+		_, err := l.DeleteBefore(1)
+		return err
+	}
+	for _, step := range []struct {
+		name string
+		do   func() error
+		due  bool
+	}{
+		{"the first checkpoint", appended, true},
+		{"more is written", appended, false},
+		{"it is synced", synced, true},
+		{"nothing is new", func() error { return nil }, false},
+		{"more is written again", appended, false},
+		{"the log start moves, which syncs its own", deleted, false},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		if err := l.StoreCheckpoint(); err != nil {
+			t.Fatal(err)
+		}
+		if l.CheckpointDue() != step.due {
+			t.Errorf("%s: due: %v", step.name, !step.due)
+		}
+		if err := l.SyncCheckpoint(); err != nil {
+			t.Fatal(err)
+		}
+		if l.CheckpointDue() {
+			t.Errorf("%s: due again after it was synced", step.name)
+		}
+	}
+}

@@ -54,6 +54,9 @@ type FileCounts struct {
 	Exhausted int64 // times that the process had no descriptor left
 }
 
+// Crowded tells whether more files are open than are to be kept open.
+func (f *Files) Crowded() bool { return f.open.Load() > int64(f.max) }
+
 // Counts returns the counts as of now.
 func (f *Files) Counts() FileCounts {
 	return FileCounts{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +17,16 @@ import (
 
 // OS returns the file system of the operating system.
 func OS() FS { return osFS{} }
+
+// DescriptorLimit is how many files, connections and the like this process may
+// have open at a time, as far as the system tells.
+func DescriptorLimit() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024 // the least that is usual
+	}
+	return int(min(limit.Cur, math.MaxInt32)) // none at all is as many
+}
 
 type osFS struct{}
 

@@ -3,6 +3,8 @@ package scale
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -25,8 +27,9 @@ func (t *trial) throughput(ctx context.Context) error {
 					continue // the same
 				}
 				head := measurement{{"part", "throughput"}, {"partitions", int64(n)}, {"spread", spread}, {"round", round}}
-				m, err := t.flow(ctx, filepath.Join(t.dir, spread), int64(n), spread)
-				if err := errors.Join(err, os.RemoveAll(t.dir)); err != nil {
+				dir := filepath.Join(t.dir, fmt.Sprintf("%d-%.0f-%s", round, n, spread))
+				m, err := t.flow(ctx, dir, int64(n), spread)
+				if err := errors.Join(err, empty(dir)); err != nil {
 					return err
 				}
 				if err := t.add(append(head, m...)); err != nil {
@@ -36,6 +39,20 @@ func (t *trial) throughput(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// empty gives back the room of a directory's files, and leaves the files.
+//
+// WHY not remove them: ext4 passes over the inodes of files that were removed
+// in the last minutes, one by one, so that thousands of removed files make those
+// that the next server creates slow.
+func empty(dir string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		return os.Truncate(path, 0)
+	})
 }
 
 // flow appends and reads records with one number of partitions. The files are
