@@ -22,8 +22,9 @@ import (
 )
 
 // descriptorShare: one part in so many of the process's descriptors may be
-// segments; connections and all else have the rest.
-const descriptorShare = 2
+// segments. Their logs may have as many checkpoints open; connections and all
+// else have the rest.
+const descriptorShare = 3
 
 // Broker is one broker. New makes it, Run is its life; the other methods may
 // be called from any goroutine at any time.

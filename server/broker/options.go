@@ -66,9 +66,9 @@ type Options struct {
 	// MaxSyncs is how many syncs run at once; 64 unless set.
 	MaxSyncs int
 	// MaxOpenFiles bounds the segments that are open or mapped; 8,192 unless
-	// set, and half of the descriptors that the process may have. More costs
-	// descriptors, less costs opening, and syncs where more partitions than that
-	// are written to at MEMORY.
+	// set, and a third of the descriptors that the process may have at most.
+	// More costs descriptors, less costs opening, and syncs where more
+	// partitions than that are written to at MEMORY.
 	MaxOpenFiles int
 	// InFlightBytes is the budget for produce requests; 256 MiB unless set.
 	InFlightBytes int64

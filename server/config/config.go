@@ -110,7 +110,7 @@ type Storage struct {
 	// AuditDir is a directory; empty: no history is kept.
 	AuditDir string `name:"audit-dir" doc:"Directory for a history of what the replicas of this broker do, which millstream check can judge; empty: none is kept." change:"A fault is to be understood; it costs a line for each group of records."`
 	// MaxOpenFiles bounds open and mapped segments.
-	MaxOpenFiles int `name:"max-open-files" doc:"Segments that are open or mapped at a time; half of the system's limit of open files at most." change:"Descriptors are scarce; or more partitions than that are written to at a time, and files are opened and synced all the time."`
+	MaxOpenFiles int `name:"max-open-files" doc:"Segments that are open or mapped at a time; a third of the system's limit of open files at most." change:"Descriptors are scarce; or more partitions than that are written to at a time, and files are opened and synced all the time."`
 	// MaxSyncs bounds fdatasync calls.
 	MaxSyncs int `name:"max-syncs" doc:"Syncs at a time in the data directory." change:"The disk is faster with more, or its latency suffers."`
 	// ReplicaLag is how long a replica may be behind.

@@ -16,7 +16,8 @@
 // (Lead, Follow, Resign, Confirm, Retain, DeleteRecords, Close), for the length
 // of it. Streams between brokers leave what they have in the mailbox.
 // So an idle partition has no goroutine, no timer, and the log below it no
-// descriptor and no mapping. The mailbox's lock says who owns.
+// descriptor and no mapping, at MEMORY once a sync in the background came by.
+// The mailbox's lock says who owns.
 //
 // # The path of a batch
 //

@@ -62,7 +62,7 @@ func TestAnIdlePartitionHoldsNothing(t *testing.T) {
 				}
 				pass(1500 * time.Millisecond)
 				if d == replica.Memory {
-					if s := e.p.State(); goroutines() != 0 || e.mem.OpenFiles() != 1 || s.SyncedEnd != 0 {
+					if s := e.p.State(); goroutines() != 0 || e.mem.OpenFiles() != 2 || s.SyncedEnd != 0 {
 						t.Fatalf("%d goroutines, %d files, %+v", goroutines(), e.mem.OpenFiles(), s)
 					}
 					e.p.SyncInBackground()

@@ -6,8 +6,9 @@ import "errors"
 // synced, and reports whether nothing is open. It opens again by itself.
 // Called when nothing was appended for a while, it lets an idle partition hold
 // neither descriptor nor mapping; what readers open later is closed by
-// Files.Expire. While something is not synced, all but the file with it is
-// closed (see Files).
+// Files.Expire. While something is not synced, the file with it stays open (see
+// Files), and the checkpoint's, for what comes until then; not where too many
+// are open.
 //
 // REQUIRES: one writer.
 func (l *Log) Idle() bool {
@@ -24,8 +25,11 @@ func (l *Log) Idle() bool {
 func (l *Log) Crowded() bool { return l.o.Files.Crowded() }
 
 func (l *Log) rest() bool {
-	_ = l.closeSlots() // Nothing depends on it.
-	if l.active != nil && l.SyncedEnd() == l.End() {
+	synced := l.SyncedEnd() == l.End()
+	if synced || l.Crowded() {
+		_ = l.closeSlots() // Nothing depends on it.
+	}
+	if synced && l.active != nil {
 		l.active.Rewind() // What was set aside ahead may be used until then.
 	}
 	rested := true
