@@ -388,6 +388,38 @@ func TestAFollowerWhoseDiskIsFullFollowsAgainWhenThereIsRoom(t *testing.T) {
 	})
 }
 
+// A topic that asks for DISK now gets it of what came at MEMORY too, at replicas
+// that rest and hear nothing else.
+func TestWhatCameAtMemoryIsSyncedWhenDiskIsAskedFor(t *testing.T) {
+	inTrio(t, replica.Memory, func(t *testing.T, g *trio) {
+		g.elect(g.all[0])
+		synctest.Wait()
+		g.leader.acked(batch("a", 1))
+		pass(10 * time.Second)
+		for _, e := range g.all {
+			if s := e.p.State(); s.End != 1 || s.SyncedEnd != 0 {
+				t.Fatalf("replica %d at MEMORY: %+v", e.self, s)
+			}
+		}
+		g.durability = replica.Disk
+		if !g.leader.p.Confirm(g.assignment()) {
+			t.Fatal("not taken")
+		}
+		for e, l := range g.lines {
+			e.p.Follow(g.assignment(), g.leader.self, l)
+		}
+		synctest.Wait()
+		for _, e := range g.all {
+			if s := e.p.State(); s.SyncedEnd != 1 {
+				t.Errorf("replica %d at DISK: %+v", e.self, s)
+			}
+		}
+		if r := g.leader.acked(batch("b", 1)); r.Medium != MediumDisk {
+			t.Errorf("acknowledged as %v", r.Medium)
+		}
+	})
+}
+
 // TestWhateverHappensToStreamsAndLeadersWhatWasAcknowledgedStays has leaders
 // change and streams break at any time, and looks at all logs in the end.
 func TestWhateverHappensToStreamsAndLeadersWhatWasAcknowledgedStays(t *testing.T) {

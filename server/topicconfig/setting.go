@@ -145,7 +145,7 @@ var settings = []setting{
 	word(Entry{
 		Name: "durability", Default: "disk",
 		Meaning: "Where a record is on the in-sync replicas before it is acknowledged: on disk, or in memory and synced later.",
-		Symptom: "Produce is limited by syncs and losing the last second in a power cut is acceptable.",
+		Symptom: "Produce is limited by syncs and losing the last seconds in a power cut of all replicas is acceptable.",
 	}, durabilities, func(c *Config) *Durability { return &c.Durability }),
 	integer(Entry{
 		Name: "min.insync.replicas", Default: "2", Unit: "replicas",
