@@ -195,8 +195,10 @@ func (r *recovery) insist() error {
 	slots, err := checkpoint.OpenSlots(r.l.o.FS, r.l.path(checkpointFile))
 	if err == nil {
 		payload := r.facts.append(nil)
-		for range checkpoint.SlotCount {
-			err = errors.Join(err, slots.Store(payload), slots.Sync())
+		for i := 0; i < checkpoint.SlotCount && err == nil; i++ {
+			if err = slots.Store(payload); err == nil {
+				err = slots.Sync() // which is not tried again if it fails
+			}
 		}
 		err = errors.Join(err, slots.Close())
 	}
