@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
@@ -95,9 +97,27 @@ func (e *env) awaitLost() []*controllerv1.UnreachableBroker {
 
 // process is a broker's internal listener.
 type process struct {
-	addr   string
-	server *rpc.Server
-	served chan error
+	addr     string
+	server   *rpc.Server
+	listener *recalling
+	served   chan error
+}
+
+// recalling is a listener that knows whom it let in.
+type recalling struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (l *recalling) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.mu.Lock()
+		l.conns = append(l.conns, c)
+		l.mu.Unlock()
+	}
+	return c, err
 }
 
 func (e *env) process(addr string, creds credentials.TransportCredentials) *process {
@@ -109,14 +129,23 @@ func (e *env) process(addr string, creds credentials.TransportCredentials) *proc
 	})
 	e.check(err)
 	server.SetServing("", true)
-	p := &process{l.Addr().String(), server, make(chan error, 1)}
-	go func() { p.served <- server.Serve(l) }()
+	p := &process{addr: l.Addr().String(), server: server, listener: &recalling{Listener: l}, served: make(chan error, 1)}
+	go func() { p.served <- server.Serve(p.listener) }()
 	e.t.Cleanup(p.die)
 	return p
 }
 
-// die ends the process and its connections.
-func (p *process) die() { p.server.Stop(context.Background()) }
+// die ends the process and its connections as the system does when it is
+// killed: no word is said before.
+func (p *process) die() {
+	_ = p.listener.Close()
+	p.listener.mu.Lock()
+	for _, c := range p.listener.conns {
+		_ = c.Close()
+	}
+	p.listener.mu.Unlock()
+	p.server.Stop(context.Background())
+}
 
 // ask has a broker answer.
 func ask(t *testing.T, c *grpc.ClientConn) error {
@@ -191,10 +220,13 @@ func TestADeadBrokerIsReportedAndReachedWhenItIsBack(t *testing.T) {
 	if got := e.awaitLost(); len(got) != 1 || got[0].GetBrokerId() != 2 || got[0].GetBrokerEpoch() != 20 {
 		t.Fatalf("lost are %v, want broker 2 in epoch 20", got)
 	}
-	// Whoever calls it now is refused at its port, which is told too.
-	_, err := grpc_health_v1.NewHealthClient(conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
-	if status.Code(err) != codes.Unavailable {
-		t.Fatalf("a dead broker says %v", err)
+	// Whoever calls it now is refused at its port, which is told too. A call that
+	// comes before gRPC has noticed ends with the old connection.
+	for conn.GetState() != connectivity.TransientFailure {
+		_, err := grpc_health_v1.NewHealthClient(conn).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{})
+		if status.Code(err) != codes.Unavailable {
+			t.Fatalf("a dead broker says %v", err)
+		}
 	}
 	if got := e.awaitLost(); len(got) != 1 || got[0].GetBrokerEpoch() != 20 {
 		t.Fatalf("refused are %v", got)
