@@ -17,6 +17,8 @@
 // generation: of a deletion, or of a partition that others hold and lead, with
 // enough of them in sync (ADR 12), or that is damaged here and not counted on
 // (repair.go). Absence never deletes.
+// INVARIANT: a torn tail that may have been acknowledged stays until the
+// controller does not count on the replica (doubts.go).
 // INVARIANT: after a failed sync nothing of the directory is acknowledged.
 //
 // Goroutines, all started by Run and ended before it returns: one follows the

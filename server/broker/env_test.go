@@ -41,10 +41,12 @@ type cluster struct {
 
 	mu         sync.Mutex
 	down       bool
+	deaf       bool // heartbeats are not answered
 	epoch      int64
 	revision   int64
 	registered []*controllerv1.RegisterBrokerRequest
 	beats      []*controllerv1.HeartbeatRequest
+	unheard    []*controllerv1.HeartbeatRequest // while it was deaf
 	directory  []byte
 	pinned     []byte // where the metadata has the replicas, if not in directory
 	topics     map[byte]*controllerv1.TopicRecord
@@ -53,6 +55,10 @@ type cluster struct {
 	// shape changes the partitions of a topic from what they would be.
 	shape  map[byte]func(*controllerv1.PartitionRecord)
 	wanted []*controllerv1.WantedLog
+	// distrusted shapes topic 1 when a doubt is told; the metadata that says so
+	// comes with the answer, or, with late, when somebody publishes it.
+	distrusted func(*controllerv1.PartitionRecord)
+	late       bool
 }
 
 func newCluster() *cluster {
@@ -88,6 +94,10 @@ func (c *cluster) Heartbeat(_ context.Context, r *controllerv1.HeartbeatRequest,
 	if c.down {
 		return nil, status.Error(codes.Unavailable, "down")
 	}
+	if c.deaf {
+		c.unheard = append(c.unheard, r)
+		return nil, status.Error(codes.Unavailable, "deaf")
+	}
 	if r.GetBrokerEpoch() != c.epoch {
 		st, _ := status.New(codes.FailedPrecondition, "stale").WithDetails(&millstreamv1.RequestError{
 			Reason: millstreamv1.ErrorReason_ERROR_REASON_STALE_BROKER_EPOCH,
@@ -95,7 +105,15 @@ func (c *cluster) Heartbeat(_ context.Context, r *controllerv1.HeartbeatRequest,
 		return nil, st.Err()
 	}
 	c.beats = append(c.beats, r)
-	return &controllerv1.HeartbeatResponse{Fenced: !r.GetReady() || r.GetRevision() < c.revision, WantedLogs: c.wanted}, nil
+	resp := &controllerv1.HeartbeatResponse{WantedLogs: c.wanted}
+	if c.distrusted != nil && doubtsIn(r) > 0 {
+		c.shape[1] = c.distrusted
+		if resp.Revision = c.revision + 1; !c.late {
+			c.publishLocked(false, c.partitions(1, c.topics[1])...)
+		}
+	}
+	resp.Fenced = !r.GetReady() || r.GetRevision() < c.revision
+	return resp, nil
 }
 
 // publish makes a new revision with changes.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/millstream-io/millstream/server/metadata"
@@ -35,6 +36,7 @@ func (b *Broker) follow(ctx context.Context, revision int64) error {
 		next := b.mirror.Current()
 		b.apply(seen, next)
 		b.vouched.carriedOut(next.Revision)
+		b.settleDoubts()
 		seen = next
 	}
 }
@@ -68,7 +70,7 @@ func (b *Broker) apply(old, next *metadata.Snapshot) {
 				continue
 			}
 			b.claimFor(w)
-			if l := b.ensure(w); l != nil && l.opened.Load() == nil {
+			if l := b.ensure(w); l != nil && l.opened.Load() == nil && !l.awaitsAnswer() {
 				b.errand.add(func() { b.openInBackground(l) })
 			}
 		}
@@ -257,7 +259,11 @@ func (b *Broker) partitionOf(s *metadata.Snapshot, t *metadata.Topic, id uint32)
 			return nil, &UnknownTopicError{Topic: t.Name}
 		}
 	}
-	return l.partition()
+	p, err := l.partition()
+	if errors.Is(err, errUntold) {
+		return nil, b.notLeader(s, t, part) // another will lead
+	}
+	return p, err
 }
 
 // ReplicaOf returns a partition that this broker leads, or follows and is in
@@ -276,6 +282,9 @@ func (b *Broker) ReplicaOf(t *metadata.Topic, id uint32) (*partition.Partition, 
 		return nil, b.notLeader(s, t, part)
 	}
 	p, err := l.partition()
+	if errors.Is(err, errUntold) {
+		return nil, b.notLeader(s, t, part)
+	}
 	if err != nil {
 		return nil, err
 	}

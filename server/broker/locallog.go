@@ -35,8 +35,10 @@ type localLog struct {
 	opening *opening   // nil: nobody opens it
 	refused *refusal   // nil: the last attempt to open it did not fail
 	gone    bool       // it is not to be opened any more
-	// doubted says that the controller is told that it lacks something.
-	doubted bool
+	// doubted says that the controller is to be told that the replica is
+	// doubtful; told that it has answered, and that want is not older than what
+	// it has made of that.
+	doubted, told bool
 }
 
 // wanted is what the metadata says of a log.
@@ -142,7 +144,12 @@ func (l *localLog) openLog(under circumstances) (*partition.Partition, error) {
 	log, rec, err := commitlog.Open(commitlog.Options{
 		FS: b.opts.FS, Dir: b.dir.logPath(l.key), ClusterID: inc.ClusterID, TopicID: l.key.topic, Partition: l.key.partition,
 		Config: logConfig(&w.topic.Config), Files: b.files, BootID: b.opts.BootID(), Now: b.opts.Now, Logger: logger, Observer: observer{b, l},
+		BeforeCut: func(torn commitlog.TornTail) error { return l.beforeCut(w, torn) },
 	})
+	if errors.Is(err, errUntold) {
+		logger.Warn("log not opened yet", "err", err)
+		return nil, err
+	}
 	b.metrics.opened(time.Since(begun), err)
 	if err != nil {
 		logger.Error("log not opened", "err", err)
@@ -170,8 +177,8 @@ func (l *localLog) openLog(under circumstances) (*partition.Partition, error) {
 		Away:     func(id replica.ID) bool { return b.pusher.Away(int32(id)) },
 		Impaired: func(id replica.ID) bool { return b.mirror.Current().Impaired(int32(id)) },
 	})
-	if len(w.part.Replicas) > 1 && (rec.TailCut && !rec.SameBoot || rec.Damaged != nil && w.others(b.opts.ID)) && w.counted(b.opts.ID) {
-		b.doubt(l, p)
+	if len(w.part.Replicas) > 1 && rec.Damaged != nil && w.others(b.opts.ID) && w.counted(b.opts.ID) {
+		b.doubtOpen(l, p)
 	}
 	return p, nil
 }

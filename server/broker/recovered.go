@@ -2,8 +2,8 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"slices"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -74,42 +74,8 @@ func (b *Broker) recovered(s *metadata.Snapshot, wanted []*controllerv1.WantedLo
 	return logs
 }
 
-// reportsAtOnce is how many logs one heartbeat tells of.
-const reportsAtOnce = 1000
-
 // opensAtOnce is how many logs are opened at once at a start.
 const opensAtOnce = 8
-
-// doubts are the logs of which recovery cut what may have been acknowledged,
-// or in which it found damage: the controller is told before this broker is
-// ready, so that none of them is counted on (rule H4).
-type doubts struct {
-	mu   sync.Mutex // guards list
-	list []*controllerv1.RecoveredLog
-}
-
-// next returns what the next heartbeat is to tell.
-func (d *doubts) next() []*controllerv1.RecoveredLog {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.list[:min(len(d.list), reportsAtOnce)]
-}
-
-// told says that a heartbeat with the first n was answered.
-func (d *doubts) told(n int) {
-	d.mu.Lock()
-	d.list = d.list[n:]
-	d.mu.Unlock()
-}
-
-// doubtsIn returns how many doubts a heartbeat tells of: it has nothing else
-// of logs then.
-func doubtsIn(req *controllerv1.HeartbeatRequest) int {
-	if logs := req.GetRecoveredLogs(); len(logs) > 0 && logs[0].GetDoubtful() {
-		return len(logs)
-	}
-	return 0
-}
 
 // lookThrough opens the logs of partitions that others hold as well, after a
 // stop that was not orderly: what is the matter with them is to be known
@@ -122,8 +88,8 @@ func (b *Broker) lookThrough(ctx context.Context) {
 			continue
 		}
 		opens.Go(func() error {
-			if _, err := l.open(); err != nil && !wasRefused(err) && l.want.Load().counted(b.opts.ID) {
-				b.doubt(l, nil) // what opening itself finds is told there
+			if _, err := l.open(); err != nil && !wasRefused(err) && !errors.Is(err, errUntold) && l.want.Load().counted(b.opts.ID) {
+				b.doubt(l, 0, 0) // what opening itself finds is told there
 			}
 			return nil
 		})

@@ -146,7 +146,8 @@ func (b *Broker) heartbeats(ctx context.Context, reg registration) error {
 				b.awaitRevision(ctx, reg, resp.GetRevision())
 			}
 			b.unfenced.Store(!resp.GetFenced())
-			b.doubts.told(doubtsIn(req))
+			b.doubts.answered(doubtsIn(req), b.identity.Load().Generation, resp.GetRevision())
+			b.settleDoubts()
 			if req.GetStopping() && resp.GetMayStop() {
 				b.letGo.Do(func() { close(b.handedOver) })
 			} else if req.GetStopping() {

@@ -3,9 +3,7 @@ package broker
 import (
 	"slices"
 
-	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/metadata"
-	"github.com/millstream-io/millstream/server/partition"
 )
 
 // A replica in which damage is found while others have its records is repaired
@@ -38,28 +36,6 @@ func (w *wanted) mendable(broker int32) bool {
 	return w.part.Leader != metadata.NoLeader && slices.Contains(w.part.Replicas, broker) && !w.counted(broker)
 }
 
-// doubt has the next heartbeat tell the controller that a replica is not what
-// it was taken for. It may be called by anybody, and does not block.
-func (b *Broker) doubt(l *localLog, p *partition.Partition) {
-	l.mu.Lock()
-	known := l.doubted
-	l.doubted = true
-	l.mu.Unlock()
-	if known {
-		return
-	}
-	topic := l.key.topic
-	r := &controllerv1.RecoveredLog{TopicId: topic[:], Partition: uint32(l.key.partition), Doubtful: true}
-	if p != nil {
-		end := p.State().End
-		r.End, r.LastLeaderEpoch = int64(end), max(0, int32(p.EpochBefore(end)))
-	}
-	b.doubts.mu.Lock()
-	b.doubts.list = append(b.doubts.list, r)
-	b.doubts.mu.Unlock()
-	b.beatNow()
-}
-
 // damaged is told of damage in an open log.
 func (b *Broker) damaged(l *localLog) {
 	w, p := l.want.Load(), l.opened.Load()
@@ -67,7 +43,7 @@ func (b *Broker) damaged(l *localLog) {
 	case w.mendable(b.opts.ID):
 		b.errand.add(func() { b.mend(l) })
 	case w.counted(b.opts.ID) && w.others(b.opts.ID):
-		b.doubt(l, p)
+		b.doubtOpen(l, p)
 	}
 }
 
@@ -103,7 +79,7 @@ func (b *Broker) mend(l *localLog) {
 	l.mu.Lock()
 	l.opened.Store(nil)
 	l.carried.Store(nil)
-	l.refused, l.doubted = nil, false
+	l.refused, l.doubted, l.told = nil, false, false
 	l.mu.Unlock()
 	l.carrying.Unlock()
 	b.auditGone(l.want.Load())

@@ -234,8 +234,23 @@ func (m *Member) connect(ctx context.Context) (net.Conn, error) {
 	return conn, err
 }
 
-// Start starts the broker, on the logs that it has.
+// Start starts the broker, on the logs that it has, and waits until it serves.
 func (m *Member) Start() {
+	m.c.t.Helper()
+	m.Launch()
+	wait, done := context.WithTimeout(context.Background(), time.Minute)
+	defer done()
+	if _, err := m.Metadata.WaitFor(wait, func(s *metadata.Snapshot) bool {
+		own := s.Broker(m.ID)
+		return own != nil && own.Epoch > m.epoch && !own.Fenced
+	}); err != nil {
+		m.c.t.Fatal(err)
+	}
+	m.epoch = m.Metadata.Current().Broker(m.ID).Epoch
+}
+
+// Launch starts the broker, on the logs that it has.
+func (m *Member) Launch() {
 	m.c.t.Helper()
 	c, t := m.c, m.c.t
 	check := func(err error) {
@@ -349,14 +364,6 @@ func (m *Member) Start() {
 		m.stop = func() {} // what has crashed is not stopped
 		end()
 	}
-	wait, done := context.WithTimeout(context.Background(), time.Minute)
-	defer done()
-	_, err = m.Metadata.WaitFor(wait, func(s *metadata.Snapshot) bool {
-		own := s.Broker(m.ID)
-		return own != nil && own.Epoch > m.epoch && !own.Fenced
-	})
-	check(err)
-	m.epoch = m.Metadata.Current().Broker(m.ID).Epoch
 }
 
 // DialPublic connects to the public listener of whichever member has that

@@ -51,5 +51,10 @@
 // cut; else it is damage, and the log is left as it is: it can be read where
 // it is good, and not written to.
 //
+// INVARIANT: a tail that may have been acknowledged is cut only if whoever opens
+// the log agrees (Options.BeforeCut). Until then every Open finds it again:
+// before that recovery stores no checkpoint of this run of the operating
+// system, so the tail does not come to look like one that a killed process left.
+//
 // The files are described in docs/format/partition.md.
 package commitlog

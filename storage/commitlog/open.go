@@ -35,7 +35,8 @@ type Recovery struct {
 	Rewritten int64
 	// TailCut says that a torn tail was cut: CutBytes from byte CutPosition of
 	// the last segment on, because of CutCause. After a power loss such a
-	// replica must not lead alone.
+	// replica must not lead alone, and the next Open does not find out any more:
+	// see Options.BeforeCut.
 	TailCut               bool
 	CutBytes, CutPosition int64
 	CutCause              *segment.CorruptError
@@ -85,6 +86,7 @@ type recovery struct {
 
 	sealed []*segment.Segment
 	epochs []segment.EpochStart
+	torn   *segment.Tail // to be cut; nil: nothing is
 	// at is the end of the log, with all that is known there; durable is the
 	// place in its last segment below which all is on the disk.
 	at, durable mark
@@ -133,6 +135,9 @@ func (r *recovery) run() error {
 		return err
 	}
 	if err := r.recoverEpochs(); err != nil {
+		return err
+	}
+	if err := r.cutTail(); err != nil {
 		return err
 	}
 	return r.publish()

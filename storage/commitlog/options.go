@@ -61,6 +61,14 @@ type Observer interface {
 	Removed(segments int, bytes int64)
 }
 
+// TornTail is what is left of a log whose tail is torn.
+type TornTail struct {
+	// End is the offset after the last good record, LastEpoch the leader epoch of
+	// that; NoEpoch: there is none.
+	End       record.Offset
+	LastEpoch record.LeaderEpoch
+}
+
 // Options say which log to open, and with what.
 type Options struct {
 	FS vfs.FS
@@ -76,6 +84,11 @@ type Options struct {
 	// known. If it is that of the checkpoint, nothing written is lost, and what
 	// was acknowledged is known exactly.
 	BootID [16]byte
+	// BeforeCut is asked before a torn tail is cut that may have been
+	// acknowledged, since it was written in an earlier run of the operating
+	// system, or nobody knows in which; nil: nobody is. If it returns an error,
+	// Open does, and nothing is cut: the next Open finds the same.
+	BeforeCut func(TornTail) error
 	// Now is the clock; nil: time.Now.
 	Now func() time.Time
 	// Logger is told of what an operator cares about; nil: nobody is.

@@ -146,12 +146,28 @@ func (r *recovery) recoverLast(last found, from segment.Point) error {
 	case tail.End.Offset < r.out.DurableEnd || tail.Uncuttable || last.index:
 		r.damage(tail.Bad)
 	case r.out.Damaged == nil:
-		if err := s.CutTail(); err != nil {
+		r.torn = &tail
+	}
+	return nil
+}
+
+// cutTail cuts a torn tail, if there is one. WHY last: who is asked before is
+// told what is left of the log.
+func (r *recovery) cutTail() error {
+	tail, o := r.torn, &r.l.o
+	if tail == nil {
+		return nil
+	}
+	if o.BeforeCut != nil && !r.out.SameBoot {
+		if err := o.BeforeCut(TornTail{End: r.at.at.Offset, LastEpoch: r.at.at.Epoch}); err != nil {
 			return err
 		}
-		r.out.TailCut, r.out.CutCause = true, tail.Bad
-		r.out.CutBytes, r.out.CutPosition = tail.Size-tail.End.Position, tail.End.Position
 	}
+	if err := r.l.active.CutTail(); err != nil {
+		return err
+	}
+	r.out.TailCut, r.out.CutCause = true, tail.Bad
+	r.out.CutBytes, r.out.CutPosition = tail.Size-tail.End.Position, tail.End.Position
 	return nil
 }
 

@@ -1524,7 +1524,8 @@ type RecoveredLog struct {
 	LastLeaderEpoch int32 `protobuf:"varint,3,opt,name=last_leader_epoch,json=lastLeaderEpoch,proto3" json:"last_leader_epoch,omitempty"`
 	// The offset after its last record.
 	End int64 `protobuf:"varint,4,opt,name=end,proto3" json:"end,omitempty"`
-	// Recovery cut what may have been acknowledged, or found damage.
+	// It has a torn tail that may have been acknowledged, and is cut when this is
+	// answered, or damage.
 	Doubtful bool `protobuf:"varint,5,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
 	// The broker had no log of it when it first came to this generation of the
 	// cluster; the other fields but the name are unset.
