@@ -45,6 +45,7 @@ type Log struct {
 	// will be once that is durable.
 	nextStart record.Offset
 	stored    []byte // scratch: the checkpoint
+	unsettled bool   // the stored checkpoint says so: see facts
 	// recovered is RecoveredEnd.
 	recovered record.Offset
 
@@ -52,7 +53,7 @@ type Log struct {
 	// and closes it. slotSync holds a token while someone syncs it.
 	slots    atomic.Pointer[checkpoint.Slots]
 	slotSync chan struct{}
-	unsaid   atomic.Bool // the checkpoint was stored since it was synced
+	unsaid   atomic.Bool // the checkpoint was stored since it was synced, and says more
 	named    atomic.Bool // the name of the checkpoint file is durable
 
 	epochsUnsynced atomic.Bool // the history of epochs was stored since it was synced

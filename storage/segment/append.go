@@ -121,6 +121,9 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 // then append (rule F5): else what a client was told is not written could
 // stand in the log after a power loss.
 func (s *Segment) rollback(h *handle, cause error) error {
+	if s.o.BeforeRollback != nil {
+		s.o.BeforeRollback()
+	}
 	err := h.file.Truncate(s.at.Position)
 	s.reserved = 0
 	if err == nil {
