@@ -31,7 +31,21 @@ type facts struct {
 	start   record.Offset
 	synced  mark
 	written mark // base, position and offset only
+	// unsettled says that what takes records out of the log was under way:
+	// nobody knew then that the files are as short on the disk as they are
+	// read, that names that were removed are gone, and that no older checkpoint
+	// is left.
+	unsettled bool
+	// cutting says that recovery was cutting a torn tail, or had done so, and the
+	// log was not opened yet.
+	cutting bool
 }
+
+// Bits of the written position, which is below 2 GiB.
+const (
+	unsettledBit = 1 << 62
+	cuttingBit   = 1 << 61
+)
 
 const (
 	factsVersion = 1
@@ -52,7 +66,14 @@ func (f *facts) append(dst []byte) []byte {
 	dst = le.AppendUint64(dst, uint64(at.FirstAppendMs))
 	dst = le.AppendUint32(dst, at.Last.Position)
 	dst = le.AppendUint32(dst, at.Last.CRC)
-	return f.written.appendPlace(dst)
+	written := f.written
+	if f.unsettled {
+		written.at.Position |= unsettledBit
+	}
+	if f.cutting {
+		written.at.Position |= cuttingBit
+	}
+	return written.appendPlace(dst)
 }
 
 func (m *mark) appendPlace(dst []byte) []byte {
@@ -84,6 +105,9 @@ func parseFacts(b []byte) (facts, bool) {
 	f.synced.at.FirstAppendMs = int64(le.Uint64(b[80:]))
 	f.synced.at.Last = segment.LastBatch{Position: le.Uint32(b[88:]), CRC: le.Uint32(b[92:])}
 	f.written.readPlace(b[96:])
+	f.unsettled = f.written.at.Position&unsettledBit != 0
+	f.cutting = f.written.at.Position&cuttingBit != 0
+	f.written.at.Position &^= unsettledBit | cuttingBit
 	ok := f.start >= 0 && f.synced.at.Epoch >= NoEpoch && f.synced.isPlace() && f.written.isPlace()
 	return f, ok
 }
@@ -94,7 +118,7 @@ func (m *mark) isPlace() bool {
 
 // facts returns what the checkpoint is to say now.
 func (l *Log) facts() facts {
-	f := facts{bootID: l.o.BootID, start: l.nextStart}
+	f := facts{bootID: l.o.BootID, start: l.nextStart, unsettled: l.unsettled}
 	l.marks.Lock()
 	f.synced, f.written = l.marks.synced, l.marks.written
 	l.marks.Unlock()
@@ -127,30 +151,66 @@ func (l *Log) storeCheckpoint() error {
 	if l.active == nil && len(l.view.Load().segments) == 0 {
 		return nil // There is nothing to say yet, and no directory entry to say it in.
 	}
+	l.unsettled = false
 	return l.writeCheckpoint()
 }
 
 func (l *Log) writeCheckpoint() error {
+	f, err := l.putCheckpoint()
+	if err != nil {
+		return err
+	}
+	// WHY no sync for the rest: the end of what is written, and that something is
+	// being taken out, count only in the run of the operating system that wrote
+	// them, in which they cannot be lost.
+	if f.written, f.unsettled = (mark{}), false; l.lasting == nil || f != *l.lasting {
+		l.lasting = &f
+		l.unsaid.Store(true)
+	}
+	return nil
+}
+
+// unsettle marks the stored checkpoint, before something is taken away that is
+// not durable at once: whoever opens the log in this run of the system makes it
+// so. That the mark itself is not on the disk does no harm: what is read after a
+// power loss is there.
+func (l *Log) unsettle() {
+	if l.unsettled {
+		return
+	}
+	l.unsettled = true
+	if _, err := l.putCheckpoint(); err != nil {
+		// It matters only if the sync fails too that comes next.
+		l.logger.Debug("checkpoint not marked", "err", err)
+		l.unsettled = false
+	}
+}
+
+// settled takes the mark away: what was taken out of the log is gone for good.
+// It is not synced for that: a mark too many costs the next start some syncs.
+func (l *Log) settled() {
+	l.unsettled = false
+	if _, err := l.putCheckpoint(); err != nil {
+		l.logger.Debug("checkpoint still marked", "err", err)
+	}
+}
+
+// putCheckpoint stores the checkpoint, and returns what it says.
+func (l *Log) putCheckpoint() (facts, error) {
 	slots := l.slots.Load()
 	if slots == nil {
 		var err error
 		if slots, err = checkpoint.OpenSlots(l.o.FS, l.path(checkpointFile)); err != nil {
-			return writeError("open checkpoint", err)
+			return facts{}, writeError("open checkpoint", err)
 		}
 		l.slots.Store(slots)
 	}
 	f := l.facts()
 	l.stored = f.append(l.stored[:0])
 	if err := slots.Store(l.stored); err != nil {
-		return writeError("store checkpoint", err)
+		return facts{}, writeError("store checkpoint", err)
 	}
-	// WHY no sync for the end of what is written: it counts only in the run of
-	// the operating system that wrote it, in which it cannot be lost.
-	if f.written = (mark{}); l.lasting == nil || f != *l.lasting {
-		l.lasting = &f
-		l.unsaid.Store(true)
-	}
-	return nil
+	return f, nil
 }
 
 // storeEverywhere stores the checkpoint so that no older one is left, not even

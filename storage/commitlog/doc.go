@@ -46,6 +46,18 @@
 // nothing. A checkpoint is written again, and synced, before anything is removed
 // because of the log start in it.
 //
+// INVARIANT: what was found missing at a start stays missing, whatever happens to
+// the machine: a log is served only when what is taken out of it is gone from the
+// disk, unless that cannot be written to. A truncation, a log start or a reset whose sync failed, or that a process
+// died in, looks done to the next process and may not be. So the checkpoint is
+// marked as unsettled before the first step, and the mark is taken away after the
+// last one was synced. Who finds it in the same boot gives the last segment's
+// file its length anew, and syncs it, the checkpoint and the directory. The mark
+// need not be on the disk: what is read after a power loss is there. Recovery
+// itself leaves a mark of its own before it cuts a torn tail, which holds in each
+// boot, and by which the next one can say that there was one. Without a mark, a
+// start makes no sync for this.
+//
 // Recovery reads the last segment from the checkpoint's synced end on. A bad
 // batch there is a torn tail if nothing behind it was ever acknowledged, and is
 // cut; else it is damage, and the log is left as it is: it can be read where

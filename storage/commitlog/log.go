@@ -47,7 +47,8 @@ type Log struct {
 	stored    []byte // scratch: the checkpoint
 	// lasting are the facts of the checkpoint stored last that count after a
 	// power loss; nil: none was stored.
-	lasting *facts
+	lasting   *facts
+	unsettled bool // the stored checkpoint says so: see facts
 	// recovered is RecoveredEnd.
 	recovered record.Offset
 

@@ -34,9 +34,10 @@ type Recovery struct {
 	// that they are on the disk.
 	Rewritten int64
 	// TailCut says that a torn tail was cut: CutBytes from byte CutPosition of
-	// the last segment on, because of CutCause. After a power loss such a
-	// replica must not lead alone, and the next Open does not find out any more:
-	// see Options.BeforeCut.
+	// the last segment on, because of CutCause; or, if that is nil, a recovery
+	// before this one may have cut it, which did not come to its end. After a
+	// power loss such a replica must not lead alone, and once it was opened
+	// nobody finds out any more: see Options.BeforeCut.
 	TailCut               bool
 	CutBytes, CutPosition int64
 	CutCause              *segment.CorruptError
@@ -59,8 +60,9 @@ func Open(o Options) (*Log, Recovery, error) {
 	l.config.Store(&o.Config)
 	l.shared = segment.Options{
 		FS: o.FS, Dir: o.Dir, Files: o.Files,
-		Identity: segment.Identity{ClusterID: o.ClusterID, TopicID: o.TopicID, Partition: o.Partition},
-		MaxBytes: func() int64 { return l.config.Load().rollBytes() },
+		Identity:       segment.Identity{ClusterID: o.ClusterID, TopicID: o.TopicID, Partition: o.Partition},
+		MaxBytes:       func() int64 { return l.config.Load().rollBytes() },
+		BeforeRollback: l.unsettle,
 	}
 	l.logger = o.Logger.With("topic_id", o.TopicID.String(), "partition", uint32(o.Partition))
 	r := recovery{l: l}
@@ -83,10 +85,13 @@ type recovery struct {
 	hasCheckpoint bool            // there is such a file
 	facts         facts
 	hasFacts      bool // and it holds facts
+	marked        bool // this recovery has marked it as cutting
+	grown         bool // the last segment is longer than its index says
 
 	sealed []*segment.Segment
 	epochs []segment.EpochStart
 	torn   *segment.Tail // to be cut; nil: nothing is
+	tornIn found         // the segment that ends with it
 	// at is the end of the log, with all that is known there; durable is the
 	// place in its last segment below which all is on the disk.
 	at, durable mark
@@ -186,15 +191,16 @@ func (r *recovery) list() error {
 	return nil
 }
 
-// insist makes the checkpoint durable where the log start that it says will
-// not be found out otherwise: there are no segments, or there are some below
-// it, which are removed now.
+// insist makes the checkpoint durable, and the names in the directory, where
+// the log start that it says will not be found out otherwise: there are no
+// segments, or there are some below it, which are removed now; and where it says
+// itself that something was being taken away.
 //
 // WHY: a process that met a failed sync of it, and died, has left it in the
 // memory of the system but not on the disk (see segment.Rewrite).
 func (r *recovery) insist() error {
 	below := len(r.found) > 1 && r.found[1].base <= r.facts.start
-	if !r.hasFacts || !below && (len(r.found) > 0 || r.facts.start == 0) {
+	if !r.hasFacts || !below && !r.isUnsettled() && (len(r.found) > 0 || r.facts.start == 0) {
 		return nil
 	}
 	slots, err := checkpoint.OpenSlots(r.l.o.FS, r.l.path(checkpointFile))
@@ -207,11 +213,45 @@ func (r *recovery) insist() error {
 		}
 		err = errors.Join(err, slots.Close())
 	}
+	if vfs.IsFull(err) && !below && len(r.found) > 0 {
+		// A failed write was being taken back, no more: who moves the log start
+		// has stored it in all slots before, or has given up.
+		err = nil
+	}
 	if err == nil {
 		err = r.l.o.FS.SyncDir(r.l.o.Dir)
 	}
 	if vfs.IsReadOnly(err) {
 		return nil // Nothing is removed, and nothing written, there.
+	}
+	return err
+}
+
+// isUnsettled tells whether the log may be read as shorter than it is on the
+// disk. After a power loss it is not: all that is read comes from there, but for
+// what a recovery since then has cut.
+func (r *recovery) isUnsettled() bool {
+	f, now := &r.facts, r.l.o.BootID
+	otherBoot := f.bootID != now && f.bootID != [16]byte{} && now != [16]byte{}
+	return r.hasFacts && (f.cutting || f.unsettled && !otherBoot)
+}
+
+// markCut marks the checkpoint before recovery cuts a torn tail or what goes
+// with it: it may meet a failed sync, or the end of the process, and the next
+// one finds no torn tail. Without a checkpoint nothing is believed anyway.
+func (r *recovery) markCut() error {
+	if !r.hasFacts || r.marked {
+		return nil
+	}
+	slots, err := checkpoint.OpenSlots(r.l.o.FS, r.l.path(checkpointFile))
+	if err == nil {
+		f := r.facts
+		f.cutting = true
+		err = errors.Join(slots.Store(f.append(nil)), slots.Close())
+	}
+	r.marked = err == nil
+	if vfs.IsReadOnly(err) || vfs.IsFull(err) {
+		return nil // It matters only if the sync fails too that comes next.
 	}
 	return err
 }
@@ -285,7 +325,7 @@ func (r *recovery) settle() error {
 	if l.active != nil {
 		l.active.Trim()
 	}
-	if l.active != nil && !r.isKnownDurable() {
+	if l.active != nil && (r.isUnsettled() || !r.isKnownDurable()) {
 		if done, err := r.writeAgain(); !done {
 			return err
 		}
@@ -294,7 +334,7 @@ func (r *recovery) settle() error {
 	if len(segments) == 0 {
 		return nil
 	}
-	if r.hasFacts && bytes.Equal(now.append(nil), r.facts.append(nil)) && now.start <= segments[0].Base() {
+	if r.hasFacts && !r.marked && bytes.Equal(now.append(nil), r.facts.append(nil)) && now.start <= segments[0].Base() {
 		// And if the checkpoint was not written again, nothing would go back
 		// that anybody has seen.
 		return nil
@@ -322,7 +362,13 @@ func (r *recovery) isKnownDurable() bool {
 // would do nothing (see segment.Rewrite).
 func (r *recovery) writeAgain() (done bool, err error) {
 	l := r.l
-	r.out.Rewritten, err = l.active.Rewrite(r.durable.at)
+	if r.isUnsettled() || !r.hasFacts {
+		// It may have cut the file, too.
+		err = l.active.RenewLength()
+	}
+	if err == nil {
+		r.out.Rewritten, err = l.active.Rewrite(r.durable.at)
+	}
 	if vfs.IsReadOnly(err) || vfs.IsFull(err) {
 		// What cannot be written can still be read.
 		l.marks.synced = r.durable
@@ -379,6 +425,8 @@ func (r *recovery) report() {
 	switch {
 	case out.Damaged != nil:
 		l.logger.Error("log is damaged", "err", out.Damaged, "durable_end", int64(out.DurableEnd))
+	case out.TailCut && out.CutCause == nil:
+		l.logger.Warn("torn tail cut, perhaps, by a recovery that did not come to its end", "end", int64(out.End))
 	case out.TailCut:
 		l.logger.Warn("torn tail cut", "err", out.CutCause, "bytes", out.CutBytes, "end", int64(out.End))
 	case out.NoCheckpoint:

@@ -20,6 +20,8 @@ func (r *recovery) recoverSegments() error {
 		r.sealed = append(r.sealed, segment.OpenSealed(&l.shared, f.base, r.found[i+1].base, f.size))
 	}
 	last := r.found[n-1]
+	// Somebody else may have cut what this recovery does not find.
+	r.out.TailCut = r.facts.cutting
 	r.out.DurableEnd = last.base
 	if r.hasFacts {
 		r.out.DurableEnd = max(r.out.DurableEnd, r.facts.synced.at.Offset)
@@ -68,8 +70,10 @@ func (r *recovery) recoverSealed(last found) (done bool, err error) {
 		return false, err
 	}
 	if end.Position != last.size {
-		// One of the two was changed. The log says what is good.
+		// One of the two was changed, or a roll failed when the index had its
+		// name, and the log went on. The log says what is good.
 		r.out.DurableEnd = max(r.out.DurableEnd, end.Offset)
+		r.grown = end.Position < last.size
 		return false, nil
 	}
 	r.sealed = append(r.sealed, segment.OpenSealed(&l.shared, last.base, end.Offset, last.size))
@@ -130,7 +134,8 @@ func (r *recovery) recoverLast(last found, from segment.Point) error {
 	r.at.base, r.at.at = last.base, tail.End
 	r.durable = mark{base: last.base, at: from}
 	r.epochs = tail.Epochs
-	if last.index {
+	sealed := last.index && !r.grown
+	if sealed {
 		// A segment that was sealed had no torn tail.
 		r.out.DurableEnd = max(r.out.DurableEnd, tail.End.Offset)
 	}
@@ -143,10 +148,10 @@ func (r *recovery) recoverLast(last found, from segment.Point) error {
 		})
 	case tail.Bad == nil:
 		return r.unseal(last)
-	case tail.End.Offset < r.out.DurableEnd || tail.Uncuttable || last.index:
+	case tail.End.Offset < r.out.DurableEnd || tail.Uncuttable || sealed:
 		r.damage(tail.Bad)
 	case r.out.Damaged == nil:
-		r.torn = &tail
+		r.torn, r.tornIn = &tail, last
 	}
 	return nil
 }
@@ -163,12 +168,15 @@ func (r *recovery) cutTail() error {
 			return err
 		}
 	}
+	if err := r.markCut(); err != nil {
+		return err
+	}
 	if err := r.l.active.CutTail(); err != nil {
 		return err
 	}
 	r.out.TailCut, r.out.CutCause = true, tail.Bad
 	r.out.CutBytes, r.out.CutPosition = tail.Size-tail.End.Position, tail.End.Position
-	return nil
+	return r.unseal(r.tornIn)
 }
 
 // unseal removes an index that does not fit the log it stands beside, which
@@ -176,6 +184,9 @@ func (r *recovery) cutTail() error {
 func (r *recovery) unseal(last found) error {
 	if !last.index || r.out.Damaged != nil {
 		return nil
+	}
+	if err := r.markCut(); err != nil {
+		return err
 	}
 	if err := r.l.o.FS.Remove(r.l.path(segment.Name(last.base, segment.IndexSuffix))); err != nil {
 		return err

@@ -56,6 +56,7 @@ func (l *Log) ResetTo(at record.Offset) error {
 	if err := l.beginAt(at); err != nil {
 		return l.fail(err)
 	}
+	l.settled()
 	l.storeEpochs(nil)
 	return nil
 }

@@ -106,11 +106,12 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 			return 0, err
 		}
 	}
-	l.nextStart = off
+	l.nextStart, l.unsettled = off, true
 	if err := l.storeEverywhere(); err != nil {
-		l.nextStart = l.Start()
+		l.nextStart, l.unsettled = l.Start(), false
 		return 0, err
 	}
+	l.settled()
 	l.start.Store(int64(off))
 	v := l.view.Load()
 	n := 0

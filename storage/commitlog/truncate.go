@@ -56,6 +56,7 @@ func (l *Log) TruncateTo(off record.Offset) (record.Offset, error) {
 	if err := l.shorten(removed[1:]); err != nil {
 		return l.End(), l.fail(writeError("truncate", err))
 	}
+	l.settled()
 	l.recovered = min(l.recovered, at.Offset)
 	l.storeEpochs(l.view.Load().epochs)
 	return at.Offset, nil
@@ -76,7 +77,8 @@ func (l *Log) pointAt(v *view, n int, off record.Offset) (segment.Point, error) 
 func (l *Log) truncationFailed(err error) error { return l.writeFailed("truncate", err) }
 
 // retreat stores the ends that will hold before anything is cut, so that a
-// checkpoint never says more than is there.
+// checkpoint never says more than is there, and says that there may be more
+// than is read.
 func (l *Log) retreat(base record.Offset, at segment.Point, v *view) error {
 	epochs := epochsBelow(v.epochs, at.Offset)
 	m := mark{base: base, at: at}
@@ -91,6 +93,7 @@ func (l *Log) retreat(base record.Offset, at segment.Point, v *view) error {
 	}
 	l.syncedEnd.Store(int64(l.marks.synced.at.Offset))
 	l.marks.Unlock()
+	l.unsettled = true
 	return l.storeEverywhere()
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/millstream-io/millstream/storage/commitlog"
+	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
 	"github.com/millstream-io/millstream/storage/storagetest"
 	"github.com/millstream-io/millstream/storage/vfs/faultfs"
@@ -220,6 +221,48 @@ func (u *user) kill() {
 	u.now.synced = max(u.now.synced, u.log.SyncedEnd())
 }
 
+// cutInVain takes records out of the log on a disk that fails meanwhile, and
+// begins another process in the same boot. What that finds is the log.
+func (u *user) cutInVain() {
+	u.t.Helper()
+	disk := faultfs.Wrap(u.fs)
+	l, _, err := commitlog.Open(options(disk, &u.clock, 1))
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	disk.Add(&faultfs.Rule{
+		Op: faultfs.Sync | faultfs.SyncDir | faultfs.Truncate | faultfs.Remove, Skip: u.rng.IntN(8),
+	})
+	m := u.now.before
+	off := m.Start + record.Offset(u.rng.Int64N(int64(m.End()-m.Start)+1))
+	after := m.Clone()
+	if u.rng.IntN(3) == 0 {
+		after.StartAt(off)
+		u.now.after = after
+		_, err = l.DeleteBefore(off)
+	} else {
+		for _, e := range m.Entries {
+			if e.Base <= off {
+				after = m.Clone()
+				after.TruncateTo(max(m.Start, e.Base))
+			}
+		}
+		off, u.now.after, u.high = after.End(), after, min(u.high, after.End())
+		u.now.synced, u.now.written = min(u.now.synced, off), min(u.now.written, off)
+		_, err = l.TruncateTo(off)
+	}
+	var failed *commitlog.FailedError
+	if err != nil && !errors.As(err, &failed) {
+		u.t.Fatal(err)
+	}
+	u.epoch++
+	u.open()
+	left := m.Clone()
+	left.TruncateTo(u.log.End())
+	left.StartAt(u.log.Start())
+	u.now.before, u.now.after, u.now.synced = left, left, u.log.SyncedEnd()
+}
+
 // TestNothingSyncedIsLostAfterFailedSyncs is TestNothingAcknowledgedIsLost in a
 // world in which syncs fail and processes die.
 func TestNothingSyncedIsLostAfterFailedSyncs(t *testing.T) {
@@ -230,11 +273,14 @@ func TestNothingSyncedIsLostAfterFailedSyncs(t *testing.T) {
 			u.open()
 			moments := storagetest.Record(u.fs, 3, func() expected { return u.now })
 			rng := rand.New(rand.NewPCG(seed, 9))
-			for range 40 {
+			for range 36 {
 				u.step()
-				if rng.IntN(6) == 0 {
+				switch rng.IntN(12) {
+				case 0, 1:
 					u.append()
 					u.kill()
+				case 2:
+					u.cutInVain()
 				}
 			}
 			for i := range moments.Moments {

@@ -86,13 +86,17 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 	if h.readOnly != nil {
 		return h.readOnly
 	}
-	h.written.Add(1)
 	end := s.at.Position
 	for i := range batches {
 		end += batches[i].Size
 	}
 	s.reserve(h, end)
-	if n, err := h.file.Writev(pieces, s.at.Position); err != nil {
+	n, err := h.file.Writev(pieces, s.at.Position)
+	if n > 0 {
+		// Not before: a sync beside the write may end before it does.
+		h.written.Add(1)
+	}
+	if err != nil {
 		if n == 0 {
 			// Nothing was written, so there is nothing to take away; and a disk
 			// that became read-only could not.
@@ -117,6 +121,9 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 // then append (rule F5): else what a client was told is not written could
 // stand in the log after a power loss.
 func (s *Segment) rollback(h *handle, cause error) error {
+	if s.o.BeforeRollback != nil {
+		s.o.BeforeRollback()
+	}
 	err := h.file.Truncate(s.at.Position)
 	s.reserved = 0
 	if err == nil {

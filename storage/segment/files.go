@@ -84,9 +84,10 @@ type handle struct {
 	refs atomic.Int32
 	used atomic.Bool // since the hand of the clock came by
 
-	// written and synced count writes begun, and writes begun before the last
-	// good sync began. They differ while there is something that a sync must
-	// still answer for.
+	// written and synced count writes that have ended, and those that had
+	// before the last good sync began. They differ while there is something that
+	// a sync must still answer for, but for a write under way, whose writer
+	// holds a reference.
 	written, synced atomic.Uint64
 
 	region atomic.Pointer[mmap.Region]

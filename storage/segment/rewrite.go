@@ -56,6 +56,31 @@ func (s *Segment) Rewrite(from Point) (written int64, err error) {
 	return r.written, nil
 }
 
+// RenewLength gives the file another length and then the one that it had, so
+// that the next sync writes its length down. A crash in between leaves a byte
+// behind the last batch, which is cut as a torn tail is.
+//
+// WHY: an earlier process may have cut the file and met a failed sync; then the
+// disk may have what was cut, and no sync takes it away as long as the system
+// believes that the length is there (see Rewrite).
+//
+// REQUIRES: as Rewrite; it follows.
+func (s *Segment) RenewLength() error {
+	h, err := s.acquire()
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	if h.readOnly != nil {
+		return h.readOnly
+	}
+	h.written.Add(1)
+	if err := h.file.Truncate(s.at.Position + 1); err != nil {
+		return err
+	}
+	return h.file.Truncate(s.at.Position)
+}
+
 // rewriter writes what follows on a position, in large pieces.
 type rewriter struct {
 	h        *handle

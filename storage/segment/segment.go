@@ -19,6 +19,9 @@ type Options struct {
 	// MaxBytes says how long a segment may become at present: a mapping is made
 	// so long, so that it is made once.
 	MaxBytes func() int64
+	// BeforeRollback is called, by the writer, before a failed write is taken
+	// away from a file; nil: nothing is.
+	BeforeRollback func()
 }
 
 // mapSlack is how much longer than MaxBytes a mapping of a growing segment is:

@@ -294,6 +294,35 @@ func TestFailedSyncIsFinal(t *testing.T) {
 	d.after(memfs.KeepUnsynced()).has("/d/log", "")
 }
 
+// TestAFailedSyncLosesALength: a file that was cut is short to who reads it, and
+// long after a power loss, until a sync follows on another change of its length.
+func TestAFailedSyncLosesALength(t *testing.T) {
+	for name, c := range map[string]struct {
+		again func(f vfs.File) error
+		left  string
+	}{
+		"nothing":         {func(vfs.File) error { return nil }, "abcdef"},
+		"the same length": {func(f vfs.File) error { return f.Truncate(2) }, "abcdef"},
+		"a write before":  {func(f vfs.File) error { _, err := f.WriteAt([]byte("x"), 0); return err }, "xb\x00\x00\x00\x00"},
+		"a write behind":  {func(f vfs.File) error { _, err := f.WriteAt([]byte("x"), 2); return err }, "abx"},
+		"another length":  {func(f vfs.File) error { return errors.Join(f.Truncate(3), f.Truncate(2)) }, "ab"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDisk(t)
+			f := d.create("/d/log")
+			d.must(d.SyncDir("/d"))
+			d.write(f, 0, "abcdef")
+			d.must(f.Sync())
+			d.must(f.Truncate(2))
+			f.(interface{ FailSync() }).FailSync()
+			d.has("/d/log", "ab")
+			d.must(c.again(f))
+			d.must(f.Sync())
+			d.after(memfs.LoseUnsynced()).has("/d/log", c.left)
+		})
+	}
+}
+
 // TestSyncedSurvivesAnything is the invariant of the package: after any
 // history, under any policy, what was synced is there.
 func TestSyncedSurvivesAnything(t *testing.T) {

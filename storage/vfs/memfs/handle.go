@@ -110,6 +110,7 @@ func (h *handle) writeLocked(b []byte, off int64) (int, error) {
 	if off > maxFileBytes-int64(len(b)) {
 		return 0, syscall.EFBIG
 	}
+	had := h.node.now.size
 	n := h.node.now.writeAt(b, off, func() bool {
 		if f.used+pageBytes > f.capacity {
 			return false
@@ -119,7 +120,7 @@ func (h *handle) writeLocked(b []byte, off int64) (int, error) {
 	})
 	if n > 0 {
 		f.seq++
-		h.node.pending = append(h.node.pending, write{seq: f.seq, off: off, b: b[:n:n]})
+		h.node.pending = append(h.node.pending, write{seq: f.seq, off: off, b: b[:n:n], sized: h.node.now.size > had})
 		h.node.modified = f.clock()
 	}
 	if n < len(b) {
@@ -151,10 +152,13 @@ func (h *handle) Truncate(size int64) error {
 
 func (h *handle) truncateLocked(size int64) {
 	f := h.fs
-	f.used -= pageBytes * int64(h.node.now.truncate(size))
 	h.node.reserved = 0
+	if size == h.node.now.size {
+		return // As it was: there is nothing to write.
+	}
+	f.used -= pageBytes * int64(h.node.now.truncate(size))
 	f.seq++
-	h.node.pending = append(h.node.pending, write{seq: f.seq, off: size, truncate: true})
+	h.node.pending = append(h.node.pending, write{seq: f.seq, off: size, truncate: true, sized: true})
 	h.node.modified = f.clock()
 }
 
@@ -211,7 +215,8 @@ func (h *handle) Sync() error {
 
 // FailSync is a sync that fails as Linux lets it fail: what was not synced
 // stays readable, but counts as clean from then on, so that no later sync
-// brings it to the disk.
+// brings it to the disk. Nor does one bring a length there at which the file
+// was cut, until something gives the file another length.
 func (h *handle) FailSync() {
 	h.fs.mu.Lock()
 	defer h.fs.mu.Unlock()

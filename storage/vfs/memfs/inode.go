@@ -43,6 +43,7 @@ type write struct {
 	off      int64
 	b        []byte // never changed; shared by clones
 	truncate bool   // off is the new length
+	sized    bool   // it changed the file's length
 }
 
 // sync makes the file's bytes durable.
@@ -51,7 +52,9 @@ func (n *inode) sync() {
 		return
 	}
 	n.synced.own()
+	sized := false
 	for _, w := range n.pending {
+		sized = sized || w.sized
 		from, to := int(w.off/pageBytes), int((w.off+int64(len(w.b))+pageBytes-1)/pageBytes)
 		if w.truncate {
 			to = len(n.now.pages)
@@ -59,9 +62,14 @@ func (n *inode) sync() {
 		}
 		n.synced.adopt(&n.now, from, to)
 	}
+	n.pending = nil
+	if !sized && n.now.size < n.synced.size {
+		// A sync that failed has lost that the file was shortened, and nothing
+		// has changed its length since: there is none to write down.
+		return
+	}
 	n.synced.cut(int((n.now.size + pageBytes - 1) / pageBytes))
 	n.synced.size = n.now.size
-	n.pending = nil
 }
 
 // change is a change of directories that is not synced: one entry made or
