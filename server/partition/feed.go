@@ -243,6 +243,9 @@ func (p *Partition) openSession(o *opening) {
 		o.outlet.Opened(a, nil)
 		return
 	}
+	if p.auditor != nil {
+		p.auditor.Heard(o.id, a.Epoch, o.open.Progress)
+	}
 	p.endFeed(o.id, replica.NoError) // the one before, whatever the answer
 	var f *Feed
 	if !a.Diverged && !a.Reset {
