@@ -41,6 +41,7 @@ type cluster struct {
 
 	mu         sync.Mutex
 	down       bool
+	doubled    bool // another broker of the number is alive
 	epoch      int64
 	revision   int64
 	registered []*controllerv1.RegisterBrokerRequest
@@ -66,6 +67,12 @@ func (c *cluster) RegisterBroker(_ context.Context, r *controllerv1.RegisterBrok
 	defer c.mu.Unlock()
 	if c.down {
 		return nil, status.Error(codes.Unavailable, "down")
+	}
+	if c.doubled {
+		st, _ := status.New(codes.AlreadyExists, "alive").WithDetails(&millstreamv1.RequestError{
+			Reason: millstreamv1.ErrorReason_ERROR_REASON_BROKER_ALIVE,
+		})
+		return nil, st.Err()
 	}
 	c.registered = append(c.registered, r)
 	c.epoch, c.directory = c.epoch+100, r.GetDirectoryId()
@@ -176,6 +183,12 @@ func (c *cluster) setDown(down bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.down = down
+}
+
+func (c *cluster) setDoubled(doubled bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.doubled = doubled
 }
 
 // env is a broker with its cluster and its disk.

@@ -232,6 +232,10 @@ func advice(e *pb.RequestError) string {
 		return "see which there are with: millstream cluster describe"
 	case pb.ErrorReason_ERROR_REASON_BROKER_IN_USE:
 		return fmt.Sprintf("empty it with: millstream cluster drain %s --wait, and stop it", e.GetResource().GetName())
+	case pb.ErrorReason_ERROR_REASON_BROKER_ALIVE:
+		return "give this one an --id that no other has, or stop the other one"
+	case pb.ErrorReason_ERROR_REASON_WRONG_CLUSTER:
+		return "name the cluster's own controllers with --controllers, or an empty directory with --data-dir"
 	case pb.ErrorReason_ERROR_REASON_BROKER_NOT_SERVING:
 		return fmt.Sprintf("start it, or if it is drained: millstream cluster undrain %s", e.GetResource().GetName())
 	case pb.ErrorReason_ERROR_REASON_REASSIGNMENT_IN_PROGRESS:
