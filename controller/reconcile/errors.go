@@ -101,7 +101,7 @@ type FeatureLevelError struct {
 
 // Error says it for people.
 func (e *FeatureLevelError) Error() string {
-	return fmt.Sprintf("feature level %d is in force; the broker serves %d to %d", e.InForce, e.Least, e.Greatest)
+	return fmt.Sprintf("feature level %d is in force, and this version of the broker serves %d to %d: start one that serves it", e.InForce, e.Least, e.Greatest)
 }
 
 // LimitError says that the cluster has as many of something as it may.

@@ -20,6 +20,9 @@ func TestProduceStopStart(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.start()
 		e.cluster.create(1, "flights", 2, nil)
+		if r := e.cluster.registered[0]; r.GetFeatureLevelMin() != featureLevel || r.GetFeatureLevelMax() != featureLevel {
+			t.Errorf("it does not say what it can serve: %v", r)
+		}
 		first := e.mustProduce("flights", 1, "a")
 		if first.Base != 0 || first.Epoch != 1 || first.Medium != partition.MediumDisk {
 			t.Fatalf("%+v", first)

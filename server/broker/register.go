@@ -35,6 +35,9 @@ const (
 	// aliveFor is how long another broker of the same number is waited for: one
 	// that has died, and whose disk was replaced, counts as alive for a while.
 	aliveFor = 10 * time.Second
+	// featureLevel is what this version can serve: a controller of a cluster where
+	// another is in force refuses it.
+	featureLevel = 1
 	// registerTimeout bounds one attempt.
 	registerTimeout = 5 * time.Second
 )
@@ -46,6 +49,7 @@ func (b *Broker) register(ctx context.Context, inc Incarnation) (registration, e
 		BrokerId: b.opts.ID, DirectoryId: inc.DirectoryID[:], PreviousBrokerEpoch: inc.BrokerEpoch,
 		ClusterGeneration: inc.Generation, Clean: inc.Clean, SameBoot: inc.BootID != (ID16{}) && inc.BootID == b.opts.BootID(),
 		Address: b.opts.Address, InternalAddress: b.opts.InternalAddress, Rack: b.opts.Rack, Version: b.opts.Version,
+		FeatureLevelMin: featureLevel, FeatureLevelMax: featureLevel,
 	}
 	if inc.ClusterID != (ID16{}) {
 		req.ClusterId = inc.ClusterID[:]

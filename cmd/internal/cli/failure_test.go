@@ -37,7 +37,10 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"of the client", nil, &millstream.Error{Op: "produce", Message: "no such topic", Reason: unknownTopic.Reason, Resource: unknownTopic.Resource}, []string{"no such topic", "millstream topic create x"}},
 		{"field", nil, (&rpc.Fault{Code: codes.InvalidArgument, Reason: pb.ErrorReason_ERROR_REASON_INVALID_FIELD, Message: "bad", Field: &pb.FieldViolation{Field: "topic", Description: "is empty"}}), []string{"(topic: is empty)", "[INVALID_FIELD]"}},
 		{"range", nil, (&rpc.Fault{Code: codes.OutOfRange, Reason: pb.ErrorReason_ERROR_REASON_OFFSET_OUT_OF_RANGE, Message: "offset 9", OffsetRange: &pb.OffsetRange{Start: 2, End: 5}}), []string{"from 2 to 5"}},
-		{"retryable", nil, (&rpc.Fault{Code: codes.Unavailable, Reason: pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, Message: "nobody leads", Retryable: true}), []string{"try again"}},
+		{"retryable", nil, (&rpc.Fault{Code: codes.Unavailable, Reason: pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, Message: "nobody leads", Retryable: true}), []string{"try again", "millstream cluster status"}},
+		{"no quorum", nil, (&rpc.Fault{Code: codes.Unavailable, Reason: pb.ErrorReason_ERROR_REASON_CONTROLLER_UNAVAILABLE, Message: "none is active", Retryable: true}), []string{"nothing was changed; try again", "start controllers: more than half"}},
+		{"broker alive", nil, (&rpc.Fault{Code: codes.AlreadyExists, Reason: pb.ErrorReason_ERROR_REASON_BROKER_ALIVE, Message: "broker 3 is running already"}), []string{"broker 3 is running already [BROKER_ALIVE]; ", "--id"}},
+		{"said once", nil, (&rpc.Fault{Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_WRONG_CLUSTER, Message: "it is of another", Field: &pb.FieldViolation{Field: "cluster_id", Description: "it is of another"}}), []string{"it is of another [WRONG_CLUSTER]; ", "--controllers", "--data-dir"}},
 		// What became of records comes before why the connection is gone.
 		{"lost", refused, &millstream.UnacknowledgedError{Records: 3, First: &millstream.UnknownOutcomeError{Topic: "t", Cause: gone}}, []string{"3 records were not acknowledged", "outcome unknown", "may or may not"}},
 		{"gave up", refused, errors.Join(&millstream.GaveUpError{Topic: "t", Partition: -1, Cause: gone}), []string{"gave up", "nothing of it was written", "refused"}},
