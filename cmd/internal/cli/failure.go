@@ -85,7 +85,9 @@ func (p *Program) explain(err error) string {
 	if unknown, ok := errors.AsType[*millstream.UnknownOutcomeError](err); ok {
 		return unknown.Error() + "; " + advice(&pb.RequestError{Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME})
 	}
-	if gave, ok := errors.AsType[*millstream.GaveUpError](err); ok {
+	if gave, ok := errors.AsType[*millstream.GaveUpError](err); ok && gave.Reading {
+		return "gave up reading: " + p.explain(gave.Cause)
+	} else if ok {
 		return "gave up, nothing of it was written: " + p.explain(gave.Cause)
 	}
 	if part, ok := errors.AsType[*trimError](err); ok {

@@ -44,6 +44,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		// What became of records comes before why the connection is gone.
 		{"lost", refused, &millstream.UnacknowledgedError{Records: 3, First: &millstream.UnknownOutcomeError{Topic: "t", Cause: gone}}, []string{"3 records were not acknowledged", "outcome unknown", "may or may not"}},
 		{"gave up", refused, errors.Join(&millstream.GaveUpError{Topic: "t", Partition: -1, Cause: gone}), []string{"gave up", "nothing of it was written", "refused"}},
+		{"gave up reading", nil, &millstream.GaveUpError{Topic: "t", Reading: true, Cause: gone}, []string{"gave up reading: connection error"}},
 		{"too old", nil, status.Error(codes.Unimplemented, "unknown method X"), []string{"unknown method X", "version"}},
 		{"late", nil, status.Error(codes.DeadlineExceeded, "context deadline exceeded"), []string{"h:1", "in time"}},
 		{"interrupted", nil, fmt.Errorf("x: %w", context.Canceled), []string{"interrupted"}},
