@@ -127,8 +127,8 @@ func (a *active) mayReplace(old *controllerv1.BrokerRecord, r *controllerv1.Regi
 	if old == nil || bytes.Equal(old.GetDirectoryId(), r.GetDirectoryId()) {
 		return nil
 	}
-	if said, alive := a.sessions.last(old.GetBrokerId(), old.GetBrokerEpoch()); !alive || !said.heard {
-		return nil
+	if said, alive := a.sessions.last(old.GetBrokerId(), old.GetBrokerEpoch()); !alive || !said.heard || said.failed {
+		return nil // one whose directory has failed is of no use
 	}
 	return &BrokerAliveError{Broker: old.GetBrokerId(), Address: old.GetAddress()}
 }
