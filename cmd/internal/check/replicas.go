@@ -285,7 +285,7 @@ func (p *partition) moveStart(e *history.Event, broker int32) {
 	switch {
 	case start < x.start.n:
 		p.violated(StartMoves, at(x.start.at, e.At), "the log on broker %d began at %d, and begins at %d", broker, x.start.n, start)
-	case x.hw.at.Line > 0 && start > x.hw.n && (start <= x.written || start > p.replicas.hw.n):
+	case x.hw.at.Line > 0 && start > x.hw.n && (start <= x.written || start > p.hw.n):
 		// Not one that begins again where the leader's log begins: it has not heard
 		// of the high watermark.
 		p.violated(StartMoves, at(x.hw.at, e.At), "the log on broker %d begins at %d, above its high watermark %d", broker, start, x.hw.n)

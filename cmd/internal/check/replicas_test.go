@@ -58,6 +58,7 @@ func TestALeaderCountsOnWhatItWasTold(t *testing.T) {
 		{"it begins again, and another left", func(s *tale) { again(s); isr(s, 1, 2) }, 1, false},
 		{"it begins again, and the leader is cut off", func(s *tale) { again(s); s.written(2, 0) }, 1, false},
 		{"it begins again, and opens a session", func(s *tale) { again(s); s.hears(1, 1, 2, 0) }, 1, true},
+		{"it begins again, and another one opens a session", func(s *tale) { again(s); s.hears(1, 1, 3, 0) }, 1, false},
 		{"it begins again, and a session comes that it opened before", func(s *tale) { again(s); s.hears(1, 1, 2, 1) }, 1, false},
 		{"it begins again, and is taken in sync as it was", func(s *tale) { again(s); isr(s, 1, 3); isr(s, 1, 2, 3) }, 1, true},
 		{"it is killed, and opens a session", func(s *tale) { s.starts(2); s.written(2, 1); s.hears(1, 1, 2, 1) }, 1, false},
@@ -85,6 +86,35 @@ func TestALeaderCountsOnWhatItWasTold(t *testing.T) {
 				s.passes()
 			}
 		})
+	}
+}
+
+// The same on disk, of which only a log that is put away takes what was synced.
+func TestALeaderCountsOnWhatItWasToldOfADisk(t *testing.T) {
+	for then, fails := range map[string]bool{"power": false, "gone": false, "gone, and heard": true} {
+		s := newTale(t)
+		s.leads(1, 1, history.MediumDisk, 1, 2)
+		for b := 1; b <= 2; b++ {
+			s.written(b, 1)
+			s.onDisk(b, 1)
+		}
+		switch then {
+		case "power":
+			s.fault(history.FaultPower, 2)
+			s.starts(2)
+			s.hears(1, 1, 2, 1)
+		case "gone, and heard":
+			s.say(2, history.Event{Kind: history.LogGone})
+			s.hears(1, 1, 2, 0)
+		default:
+			s.say(2, history.Event{Kind: history.LogGone})
+		}
+		s.commits(1, 1, 1)
+		if fails {
+			s.fails(R15)
+		} else {
+			s.passes()
+		}
 	}
 }
 
