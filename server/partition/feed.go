@@ -244,7 +244,11 @@ func (p *Partition) openSession(o *opening) {
 		return
 	}
 	if p.auditor != nil {
-		p.auditor.Heard(o.id, a.Epoch, o.open.Progress)
+		has := o.open.Progress
+		if a.Diverged || a.Reset {
+			has = replica.Progress{} // it says again what is left
+		}
+		p.auditor.Heard(o.id, a.Epoch, has)
 	}
 	p.endFeed(o.id, replica.NoError) // the one before, whatever the answer
 	var f *Feed
