@@ -135,10 +135,12 @@ func (e *UnknownOutcomeError) Error() string {
 // Unwrap returns the cause.
 func (e *UnknownOutcomeError) Unwrap() error { return e.Cause }
 
-// GaveUpError says that records were not written, and that the producer (or
-// the reader) stopped trying after the time it was given.
+// GaveUpError says that records were not written, or not read, and that the
+// producer or the reader stopped trying after the time it was given.
 type GaveUpError struct {
 	Topic string
+	// Reading says that a reader gave up: it was to write nothing.
+	Reading bool
 	// Partition is -1 when all of them are meant.
 	Partition int32
 	// Cause is how the last attempt failed.

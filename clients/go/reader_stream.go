@@ -85,7 +85,7 @@ func (r *Reader) run() {
 			since = time.Now()
 		}
 		if time.Since(since) >= r.opts.RetryFor {
-			r.final = &GaveUpError{Topic: r.opts.Topic, Partition: -1, Cause: err}
+			r.final = &GaveUpError{Topic: r.opts.Topic, Reading: true, Partition: -1, Cause: err}
 			r.cancel()
 			return
 		}

@@ -417,7 +417,7 @@ func TestReaderGivesUpAfterRetryFor(t *testing.T) {
 	r := newReader(t, s, millstream.ReaderOptions{RetryFor: 100 * time.Millisecond})
 	s.Stop()
 	var gaveUp *millstream.GaveUpError
-	if _, err := r.Next(inTime(t)); !errors.As(err, &gaveUp) {
+	if _, err := r.Next(inTime(t)); !errors.As(err, &gaveUp) || !gaveUp.Reading {
 		t.Errorf("%v", err)
 	}
 }

@@ -245,7 +245,7 @@ func (q *subscriptions) failed(s *subscription, f *frame, o *ReaderOptions) {
 		f.err = said
 		q.finish(s)
 	case now.Sub(s.failing) >= o.RetryFor:
-		f.err = &GaveUpError{Topic: o.Topic, Partition: int32(s.partition), Cause: said}
+		f.err = &GaveUpError{Topic: o.Topic, Reading: true, Partition: int32(s.partition), Cause: said}
 		q.finish(s)
 	default:
 		q.again(s, now)

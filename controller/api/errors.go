@@ -155,6 +155,11 @@ func ofState(err error) *rpc.Fault {
 			Field: &pb.FieldViolation{Field: "cluster_id", Description: e.Error()},
 		}
 	}
+	if e, ok := errors.AsType[*reconcile.BrokerAliveError](err); ok {
+		return &rpc.Fault{
+			Code: codes.AlreadyExists, Reason: pb.ErrorReason_ERROR_REASON_BROKER_ALIVE, Message: e.Error(), Resource: broker(e.Broker),
+		}
+	}
 	return ofController(err)
 }
 

@@ -197,6 +197,7 @@ func TestAReplicaJoinsOnTheDirectoryThatItHas(t *testing.T) {
 		who := others[1]
 		home := who.Directory
 		who.Directory = []byte("a new directory!")
+		outlive(t, leader, others[0])
 		if _, err := who.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) { r.PreviousBrokerEpoch = 0 }); err != nil {
 			t.Fatal(err)
 		}
@@ -210,6 +211,7 @@ func TestAReplicaJoinsOnTheDirectoryThatItHas(t *testing.T) {
 			t.Fatalf("it has caught up, and the partition is %v", p)
 		}
 		who.Directory = home
+		outlive(t, leader, others[0])
 		if _, err := who.Register(t.Context()); err != nil {
 			t.Fatal(err)
 		}

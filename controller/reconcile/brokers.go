@@ -46,6 +46,9 @@ func (a *active) register(ctx context.Context, r *controllerv1.RegisterBrokerReq
 		in.id != "" && in.id == string(r.GetIncarnationId()) {
 		return a.registered(cluster, in), nil
 	}
+	if err := a.mayReplace(old.Record, r); err != nil {
+		return nil, err
+	}
 	eligible := r.GetPreviousBrokerEpoch() >= served
 	if err := a.retire(ctx, old, r, eligible); err != nil {
 		return nil, err
@@ -116,6 +119,18 @@ func mayRegister(v *image.View, r *controllerv1.RegisterBrokerRequest) error {
 		return &LimitError{Limit: "brokers of the cluster", Most: MaxBrokers, Actual: int64(len(v.Brokers)) + 1}
 	}
 	return nil
+}
+
+// mayReplace refuses a broker while another one of its number is alive. On the
+// same directory there is no other: it is locked, and a restart need not wait.
+func (a *active) mayReplace(old *controllerv1.BrokerRecord, r *controllerv1.RegisterBrokerRequest) error {
+	if old == nil || bytes.Equal(old.GetDirectoryId(), r.GetDirectoryId()) {
+		return nil
+	}
+	if said, alive := a.sessions.last(old.GetBrokerId(), old.GetBrokerEpoch()); !alive || !said.heard || said.failed {
+		return nil // one whose directory has failed is of no use
+	}
+	return &BrokerAliveError{Broker: old.GetBrokerId(), Address: old.GetAddress()}
 }
 
 // retire fences the incarnation of a broker that was, takes its leaderships

@@ -23,6 +23,17 @@ func beat(t *testing.T, b *controllertest.Broker, change ...func(*controllerv1.H
 	return resp
 }
 
+// outlive has all but these brokers fall silent.
+func outlive(t *testing.T, bs ...*controllertest.Broker) {
+	t.Helper()
+	for range 2 {
+		pass(session / 2)
+		for _, b := range bs {
+			beat(t, b)
+		}
+	}
+}
+
 // Every incarnation leads in an epoch of its own, so that nothing that the
 // last one has in flight can pass for the next one's.
 func TestARestartedBrokerLeadsInANewEpoch(t *testing.T) {
@@ -215,6 +226,7 @@ func TestADirectoryThatIsNotWhatItWasIsNotTrusted(t *testing.T) {
 			c.create(ask("orders", 1, ""))
 			home := b.Directory
 			b.Directory = []byte("a new directory!")
+			pass(session) // it is not heard any more
 			if _, err := b.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) { r.PreviousBrokerEpoch = 0 }); err != nil {
 				t.Fatal(err)
 			}
@@ -225,6 +237,7 @@ func TestADirectoryThatIsNotWhatItWasIsNotTrusted(t *testing.T) {
 			// The old directory is found again, just as it was left.
 			b.Directory = home
 			served := b.Epoch - 1
+			pass(session)
 			if resp, err := b.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) { r.PreviousBrokerEpoch = served }); err != nil || !resp.GetEligible() {
 				t.Fatal(resp, err)
 			}
@@ -233,6 +246,39 @@ func TestADirectoryThatIsNotWhatItWasIsNotTrusted(t *testing.T) {
 				t.Errorf("on its own directory the partition is %v", p)
 			}
 		})
+	})
+}
+
+// Two processes of one number would take each other's place for ever: the second
+// is refused while the first is alive. On the same directory there is no first.
+func TestABrokerThatIsAliveIsNotReplaced(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		first := c.broker(1)
+		second := *first
+		second.Directory, second.Epoch = []byte("a new directory!"), 0
+		for range 3 {
+			pass(session * 3 / 4)
+			beat(t, first)
+			_, err := second.Register(t.Context())
+			if !is[*reconcile.BrokerAliveError](err) {
+				t.Fatalf("the second of its number is answered %v", err)
+			}
+			if c.record(1).GetFenced() || c.record(1).GetBrokerEpoch() != first.Epoch {
+				t.Fatalf("the first of its number became %v", c.record(1))
+			}
+		}
+		if _, err := first.Register(t.Context()); err != nil {
+			t.Fatalf("a restart is answered %v", err)
+		}
+		pass(session)
+		if _, err := second.Register(t.Context()); err != nil {
+			t.Fatalf("when the first is silent the second is answered %v", err)
+		}
+		beat(t, &second)
+		if _, err := first.Register(t.Context()); !is[*reconcile.BrokerAliveError](err) {
+			t.Errorf("the first, which comes back, is answered %v", err)
+		}
 	})
 }
 

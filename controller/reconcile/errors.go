@@ -81,6 +81,19 @@ func (e *WrongClusterError) Error() string {
 	return fmt.Sprintf("the directory belongs to cluster %s; this is cluster %s", e.Got, e.Want)
 }
 
+// BrokerAliveError says that another process is the broker that wants to
+// register, and was heard just now.
+type BrokerAliveError struct {
+	Broker int32
+	// Address is where clients reach it.
+	Address string
+}
+
+// Error says it for people.
+func (e *BrokerAliveError) Error() string {
+	return fmt.Sprintf("broker %d is running already, at %s, with another data directory", e.Broker, e.Address)
+}
+
 // FeatureLevelError says that a broker cannot serve what is in force.
 type FeatureLevelError struct {
 	Least, Greatest, InForce uint32
@@ -88,7 +101,7 @@ type FeatureLevelError struct {
 
 // Error says it for people.
 func (e *FeatureLevelError) Error() string {
-	return fmt.Sprintf("feature level %d is in force; the broker serves %d to %d", e.InForce, e.Least, e.Greatest)
+	return fmt.Sprintf("feature level %d is in force, and this version of the broker serves %d to %d: start one that serves it", e.InForce, e.Least, e.Greatest)
 }
 
 // LimitError says that the cluster has as many of something as it may.

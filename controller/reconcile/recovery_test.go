@@ -265,6 +265,7 @@ func diskLost(t *testing.T, kv *controllertest.MemStore) (*controller, *controll
 	b := c.broker(1)
 	c.create(ask("orders", 1, ""))
 	b.Directory = []byte("a new directory!")
+	pass(session) // it is not heard any more
 	if _, err := b.Register(t.Context(), func(r *controllerv1.RegisterBrokerRequest) { r.PreviousBrokerEpoch = 0 }); err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/storage/vfs"
 	"github.com/millstream-io/millstream/storage/vfs/faultfs"
@@ -17,6 +20,9 @@ func TestProduceStopStart(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
 		e.start()
 		e.cluster.create(1, "flights", 2, nil)
+		if r := e.cluster.registered[0]; r.GetFeatureLevelMin() != featureLevel || r.GetFeatureLevelMax() != featureLevel {
+			t.Errorf("it does not say what it can serve: %v", r)
+		}
 		first := e.mustProduce("flights", 1, "a")
 		if first.Base != 0 || first.Epoch != 1 || first.Medium != partition.MediumDisk {
 			t.Fatalf("%+v", first)
@@ -110,6 +116,41 @@ func TestLookups(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// Who has another broker of its number beside it waits for as long as that may
+// be one that has died, and gives up then.
+func TestABrokerOfANumberThatIsAliveGivesUp(t *testing.T) {
+	for _, dies := range []bool{true, false} {
+		inBubble(t, func(t *testing.T, e *env) {
+			e.cluster.setDoubled(true)
+			e.launch(e.fs)
+			pass(aliveFor / 2)
+			synctest.Wait()
+			if e.b.Ready() {
+				t.Fatal("it is ready")
+			}
+			e.cluster.setDoubled(!dies)
+			pass(aliveFor)
+			synctest.Wait()
+			if dies {
+				if !e.b.Ready() {
+					t.Fatal("it waits still")
+				}
+				return
+			}
+			select {
+			case err := <-e.ended:
+				if status.Code(err) != codes.AlreadyExists {
+					t.Fatal(err)
+				}
+			default:
+				t.Fatal("it tries still")
+			}
+			e.stop()
+			e.stop = nil
+		})
+	}
 }
 
 // A data directory has one user, one broker and one cluster.

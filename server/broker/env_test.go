@@ -42,6 +42,7 @@ type cluster struct {
 	mu         sync.Mutex
 	down       bool
 	deaf       bool // heartbeats are not answered
+	doubled    bool // another broker of the number is alive
 	epoch      int64
 	revision   int64
 	registered []*controllerv1.RegisterBrokerRequest
@@ -72,6 +73,12 @@ func (c *cluster) RegisterBroker(_ context.Context, r *controllerv1.RegisterBrok
 	defer c.mu.Unlock()
 	if c.down {
 		return nil, status.Error(codes.Unavailable, "down")
+	}
+	if c.doubled {
+		st, _ := status.New(codes.AlreadyExists, "alive").WithDetails(&millstreamv1.RequestError{
+			Reason: millstreamv1.ErrorReason_ERROR_REASON_BROKER_ALIVE,
+		})
+		return nil, st.Err()
 	}
 	c.registered = append(c.registered, r)
 	c.epoch, c.directory = c.epoch+100, r.GetDirectoryId()
@@ -194,6 +201,12 @@ func (c *cluster) setDown(down bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.down = down
+}
+
+func (c *cluster) setDoubled(doubled bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.doubled = doubled
 }
 
 // env is a broker with its cluster and its disk.

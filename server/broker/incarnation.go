@@ -74,7 +74,7 @@ type WrongBrokerError struct {
 
 // Error says it for people.
 func (e *WrongBrokerError) Error() string {
-	return fmt.Sprintf("the data directory %s belongs to broker %d, not to broker %d", e.Directory, e.Owner, e.Self)
+	return fmt.Sprintf("the data directory %s belongs to broker %d, not to broker %d: each has its own (--data-dir)", e.Directory, e.Owner, e.Self)
 }
 
 // WrongClusterError says that the data directory is of another cluster.

@@ -32,6 +32,12 @@ const (
 	mostPause  = time.Second
 	// mostUnreachable is how many brokers a heartbeat names.
 	mostUnreachable = 64
+	// aliveFor is how long another broker of the same number is waited for: one
+	// that has died, and whose disk was replaced, counts as alive for a while.
+	aliveFor = 10 * time.Second
+	// featureLevel is what this version can serve: a controller of a cluster where
+	// another is in force refuses it.
+	featureLevel = 1
 	// registerTimeout bounds one attempt.
 	registerTimeout = 5 * time.Second
 )
@@ -43,6 +49,7 @@ func (b *Broker) register(ctx context.Context, inc Incarnation) (registration, e
 		BrokerId: b.opts.ID, DirectoryId: inc.DirectoryID[:], PreviousBrokerEpoch: inc.BrokerEpoch,
 		ClusterGeneration: inc.Generation, Clean: inc.Clean, SameBoot: inc.BootID != (ID16{}) && inc.BootID == b.opts.BootID(),
 		Address: b.opts.Address, InternalAddress: b.opts.InternalAddress, Rack: b.opts.Rack, Version: b.opts.Version,
+		FeatureLevelMin: featureLevel, FeatureLevelMax: featureLevel,
 	}
 	if inc.ClusterID != (ID16{}) {
 		req.ClusterId = inc.ClusterID[:]
@@ -60,11 +67,16 @@ func (b *Broker) register(ctx context.Context, inc Incarnation) (registration, e
 		if ctx.Err() != nil {
 			return registration{}, context.Cause(ctx)
 		}
-		if !worthRetrying(err) {
+		doubled := hasReason(err, millstreamv1.ErrorReason_ERROR_REASON_BROKER_ALIVE)
+		if doubled && time.Since(begun) >= aliveFor || !doubled && !worthRetrying(err) {
 			return registration{}, fmt.Errorf("register with the controller: %w", err)
 		}
 		pause := min(max(leastPause, time.Since(begun)/4), mostPause)
-		if attempt == 1 || pause == mostPause {
+		switch {
+		case attempt > 1 && pause < mostPause:
+		case doubled:
+			b.logger.Warn("another broker of this number is alive", "attempt", attempt, "err", err)
+		default:
 			b.logger.Info("controller not reached yet", "attempt", attempt, "err", err)
 		}
 		if err := wait(ctx, pause); err != nil {
@@ -261,9 +273,13 @@ func worthRetrying(err error) bool {
 
 // isStale tells whether the controller does not know this incarnation.
 func isStale(err error) bool {
+	return hasReason(err, millstreamv1.ErrorReason_ERROR_REASON_STALE_BROKER_EPOCH)
+}
+
+func hasReason(err error, reason millstreamv1.ErrorReason) bool {
 	for _, d := range status.Convert(err).Details() {
 		if e, ok := d.(*millstreamv1.RequestError); ok {
-			return e.GetReason() == millstreamv1.ErrorReason_ERROR_REASON_STALE_BROKER_EPOCH
+			return e.GetReason() == reason
 		}
 	}
 	return false

@@ -15,11 +15,15 @@ type Auditor interface {
 	Led(a replica.Assignment, minInSync int, highWatermark record.Offset)
 	// InSync says that the committed ISR, or a setting, is another.
 	InSync(a replica.Assignment, minInSync int)
+	// Heard says that another replica has opened a session with this one, that
+	// leads, and how far it says it is: what it said before counts no longer.
+	Heard(id replica.ID, epoch record.LeaderEpoch, has replica.Progress)
 	// Resigned says that a leadership has ended.
 	Resigned(epoch record.LeaderEpoch)
 	// Committed says what is known to be committed.
 	Committed(epoch record.LeaderEpoch, highWatermark record.Offset)
-	// Written and Synced say how far the log is.
+	// Written and Synced say how far the log is; also when it was opened, be it
+	// empty.
 	Written(end record.Offset)
 	Synced(end record.Offset)
 	// Truncated says that what the leader does not have was given up.
@@ -30,6 +34,7 @@ type Auditor interface {
 
 // audited is what the auditor was told last.
 type audited struct {
+	opened                            bool
 	written, synced, start, committed record.Offset
 }
 
@@ -41,17 +46,14 @@ func (p *Partition) audit() {
 	}
 	o, last := &p.owner, &p.owner.audited
 	now := p.progress()
-	if now.End > last.written {
+	if now.End > last.written || !last.opened {
 		last.written = now.End
 		p.auditor.Written(now.End)
 	}
+	last.opened = true
 	if now.SyncedEnd > last.synced {
 		last.synced = now.SyncedEnd
 		p.auditor.Synced(now.SyncedEnd)
-	}
-	if start := p.log.Start(); start > last.start {
-		last.start = start
-		p.auditor.Started(start)
 	}
 	epoch, committed := o.core.Epoch(), o.core.HighWatermark()
 	if o.up != nil {
@@ -61,15 +63,26 @@ func (p *Partition) audit() {
 		last.committed = committed
 		p.auditor.Committed(epoch, committed)
 	}
+	if start := p.log.Start(); start > last.start {
+		last.start = start
+		p.auditor.Started(start)
+	}
 }
 
-// auditCut tells the auditor of a truncation.
-func (p *Partition) auditCut(from record.Offset) {
+// auditCut tells the auditor of a truncation, before it is made: after kill -9
+// the log may be cut already. Where it begins again above its end it is the log
+// start that moves.
+func (p *Partition) auditCut(from, to record.Offset) {
 	if p.auditor == nil {
 		return
 	}
-	now, last := p.progress(), &p.owner.audited
-	p.auditor.Truncated(from, now.End)
-	last.written, last.synced = now.End, min(last.synced, now.SyncedEnd)
-	last.committed = min(last.committed, now.End)
+	last := &p.owner.audited
+	if to > from {
+		last.start = to
+		p.auditor.Started(to)
+		return
+	}
+	p.auditor.Truncated(from, to)
+	last.written, last.synced = min(last.written, to), min(last.synced, to)
+	last.committed = min(last.committed, to)
 }

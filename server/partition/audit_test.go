@@ -33,7 +33,10 @@ func (p pen) say(format string, a ...any) {
 func (p pen) Led(a replica.Assignment, minInSync int, hw record.Offset) {
 	p.say("leads in %d from %d, min %d", a.Epoch, hw, minInSync)
 }
-func (p pen) InSync(a replica.Assignment, _ int)               { p.say("in sync %v", a.InSync) }
+func (p pen) InSync(a replica.Assignment, _ int) { p.say("in sync %v", a.InSync) }
+func (p pen) Heard(id replica.ID, epoch record.LeaderEpoch, has replica.Progress) {
+	p.say("hears %d in %d at %d", id, epoch, has.End)
+}
 func (p pen) Resigned(epoch record.LeaderEpoch)                { p.say("resigned %d", epoch) }
 func (p pen) Committed(_ record.LeaderEpoch, hw record.Offset) { p.say("committed %d", hw) }
 func (p pen) Written(end record.Offset)                        { p.say("written %d", end) }
@@ -65,7 +68,12 @@ func TestAnAuditorHearsOfEverythingBeforeItHasAnEffect(t *testing.T) {
 				t.Errorf("%q at %d, and %q at %d: %q", first, a, then, b, lines)
 			}
 		}
+		before("1 written 0", "1 leads in 1 from 0, min 2") // it is empty, and says so
 		before("1 leads in 1 from 0, min 2", "1 written 3")
+		for id := 2; id <= 3; id++ {
+			before(fmt.Sprintf("%d written 0", id), fmt.Sprintf("1 hears %d in 1 at 0", id))
+			before(fmt.Sprintf("1 hears %d in 1 at 0", id), fmt.Sprintf("%d written 3", id))
+		}
 		for id := 1; id <= 3; id++ {
 			before(fmt.Sprintf("%d written 3", id), fmt.Sprintf("%d synced 3", id))
 			before(fmt.Sprintf("%d synced 3", id), "1 committed 3")

@@ -243,6 +243,13 @@ func (p *Partition) openSession(o *opening) {
 		o.outlet.Opened(a, nil)
 		return
 	}
+	if p.auditor != nil {
+		has := o.open.Progress
+		if a.Diverged || a.Reset {
+			has = replica.Progress{} // it says again what is left
+		}
+		p.auditor.Heard(o.id, a.Epoch, has)
+	}
 	p.endFeed(o.id, replica.NoError) // the one before, whatever the answer
 	var f *Feed
 	if !a.Diverged && !a.Reset {

@@ -248,6 +248,7 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 		p.readable.Store(int64(e.To))
 	}
 	from := p.log.End()
+	p.auditCut(from, e.To)
 	var err error
 	if e.Reset || e.To < p.log.Start() {
 		err = p.log.ResetTo(e.To)
@@ -258,7 +259,9 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 		p.notFollowed(err)
 		return
 	}
-	p.auditCut(from)
+	if end := p.log.End(); end < e.To {
+		p.auditCut(e.To, end)
+	}
 	p.forsakeFrom(p.log.End())
 	p.obey(o.follow.Truncated(p.progress()))
 }

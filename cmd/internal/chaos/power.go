@@ -67,6 +67,9 @@ func (r *run) takePower(ms []*cluster.Member) error {
 	}
 	for _, m := range ms {
 		m.Kill()
+		if brokerOf(m) != 0 {
+			r.book.Fault(history.FaultOff, brokerOf(m))
+		}
 		errs = append(errs, r.rig.disks[m.Name()].PowerOn(), r.rig.boot(m.Name()))
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -11,6 +11,7 @@ import (
 // for concurrent use.
 type Checker struct {
 	recorders  []history.Recorder
+	records    map[int32]bool // brokers that write down what they do
 	tally      *tally
 	ops        map[opKey]*op
 	partitions map[partitionKey]*partition
@@ -53,8 +54,14 @@ type op struct {
 
 // New returns a checker of what these recorders have written.
 func New(recorders []history.Recorder) *Checker {
+	records := map[int32]bool{}
+	for _, r := range recorders {
+		if r.Role == history.RoleBroker {
+			records[r.Broker] = true
+		}
+	}
 	return &Checker{
-		recorders: recorders, tally: newTally(), ops: map[opKey]*op{}, partitions: map[partitionKey]*partition{},
+		recorders: recorders, records: records, tally: newTally(), ops: map[opKey]*op{}, partitions: map[partitionKey]*partition{},
 	}
 }
 
@@ -66,7 +73,7 @@ func (c *Checker) of(e *history.Event) *partition {
 		s := scribe{e.Topic, e.Partition, c.tally}
 		p = &partition{
 			scribe: s, book: newBook(s, &c.faults), leaders: leaders{scribe: s},
-			replicas: replicas{scribe: s}, dumps: dumps{scribe: s},
+			replicas: replicas{scribe: s, losses: &c.faults, records: c.records}, dumps: dumps{scribe: s},
 		}
 		c.partitions[key] = p
 	}
@@ -99,12 +106,14 @@ func (c *Checker) Observe(e *history.Event) {
 	case history.LeaderBegin:
 		p := c.of(e)
 		p.beginLeader(e, c.broker(e))
-		p.settings(e, c.broker(e))
+		p.settings(e, c.broker(e), c.since(e.T))
 		p.moveHighWatermark(e, c.broker(e))
 	case history.LeaderEnd:
 		c.of(e).endLeader(e)
 	case history.ISR:
-		c.of(e).settings(e, c.broker(e))
+		c.of(e).settings(e, c.broker(e), c.since(e.T))
+	case history.ReplicaHeard:
+		c.of(e).hears(e)
 	case history.HighWatermark:
 		c.of(e).moveHighWatermark(e, c.broker(e))
 	case history.LogWritten, history.LogSynced:
@@ -170,7 +179,7 @@ func lacks(e *history.Event) string {
 			return "read is missing"
 		}
 	case history.LeaderBegin, history.LeaderEnd, history.ISR, history.HighWatermark, history.LogWritten, history.LogSynced,
-		history.LogTruncated, history.LogCut, history.LogStart, history.LogDump:
+		history.LogTruncated, history.LogCut, history.LogStart, history.LogDump, history.ReplicaHeard:
 		if e.Replica == nil {
 			return "replica is missing"
 		}
@@ -240,6 +249,10 @@ func (c *Checker) fault(e *history.Event) {
 			if _, off := c.off[e.Fault.Broker]; !off {
 				c.off[e.Fault.Broker] = e.T
 			}
+		}
+	case history.FaultOff:
+		for _, p := range c.partitions {
+			p.lost(e.Fault)
 		}
 	case history.FaultKill: // takes nothing
 	}

@@ -212,6 +212,7 @@ func (m *model) power(b int) {
 		}
 		m.broker(b, history.LogCut, history.Replica{From: from, To: m.end(b)})
 	}
+	m.broker(b, history.LogWritten, history.Replica{End: m.end(b)})
 }
 
 // trim moves the start of the log.

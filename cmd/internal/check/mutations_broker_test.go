@@ -159,6 +159,14 @@ func replicaMutations() []mutation {
 				s.add(i, history.Event{Kind: history.LogCut, Replica: &history.Replica{From: from, To: from - 1}})
 			})
 		}},
+		{"a log is opened without what was synced", RecoveryCut, func(s *story) bool {
+			i := s.pick(func(e *history.Event) bool { return e.Kind == history.LogSynced && e.Replica.End > 0 })
+			return doctor(i, func(i int) {
+				end := s.events[i].Replica.End
+				s.add(i, history.Event{Kind: history.BrokerStart})
+				s.add(i+1, history.Event{Kind: history.LogWritten, Replica: &history.Replica{End: end - 1}})
+			})
+		}},
 		{"what is committed is truncated", RecoveryCut, func(s *story) bool {
 			i := s.pick(func(e *history.Event) bool { return e.Kind == history.HighWatermark && e.Replica.HighWatermark > 0 })
 			return doctor(i, func(i int) {

@@ -54,14 +54,14 @@ func Rules() []Description {
 		{R10, "the batches of one session are in the order in which they were sent", "sessions with two batches"},
 		{R11, "no offset is missing but those of control batches", "reads or log.dump"},
 		{R14, "an append, a read to the end, see all that was acknowledged before they began; nothing is read before it was appended", "appends"},
-		{R15, "the high watermark does not go back, and covers what is delivered and no more than the in-sync replicas have", "reads or hw"},
+		{R15, "the high watermark does not go back, covers what is delivered and no more than the in-sync replicas have, and who leads next has all below it", "reads or hw"},
 		{R16, "one leader acknowledges in an epoch, and none of an older epoch after it", "acknowledgements or leader.begin"},
 		{R17, "replicas are the same below the high watermark", "log.dump of two brokers"},
 		{R23, "a reader begins where it asked to, and never jumps without an error", "reads"},
 		{R25, "what is acknowledged on disk was synced by at least the effective min ISR before", "acknowledgements and log.synced"},
 		{ValidLog, "leader epochs never fall along the log, and a batch has one", "batches at offsets"},
 		{AckSays, "an acknowledgement says what was asked for, and holds what the partition promises", "acknowledgements"},
-		{RecoveryCut, "nothing synced is cut at a restart, nothing committed is truncated", "log.cut or log.truncated"},
+		{RecoveryCut, "nothing synced is missing after a restart, nothing committed is truncated", "log.written, log.cut or log.truncated"},
 		{StartMoves, "the log start never goes back, and not beyond the high watermark", "log.start or reads"},
 	}
 }

@@ -147,49 +147,6 @@ func TestPowerTakesWhatIsInMemory(t *testing.T) {
 	}
 }
 
-// A leader may count on what a replica told it before that lost its power, even
-// when that has begun again, of which one that is cut off cannot know: until the
-// replica says where its log stands, or the leader takes it in sync anew.
-func TestWhatWasToldBeforeThePowerWentCounts(t *testing.T) {
-	begins := func(s *tale) { s.say(2, history.Event{Kind: history.BrokerStart}) }
-	isr := func(s *tale, ids ...int32) {
-		s.say(1, history.Event{Kind: history.ISR, Replica: &history.Replica{Epoch: 1, ISR: ids, MinISR: 2, Medium: history.MediumMemory}})
-	}
-	for _, c := range []struct {
-		name  string
-		then  func(s *tale)
-		fails bool
-	}{
-		{"it is off", func(*tale) {}, false},
-		{"it begins again", begins, false},
-		{"it begins again, and another left", func(s *tale) { begins(s); isr(s, 1, 2) }, false},
-		{"it begins again, and says where it stands", func(s *tale) {
-			begins(s)
-			s.say(2, history.Event{Kind: history.LogWritten, Replica: &history.Replica{}})
-		}, true},
-		{"it begins again, and is taken in sync as it was", func(s *tale) { begins(s); isr(s, 1, 3); isr(s, 1, 2, 3) }, true},
-		{"it begins again twice", func(s *tale) { begins(s); begins(s) }, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := newTale(t)
-			s.say(1, history.Event{Kind: history.LeaderBegin, Replica: &history.Replica{
-				Epoch: 1, ISR: []int32{1, 2, 3}, MinISR: 2, Medium: history.MediumMemory,
-			}})
-			for b := 1; b <= 2; b++ {
-				s.say(b, history.Event{Kind: history.LogWritten, Replica: &history.Replica{End: 1}})
-			}
-			s.say(driver, history.Event{Kind: history.FaultBegin, Fault: &history.Fault{Kind: history.FaultPower, Broker: 2}})
-			c.then(s)
-			s.say(1, history.Event{Kind: history.HighWatermark, Replica: &history.Replica{Epoch: 1, HighWatermark: 1}})
-			if c.fails {
-				s.fails(R15)
-			} else {
-				s.passes()
-			}
-		})
-	}
-}
-
 // Only a broker that has put its log away may begin it again.
 func TestALogThatIsGoneBeginsAgain(t *testing.T) {
 	for _, gone := range []bool{true, false} {

@@ -85,7 +85,9 @@ func (p *Program) explain(err error) string {
 	if unknown, ok := errors.AsType[*millstream.UnknownOutcomeError](err); ok {
 		return unknown.Error() + "; " + advice(&pb.RequestError{Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME})
 	}
-	if gave, ok := errors.AsType[*millstream.GaveUpError](err); ok {
+	if gave, ok := errors.AsType[*millstream.GaveUpError](err); ok && gave.Reading {
+		return "gave up reading: " + p.explain(gave.Cause)
+	} else if ok {
 		return "gave up, nothing of it was written: " + p.explain(gave.Cause)
 	}
 	if part, ok := errors.AsType[*trimError](err); ok {
@@ -192,7 +194,7 @@ func clientError(e *millstream.Error) *pb.RequestError {
 // lack, reason, advice.
 func describe(e *pb.RequestError) string {
 	s := e.GetMessage()
-	if f := e.GetField(); f != nil && !strings.Contains(s, f.GetField()) {
+	if f := e.GetField(); f != nil && !strings.Contains(s, f.GetField()) && !strings.Contains(s, f.GetDescription()) {
 		s += fmt.Sprintf(" (%s: %s)", f.GetField(), f.GetDescription())
 	}
 	s += " [" + rpc.ReasonName(e.GetReason()) + "]"
@@ -227,11 +229,15 @@ func advice(e *pb.RequestError) string {
 	case pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME:
 		return "it may or may not have been written: look before sending it again"
 	case pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS:
-		return "start more brokers, or ask for fewer replicas with --replication-factor"
+		return "start more brokers; a topic that is created may have fewer replicas (--replication-factor)"
 	case pb.ErrorReason_ERROR_REASON_UNKNOWN_BROKER:
 		return "see which there are with: millstream cluster describe"
 	case pb.ErrorReason_ERROR_REASON_BROKER_IN_USE:
 		return fmt.Sprintf("empty it with: millstream cluster drain %s --wait, and stop it", e.GetResource().GetName())
+	case pb.ErrorReason_ERROR_REASON_BROKER_ALIVE:
+		return "give this one an --id that no other has, or stop the other one"
+	case pb.ErrorReason_ERROR_REASON_WRONG_CLUSTER:
+		return "name the cluster's own controllers with --controllers, or an empty directory with --data-dir"
 	case pb.ErrorReason_ERROR_REASON_BROKER_NOT_SERVING:
 		return fmt.Sprintf("start it, or if it is drained: millstream cluster undrain %s", e.GetResource().GetName())
 	case pb.ErrorReason_ERROR_REASON_REASSIGNMENT_IN_PROGRESS:
@@ -244,6 +250,10 @@ func advice(e *pb.RequestError) string {
 		return "start one of them first"
 	case pb.ErrorReason_ERROR_REASON_UNKNOWN_CONTROLLER, pb.ErrorReason_ERROR_REASON_CONTROLLER_EXISTS, pb.ErrorReason_ERROR_REASON_QUORUM_AT_RISK:
 		return "see how they are with: millstream cluster controllers list"
+	case pb.ErrorReason_ERROR_REASON_CONTROLLER_UNAVAILABLE:
+		return "nothing was changed; try again, and if that does not help start controllers: more than half of them are needed"
+	case pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE:
+		return "nothing was changed; try again, and if that does not help see whom it waits for with: millstream cluster status"
 	case pb.ErrorReason_ERROR_REASON_CORRUPT_SEGMENT:
 		return "check the data directory with: millstream log verify DIR"
 	}

@@ -83,6 +83,10 @@ func (a *auditor) InSync(as replica.Assignment, minInSync int) {
 	a.say(history.ISR, "", settingsOf(&as, minInSync, 0))
 }
 
+func (a *auditor) Heard(id replica.ID, epoch record.LeaderEpoch, has replica.Progress) {
+	a.say(history.ReplicaHeard, "", history.Replica{Epoch: int32(epoch), Of: int32(id), End: int64(has.End)})
+}
+
 func (a *auditor) Resigned(epoch record.LeaderEpoch) {
 	a.say(history.LeaderEnd, "", history.Replica{Epoch: int32(epoch)})
 }

@@ -163,6 +163,8 @@ func (d *decoder) replica(r *Replica) {
 			r.Start = d.int()
 		case "clean_end":
 			r.CleanEnd = d.int()
+		case "of":
+			r.Of = d.int32()
 		case "from":
 			r.From = d.int()
 		case "to":

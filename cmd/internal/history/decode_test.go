@@ -15,7 +15,7 @@ func fullEvent() Event {
 		Ack:     &Ack{Scope: ScopeLeader, Medium: MediumMemory, InSync: 6, Base: 7, Epoch: 8, Leader: &leader},
 		Read:    &Read{Reader: 1, Position: AtEarliest, Seek: true, UntilEnd: true, Drain: true, From: 1 << 59, Next: 3, HighWatermark: 4, LogStart: 5, Finished: true},
 		Batches: []Batch{{Base: 1, Epoch: -2, CRC: 1<<32 - 1, Control: true, Content: Content{N: 3, Digest: 4}}, {Base: 2}},
-		Replica: &Replica{Epoch: 1, HighWatermark: 2, End: 3, Start: 4, CleanEnd: 5, From: 6, To: 7, ISR: []int32{1, 2}, MinISR: 8, Medium: MediumDisk, InSync: true, Last: true},
+		Replica: &Replica{Of: 9, Epoch: 1, HighWatermark: 2, End: 3, Start: 4, CleanEnd: 5, From: 6, To: 7, ISR: []int32{1, 2}, MinISR: 8, Medium: MediumDisk, InSync: true, Last: true},
 	}
 }
 

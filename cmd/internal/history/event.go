@@ -31,6 +31,9 @@ const (
 	LeaderEnd     Kind = "leader.end"
 	HighWatermark Kind = "hw"
 	ISR           Kind = "isr"
+	// ReplicaHeard says that a leader was told by another replica where its log
+	// stands, as it opened a session: that counts, and nothing it said before.
+	ReplicaHeard Kind = "replica.heard"
 	// LogWritten and LogSynced say how far the log is written, and is on disk.
 	LogWritten Kind = "log.written"
 	LogSynced  Kind = "log.synced"
@@ -228,6 +231,8 @@ type Replica struct {
 	// Start of the log; CleanEnd is how far it was compacted.
 	Start    int64 `json:"start,omitempty"`
 	CleanEnd int64 `json:"clean_end,omitempty"`
+	// Of is whose replica it is about (ReplicaHeard).
+	Of int32 `json:"of,omitempty"`
 	// From and To of a truncation or a cut: the log ended at From, and ends at To.
 	From int64 `json:"from,omitempty"`
 	To   int64 `json:"to,omitempty"`
@@ -252,6 +257,9 @@ type FaultKind string
 const (
 	// FaultPower takes what is not synced.
 	FaultPower FaultKind = "power"
+	// FaultOff follows it: the broker has no power now, and says nothing until it
+	// begins again.
+	FaultOff FaultKind = "off"
 	// FaultDisk takes or damages what is synced.
 	FaultDisk FaultKind = "disk"
 	// FaultKill is kill -9: the page cache stays.

@@ -159,6 +159,9 @@ const (
 	// Brokers that may have more can still come back, and were not said to be
 	// lost: nothing is lost if they are started instead (FAILED_PRECONDITION).
 	ErrorReason_ERROR_REASON_REPLICAS_MAY_RETURN ErrorReason = 49
+	// Another process, with another data directory, is this broker and is alive
+	// (ALREADY_EXISTS).
+	ErrorReason_ERROR_REASON_BROKER_ALIVE ErrorReason = 50
 )
 
 // Enum value maps for ErrorReason.
@@ -214,6 +217,7 @@ var (
 		47: "ERROR_REASON_CONTROLLER_EXISTS",
 		48: "ERROR_REASON_QUORUM_AT_RISK",
 		49: "ERROR_REASON_REPLICAS_MAY_RETURN",
+		50: "ERROR_REASON_BROKER_ALIVE",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                0,
@@ -266,6 +270,7 @@ var (
 		"ERROR_REASON_CONTROLLER_EXISTS":          47,
 		"ERROR_REASON_QUORUM_AT_RISK":             48,
 		"ERROR_REASON_REPLICAS_MAY_RETURN":        49,
+		"ERROR_REASON_BROKER_ALIVE":               50,
 	}
 )
 
@@ -889,7 +894,7 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"safeOffset\";\n" +
 	"\x11ResourceReference\x12\x12\n" +
 	"\x04type\x18\x01 \x01(\tR\x04type\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name*\xdd\r\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name*\xfc\r\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\"\n" +
@@ -941,7 +946,8 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"\x1fERROR_REASON_UNKNOWN_CONTROLLER\x10.\x12\"\n" +
 	"\x1eERROR_REASON_CONTROLLER_EXISTS\x10/\x12\x1f\n" +
 	"\x1bERROR_REASON_QUORUM_AT_RISK\x100\x12$\n" +
-	" ERROR_REASON_REPLICAS_MAY_RETURN\x101Bx\n" +
+	" ERROR_REASON_REPLICAS_MAY_RETURN\x101\x12\x1d\n" +
+	"\x19ERROR_REASON_BROKER_ALIVE\x102Bx\n" +
 	"\x10io.millstream.v1B\vErrorsProtoP\x01ZEgithub.com/millstream-io/millstream/gen/go/millstream/v1;millstreamv1\xaa\x02\rMillstream.V1b\x06proto3"
 
 var (
