@@ -87,6 +87,10 @@ type recovery struct {
 	hasFacts      bool // and it holds facts
 	marked        bool // this recovery has marked it as cutting
 	grown         bool // the last segment is longer than its index says
+	// frozen says that the checkpoint could not be made durable, the file system
+	// being read-only, so that nothing may be removed because of it. WHY the word
+	// of the system is not enough: it may be writable again a moment later.
+	frozen bool
 
 	sealed []*segment.Segment
 	epochs []segment.EpochStart
@@ -222,7 +226,8 @@ func (r *recovery) insist() error {
 		err = r.l.o.FS.SyncDir(r.l.o.Dir)
 	}
 	if vfs.IsReadOnly(err) {
-		return nil // Nothing is removed, and nothing written, there.
+		r.frozen = true // Nothing is removed, and nothing written, there.
+		return nil
 	}
 	return err
 }
@@ -263,9 +268,11 @@ func (r *recovery) dropBelowStart() error {
 		return nil
 	}
 	for len(r.found) > 1 && r.found[1].base <= r.facts.start {
-		err := segment.Discard(&r.l.shared, r.found[0].base)
-		if err != nil && !vfs.IsReadOnly(err) {
-			return err
+		if !r.frozen {
+			err := segment.Discard(&r.l.shared, r.found[0].base)
+			if err != nil && !vfs.IsReadOnly(err) {
+				return err
+			}
 		}
 		r.found = r.found[1:]
 	}
