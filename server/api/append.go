@@ -56,7 +56,7 @@ func (p *appendPart) Complete(*partition.Request) { p.finish(p.Err) }
 func (p *appendPart) finish(err error) {
 	s := p.call.s
 	if err != nil {
-		p.fault = s.faultOf(err)
+		p.fault = s.faultAt(p.call.topic.ID, p.id, err)
 	}
 	if p.away {
 		s.metrics.forwarded.Inc()

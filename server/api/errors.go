@@ -216,10 +216,10 @@ func partitionFault(err error) *rpc.Fault {
 		return retryLater(pb.ErrorReason_ERROR_REASON_NOT_FRESH, e.Error())
 	}
 	if isType[*partition.QuarantinedError](err) {
-		return corrupt("damage was found in the log of the partition: it takes no writes until an operator acts")
+		return corrupt("damage was found in the log of the partition: this broker writes nothing to it until an operator acts")
 	}
 	if isType[*partition.FailedError](err) {
-		return storageFailed("it takes no writes until an operator acts")
+		return storageFailed("this broker writes nothing to it until an operator acts")
 	}
 	return nil
 }

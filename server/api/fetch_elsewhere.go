@@ -407,6 +407,8 @@ func movesOn(e *pb.RequestError) bool {
 		pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, pb.ErrorReason_ERROR_REASON_NOT_FRESH,
 		pb.ErrorReason_ERROR_REASON_OFFSET_NOT_AVAILABLE:
 		return true
+	case pb.ErrorReason_ERROR_REASON_STORAGE_FAILED:
+		return e.GetRetryable() // somebody else can lead
 	default:
 		return false
 	}

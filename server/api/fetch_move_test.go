@@ -43,6 +43,7 @@ type playedLeader struct {
 
 	conn    *grpc.ClientConn
 	streams chan *playedStream
+	reads   chan *playedRead
 }
 
 type playedStream struct {
@@ -102,7 +103,7 @@ func (m *movingLeader) Conn(id int32) (*grpc.ClientConn, error) {
 }
 
 func (m *movingLeader) PartitionOf(t *metadata.Topic, id uint32) (*partition.Partition, error) {
-	p := t.Partition(id)
+	p := m.mirror.Current().TopicByID(t.ID).Partition(id)
 	if p.Leader == 1 {
 		return m.own, nil
 	}
@@ -140,7 +141,7 @@ func startMovingLeaderWith(t *testing.T, limits Limits) *movingLeader {
 		noBroker: noBroker{broker.NewBudget(64 << 20)}, t: t, mirror: metadata.New(metadata.Options{}), leaders: make(map[int32]*playedLeader),
 	}
 	for id := int32(2); id <= 3; id++ {
-		l := &playedLeader{streams: make(chan *playedStream, 10)}
+		l := &playedLeader{streams: make(chan *playedStream, 10), reads: make(chan *playedRead, 10)}
 		l.conn = serveFor(t, func(r grpc.ServiceRegistrar) { pb.RegisterBrokerServiceServer(r, l) })
 		m.leaders[id] = l
 	}
@@ -259,6 +260,38 @@ func TestASubscriptionOfAnotherHistoryEndsDiverged(t *testing.T) {
 	got, err := st.Recv()
 	if err != nil || got.GetError().GetDivergence().GetSafeOffset() != 3 || got.GetSubscriptionId() != sub.GetSubscriptionId() {
 		t.Fatal(got, err)
+	}
+}
+
+// What a leader cannot serve for want of storage another one can, or nobody.
+func TestASubscriptionLeavesALeaderWhoseStorageFailed(t *testing.T) {
+	for _, others := range []bool{true, false} {
+		m := startMovingLeader(t)
+		m.lead(2, 4)
+		st := subscribeTo(t, m, &pb.FetchSubscription{SubscriptionId: 1, Topic: "t", Form: pb.FetchForm_FETCH_FORM_RECORDS})
+		two := <-m.leaders[2].streams
+		two.answer(t, <-two.asked, true, 0, 4, "a")
+		wantValue(t, st, 0, "a")
+		if err := two.Send(&pb.FetchResponse{SubscriptionId: 1, Control: &pb.FetchResponse_Error{Error: &pb.RequestError{
+			Code: uint32(codes.Unavailable), Reason: pb.ErrorReason_ERROR_REASON_STORAGE_FAILED, Retryable: others,
+		}}}); err != nil {
+			t.Fatal(err)
+		}
+		m.lead(3, 5)
+		if !others {
+			got, err := st.Recv()
+			if err != nil || got.GetError().GetReason() != pb.ErrorReason_ERROR_REASON_STORAGE_FAILED {
+				t.Errorf("got %v, %v", got, err)
+			}
+			continue
+		}
+		three := <-m.leaders[3].streams
+		sub := <-three.asked
+		if sub.GetPosition().GetOffset() != 1 || sub.GetPosition().GetLeaderEpoch() != 4 {
+			t.Errorf("the next leader was asked for %v", sub)
+		}
+		three.answer(t, sub, true, 1, 5, "b")
+		wantValue(t, st, 1, "b")
 	}
 }
 

@@ -334,7 +334,7 @@ func (f *fetchStream) failure(s *subscription, err error) wire.FetchResponse {
 	if errors.Is(err, partition.ErrClosed) && f.s.metadata.Current().TopicByID(s.topic.ID) == nil {
 		err = noTopic(s.topic.Name) // it was deleted
 	}
-	fault := f.s.faultOf(err)
+	fault := f.s.faultAt(topicIDOf(s.topic), uint32(s.partition), err)
 	f.s.metrics.fetchErrors.WithLabelValues(reasonLabel(fault.Reason)).Inc()
 	r := wire.FetchResponse{SubscriptionID: s.id, Partition: s.partition, FirstOffset: s.next, NextOffset: s.next}
 	if _, moved := errors.AsType[*partition.NotLeaderError](err); moved && s.topic != nil && fault.Leader.GetBrokerId() >= 0 {

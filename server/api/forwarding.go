@@ -101,7 +101,8 @@ func leaderGone(err error) bool {
 	}
 	switch f.Reason {
 	case pb.ErrorReason_ERROR_REASON_NOT_LEADER, pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE,
-		pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, pb.ErrorReason_ERROR_REASON_NOT_FRESH:
+		pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, pb.ErrorReason_ERROR_REASON_NOT_FRESH,
+		pb.ErrorReason_ERROR_REASON_STORAGE_FAILED, pb.ErrorReason_ERROR_REASON_CORRUPT_SEGMENT:
 		return true
 	default:
 		return false

@@ -27,7 +27,7 @@ func (p *produceStream) enter(r *produceRequest) {
 // partition took it. It may be called by any goroutine and does not block.
 func (p *produceStream) completed(u *unit) {
 	if u.Err != nil && u.fault == nil {
-		u.fault = p.s.faultOf(u.Err)
+		u.fault = p.s.faultAt(u.req.topic, u.lane.partition, u.Err)
 	}
 	if !u.away {
 		p.s.metrics.produced(u)

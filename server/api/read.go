@@ -14,6 +14,7 @@ import (
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/forward"
+	"github.com/millstream-io/millstream/server/metadata"
 	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/storage/record"
@@ -25,10 +26,11 @@ const readBytes = 256 << 10
 // readCall is one Read. The handler's goroutine decides when it ends; run reads
 // and sends.
 type readCall struct {
-	s    *BrokerService
-	ctx  context.Context
-	form pb.ReadForm
-	id   uint32
+	s     *BrokerService
+	ctx   context.Context
+	form  pb.ReadForm
+	topic metadata.TopicID
+	id    uint32
 
 	part   *partition.Partition
 	reader *partition.Reader
@@ -68,37 +70,44 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if near != nil {
 		return s.read(ctx, cancel, r, stream, near)
 	}
-	var part *partition.Partition
-	sent := false
-	err = s.run(ctx, topic, func() (err error) {
-		part, err = readable(ctx, s.broker, topic, r.GetPartition())
-		return err
-	}, func(to forward.Target) error {
-		var err error
-		if sent, err = s.readElsewhere(ctx, cancel, r, stream, to); sent && err != nil {
-			// WHY: from where it would go on is in the messages, and where it was to
-			// end is not.
-			return &cutShort{cause: err}
-		}
-		return repeatable(err)
-	})
-	if e, ok := errors.AsType[*cutShort](err); ok {
-		return repeatable(e.cause)
+	p := &passage{s: s, topic: topic, asked: r, stream: stream, cancel: cancel, end: -1}
+	part, err := p.locate(ctx)
+	if e, ok := errors.AsType[*readOver](err); ok {
+		return e.cause
 	}
 	if err != nil || part == nil {
 		return err
 	}
-	c := &readCall{part: part, reader: part.NewReader(), wait: part.Notify, end: -1}
-	since := partition.Uptime()
-	if c.next, err = startOf(ctx, part, r, since); err != nil {
+	c, err := p.here(ctx, part)
+	if err != nil {
 		return err
 	}
-	if !r.GetFollow() {
+	short := p.short(c.end)
+	if err := s.read(ctx, cancel, p.request(), stream, c); err != nil || !short {
+		return err
+	}
+	return p.diverged(c.end)
+}
+
+// here begins a Read of a partition that this broker leads, or goes on with one
+// that others led so far.
+func (p *passage) here(ctx context.Context, part *partition.Partition) (*readCall, error) {
+	c := &readCall{topic: p.topic.ID, part: part, reader: part.NewReader(), wait: part.Notify, end: -1}
+	since := partition.Uptime()
+	var err error
+	if c.next, err = startOf(ctx, part, p.request(), since); err != nil {
+		return nil, err
+	}
+	if !p.asked.GetFollow() {
 		if c.end, err = currentEnd(ctx, part); err != nil {
-			return err
+			return nil, err
+		}
+		if p.begun {
+			c.end = min(c.end, p.end)
 		}
 	}
-	return s.read(ctx, cancel, r, stream, c)
+	began := forward.Began{Start: c.next, Epoch: part.EpochBefore(c.next), End: c.end}
+	return c, began.Say(ctx)
 }
 
 // read sends what c begins with, until its end.
@@ -211,7 +220,7 @@ func (c *readCall) run() error {
 }
 
 func (c *readCall) failed(err error) error {
-	f := c.s.faultOf(err)
+	f := c.s.faultAt(c.topic, c.id, err)
 	c.s.metrics.fetchErrors.WithLabelValues(reasonLabel(f.Reason)).Inc()
 	return f
 }

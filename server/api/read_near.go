@@ -24,7 +24,7 @@ func (s *BrokerService) readNear(ctx context.Context, topic *metadata.Topic, r *
 	if rack == "" || s.peers == nil || own == nil || own.Rack != rack || part == nil || part.Leader == own.ID {
 		return nil, nil
 	}
-	c := &readCall{end: -1}
+	c := &readCall{topic: topic.ID, end: -1}
 	epoch := record.LeaderEpoch(noEpoch)
 	switch at := r.GetStart().(type) {
 	case nil:

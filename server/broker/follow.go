@@ -239,9 +239,19 @@ func (b *Broker) Partition(topic string, id uint32) (*partition.Partition, *meta
 	return p, t, err
 }
 
-// PartitionOf is Partition for a topic that has been looked up.
+// PartitionOf is Partition for a topic that has been looked up, however long
+// ago: who leads is looked up now.
 func (b *Broker) PartitionOf(t *metadata.Topic, id uint32) (*partition.Partition, error) {
-	return b.partitionOf(b.mirror.Current(), t, id)
+	s := b.mirror.Current()
+	return b.partitionOf(s, latest(s, t), id)
+}
+
+// latest returns a topic as it is now, or as it was before it was deleted.
+func latest(s *metadata.Snapshot, t *metadata.Topic) *metadata.Topic {
+	if now := s.TopicByID(t.ID); now != nil {
+		return now
+	}
+	return t
 }
 
 func (b *Broker) partitionOf(s *metadata.Snapshot, t *metadata.Topic, id uint32) (*partition.Partition, error) {
@@ -270,6 +280,7 @@ func (b *Broker) partitionOf(s *metadata.Snapshot, t *metadata.Topic, id uint32)
 // sync, so that NewReplicaReader reads it. It fails as Partition does.
 func (b *Broker) ReplicaOf(t *metadata.Topic, id uint32) (*partition.Partition, error) {
 	s := b.mirror.Current()
+	t = latest(s, t)
 	part := t.Partition(id)
 	if part == nil || part.Leader == b.opts.ID {
 		return b.partitionOf(s, t, id)
@@ -295,6 +306,10 @@ func (b *Broker) ReplicaOf(t *metadata.Topic, id uint32) (*partition.Partition, 
 }
 
 func (b *Broker) notLeader(s *metadata.Snapshot, t *metadata.Topic, part *metadata.Partition) error {
+	if err := b.Failure(); err != nil && part.Leader == metadata.NoLeader && b.alone(part) {
+		// Nobody else will lead: whoever asks is told why, and not to wait.
+		return &partition.FailedError{Cause: err}
+	}
 	e := &NotLeaderError{
 		Topic: t.Name, Partition: part.ID, Leader: part.Leader,
 		Epoch: record.LeaderEpoch(part.LeaderEpoch), Revision: s.Revision,
@@ -305,6 +320,11 @@ func (b *Broker) notLeader(s *metadata.Snapshot, t *metadata.Topic, part *metada
 		e.Address = leader.Address
 	}
 	return e
+}
+
+// alone tells whether no other broker has a replica.
+func (b *Broker) alone(part *metadata.Partition) bool {
+	return !slices.ContainsFunc(part.Replicas, func(id int32) bool { return id != b.opts.ID })
 }
 
 func currentWant(l *localLog) *wanted {

@@ -56,6 +56,8 @@ const (
 	hopsHeader = "millstream-hops"
 	// leaderHeader is there on calls for one partition: TOPIC_ID:EPOCH.
 	leaderHeader = "millstream-leader"
+	// beganHeader is there on what a leader answers to a Read: START:EPOCH:END.
+	beganHeader = "millstream-read"
 )
 
 // Forwarded tells whether a call was forwarded already.

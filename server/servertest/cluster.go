@@ -48,6 +48,9 @@ type ClusterOptions struct {
 	MoveBytes uint64
 	// Broker changes the options of each.
 	Broker func(*broker.Options)
+	// MayFail says that a broker may end with an error, as one does whose log
+	// directory has failed.
+	MayFail bool
 	// Limits of the services.
 	Limits api.Limits
 }
@@ -310,7 +313,7 @@ func (m *Member) Launch() {
 	end := func() {
 		cancel()
 		for range cap(ended) {
-			if err := <-ended; err != nil {
+			if err := <-ended; err != nil && !c.o.MayFail {
 				t.Errorf("a part of broker %d failed: %v", m.ID, err)
 			}
 		}

@@ -99,6 +99,9 @@ type BrokerServiceClient interface {
 	Append(ctx context.Context, in *AppendRequest, opts ...grpc.CallOption) (*AppendResponse, error)
 	// Read returns plain records of one partition from a position on. It ends
 	// at the end seen at its start, unless `follow`. It may be repeated at will.
+	//
+	// A broker that another one serves it for goes on at the next leader when
+	// that one is lost, unless the log has another history there (DIVERGED).
 	Read(ctx context.Context, in *ReadRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReadResponse], error)
 }
 
@@ -228,6 +231,9 @@ type BrokerServiceServer interface {
 	Append(context.Context, *AppendRequest) (*AppendResponse, error)
 	// Read returns plain records of one partition from a position on. It ends
 	// at the end seen at its start, unless `follow`. It may be repeated at will.
+	//
+	// A broker that another one serves it for goes on at the next leader when
+	// that one is lost, unless the log has another history there (DIVERGED).
 	Read(*ReadRequest, grpc.ServerStreamingServer[ReadResponse]) error
 	mustEmbedUnimplementedBrokerServiceServer()
 }

@@ -94,10 +94,12 @@ const (
 	ErrorReason_ERROR_REASON_LIMIT_EXCEEDED ErrorReason = 24
 	// The disk is full (RESOURCE_EXHAUSTED, retryable).
 	ErrorReason_ERROR_REASON_DISK_FULL ErrorReason = 25
-	// The storage of the partition failed; it takes no writes until an operator
-	// acts (UNAVAILABLE).
+	// The storage of the partition failed on the broker that leads it
+	// (UNAVAILABLE). Retryable while another broker can lead: it is about to.
+	// Else it takes no writes until an operator acts. Nothing was written.
 	ErrorReason_ERROR_REASON_STORAGE_FAILED ErrorReason = 26
-	// Stored bytes are damaged (DATA_LOSS).
+	// Stored bytes are damaged (DATA_LOSS). Retryable, of a request to write,
+	// while another broker can lead: it is about to. Nothing was written.
 	ErrorReason_ERROR_REASON_CORRUPT_SEGMENT ErrorReason = 27
 	// No setting has that name (INVALID_ARGUMENT).
 	ErrorReason_ERROR_REASON_UNKNOWN_CONFIG ErrorReason = 28
