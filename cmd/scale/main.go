@@ -24,7 +24,7 @@ func main() {
 	parts := flag.String("parts", "throughput,restart,idle,cold", "what to measure")
 	timeout := flag.Duration("timeout", 2*time.Hour, "the longest that all may take")
 	flag.IntVar(&o.Rounds, "rounds", 5, "how often; the table has medians")
-	flag.Int64Var(&o.Records, "records", 2_000_000, "throughput: records of 1 KiB")
+	flag.Int64Var(&o.Records, "records", 5_000_000, "throughput: records of 1 KiB")
 	flag.StringVar(&o.Partitions, "partitions", "1,100,5000", "throughput: numbers of partitions to compare")
 	flag.StringVar(&o.GB, "gb", "1,20", "restart: sizes of the log to compare, rising, in GB (10^9 bytes)")
 	flag.IntVar(&o.Idle, "idle", 5000, "idle: partitions")
