@@ -118,7 +118,9 @@ func TestAFullStoreHelpsItself(t *testing.T) {
 	m, ctx := open(t, o)
 	value := string(make([]byte, 128<<10))
 	full := false
-	for range 100 {
+	// The size is known when a batch is committed, ten times a second: on a quick
+	// disk many fit in between.
+	for range 2000 {
 		if _, _, err := m.Txn(ctx, store.Txn{Ops: []store.Op{{Key: "/a", Value: []byte(value)}}}); err != nil {
 			full = true
 			break

@@ -227,6 +227,9 @@ func (a *active) report(ctx context.Context, broker int32, r *controllerv1.Heart
 				continue
 			case !holds:
 				continue
+			case l.GetUnreadable():
+				// Where it ends is not known: that it is empty would have others lead
+				// that have less, and is not said. It is asked for again.
 			case stopped:
 				rs.ends[partitionID{id, l.GetPartition()}] = found{Recovered: election.Recovered{LastEpoch: l.GetLastLeaderEpoch(), End: l.GetEnd()}}
 			}

@@ -206,6 +206,37 @@ func TestADoubtfulReplicaIsNotTrusted(t *testing.T) {
 	})
 }
 
+// Nobody knows where a log ends that cannot be opened: it may have the most.
+func TestALogThatCannotBeOpenedIsNotTakenForEmpty(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		bs := c.brokers(3)
+		c.inMemory("orders", 3)
+		pass(2 * session)
+		powerCut(t, bs...)
+		p := c.partition("orders", 0)
+		beat(t, bs[0], c.ended(p, 1, 70))
+		beat(t, bs[2], c.ended(p, 1, 80))
+		beat(t, bs[1], func(r *controllerv1.HeartbeatRequest) {
+			c.ended(p, 0, 0)(r)
+			r.RecoveredLogs[0].Doubtful, r.RecoveredLogs[0].Unreadable = true, true
+		})
+		if got := c.partition("orders", 0); got.GetLeader() != -1 {
+			t.Fatalf("before broker 2 can open its log, the partition is %v", got)
+		}
+		if off, err := c.OfflinePartitions(t.Context()); err != nil || len(off) != 1 || !slices.Equal(off[0].Awaited, []int32{2}) {
+			t.Errorf("offline are %v, %v", off, err)
+		}
+		if got := beat(t, bs[1]).GetWantedLogs(); len(got) != 1 {
+			t.Errorf("broker 2 is asked for %v", got)
+		}
+		beat(t, bs[1], c.ended(p, 1, 90))
+		if got := c.partition("orders", 0); got.GetLeader() != 2 {
+			t.Errorf("the partition is %v", got)
+		}
+	})
+}
+
 func TestAnOldDirectoryLeadsOnlyIfTheLossIsAccepted(t *testing.T) {
 	story(t, func(t *testing.T, kv *controllertest.MemStore) {
 		c := active(t, kv)

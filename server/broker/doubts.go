@@ -119,6 +119,11 @@ func doubtsIn(req *controllerv1.HeartbeatRequest) int {
 // it was taken for, and how far it goes. It may be called by anybody, and does
 // not block.
 func (b *Broker) doubt(l *localLog, end record.Offset, last record.LeaderEpoch) {
+	b.doubtAs(l, &controllerv1.RecoveredLog{End: int64(end), LastLeaderEpoch: max(0, int32(last))})
+}
+
+// doubtAs is doubt, with what is known of the log.
+func (b *Broker) doubtAs(l *localLog, r *controllerv1.RecoveredLog) {
 	l.mu.Lock()
 	known := l.doubted
 	l.doubted = true
@@ -127,9 +132,7 @@ func (b *Broker) doubt(l *localLog, end record.Offset, last record.LeaderEpoch) 
 		return
 	}
 	topic := l.key.topic
-	r := &controllerv1.RecoveredLog{
-		TopicId: topic[:], Partition: uint32(l.key.partition), Doubtful: true, End: int64(end), LastLeaderEpoch: max(0, int32(last)),
-	}
+	r.TopicId, r.Partition, r.Doubtful = topic[:], uint32(l.key.partition), true
 	b.doubts.mu.Lock()
 	b.doubts.untold = append(b.doubts.untold, doubt{l, r})
 	b.doubts.mu.Unlock()
@@ -139,7 +142,7 @@ func (b *Broker) doubt(l *localLog, end record.Offset, last record.LeaderEpoch) 
 // doubtOpen is doubt of a log that is open, or, with nil, of one that cannot be.
 func (b *Broker) doubtOpen(l *localLog, p *partition.Partition) {
 	if p == nil {
-		b.doubt(l, 0, 0)
+		b.doubtAs(l, &controllerv1.RecoveredLog{Unreadable: true})
 		return
 	}
 	end := p.State().End

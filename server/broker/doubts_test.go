@@ -2,6 +2,7 @@ package broker
 
 import (
 	"slices"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -278,6 +279,21 @@ func TestALogCanBeDoubtfulAgain(t *testing.T) {
 		e.settle()
 		if got := e.doubtsTold(); len(got) != 2 || got[1].GetEnd() != 1 {
 			t.Errorf("told is %v", got)
+		}
+	})
+}
+
+// Of a log that cannot be opened nobody says where it ends.
+func TestALogThatCannotBeOpenedIsToldOfAsThat(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *env) {
+		e.torn()
+		e.cluster.distrusted = shaped(-1, 1)
+		e.fs.Add(&faultfs.Rule{Op: faultfs.ReadDir, Path: "*-0", Times: -1, Err: syscall.EIO})
+		e.launch(e.fs)
+		e.settle()
+		got := e.doubtsTold()
+		if len(got) != 1 || !got[0].GetUnreadable() || !got[0].GetDoubtful() || got[0].GetEnd() != 0 {
+			t.Fatalf("told is %v", got)
 		}
 	})
 }

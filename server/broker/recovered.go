@@ -89,7 +89,7 @@ func (b *Broker) lookThrough(ctx context.Context) {
 		}
 		opens.Go(func() error {
 			if _, err := l.open(); err != nil && !wasRefused(err) && !errors.Is(err, errUntold) && l.want.Load().counted(b.opts.ID) {
-				b.doubt(l, 0, 0) // what opening itself finds is told there
+				b.doubtOpen(l, nil) // what opening itself finds is told there
 			}
 			return nil
 		})

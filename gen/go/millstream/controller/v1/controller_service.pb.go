@@ -1529,7 +1529,10 @@ type RecoveredLog struct {
 	Doubtful bool `protobuf:"varint,5,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
 	// The broker had no log of it when it first came to this generation of the
 	// cluster; the other fields but the name are unset.
-	Absent        bool `protobuf:"varint,6,opt,name=absent,proto3" json:"absent,omitempty"`
+	Absent bool `protobuf:"varint,6,opt,name=absent,proto3" json:"absent,omitempty"`
+	// The log could not be opened, so that nobody knows where it ends: end and
+	// last_leader_epoch are unset. It is doubtful, and asked for again.
+	Unreadable    bool `protobuf:"varint,7,opt,name=unreadable,proto3" json:"unreadable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1602,6 +1605,13 @@ func (x *RecoveredLog) GetDoubtful() bool {
 func (x *RecoveredLog) GetAbsent() bool {
 	if x != nil {
 		return x.Absent
+	}
+	return false
+}
+
+func (x *RecoveredLog) GetUnreadable() bool {
+	if x != nil {
+		return x.Unreadable
 	}
 	return false
 }
@@ -5160,14 +5170,17 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\frecords_left\x18\x02 \x01(\x03R\vrecordsLeft\x12\x1d\n" +
 	"\n" +
-	"bytes_left\x18\x03 \x01(\x03R\tbytesLeft\"\xb9\x01\n" +
+	"bytes_left\x18\x03 \x01(\x03R\tbytesLeft\"\xd9\x01\n" +
 	"\fRecoveredLog\x12\x19\n" +
 	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12*\n" +
 	"\x11last_leader_epoch\x18\x03 \x01(\x05R\x0flastLeaderEpoch\x12\x10\n" +
 	"\x03end\x18\x04 \x01(\x03R\x03end\x12\x1a\n" +
 	"\bdoubtful\x18\x05 \x01(\bR\bdoubtful\x12\x16\n" +
-	"\x06absent\x18\x06 \x01(\bR\x06absent\"S\n" +
+	"\x06absent\x18\x06 \x01(\bR\x06absent\x12\x1e\n" +
+	"\n" +
+	"unreadable\x18\a \x01(\bR\n" +
+	"unreadable\"S\n" +
 	"\x11UnreachableBroker\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12!\n" +
 	"\fbroker_epoch\x18\x02 \x01(\x03R\vbrokerEpoch\"\xa8\x01\n" +
