@@ -229,11 +229,19 @@ func (l *Log) storeEverywhere() error {
 }
 
 // syncSlots syncs the checkpoint file, and its name if nobody did. It waits
-// for another who does.
+// for another who does, and fails as that one did: the system tells an error
+// only once.
 func (l *Log) syncSlots(slots interface{ Sync() error }) error {
 	l.slotSync <- struct{}{}
 	defer func() { <-l.slotSync }()
-	if err := slots.Sync(); err != nil || l.named.Load() {
+	if l.slotsUnsynced != nil {
+		return l.slotsUnsynced // the log is about to fail
+	}
+	err := slots.Sync()
+	if err != nil && !errors.Is(err, os.ErrClosed) {
+		l.slotsUnsynced = err
+	}
+	if err != nil || l.named.Load() {
 		return err
 	}
 	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {

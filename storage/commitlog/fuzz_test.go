@@ -82,7 +82,9 @@ func FuzzRecover(f *testing.F) {
 		}
 		use(t, l)
 		again, r2, err := commitlog.Open(options(fsys.Clone(), &clock{ms: 1}, 1))
-		if err != nil || r2.TailCut || (r2.Damaged == nil && r2.End < r.End) {
+		// Of a damaged log that had a torn tail as well the checkpoint goes on to
+		// say that it was cut: nothing is written to it any more.
+		if err != nil || (r2.Damaged == nil && (r2.TailCut || r2.End < r.End)) {
 			t.Fatalf("second time: %+v, %v; first time: %+v", r2, err, r)
 		}
 		use(t, again)

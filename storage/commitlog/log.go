@@ -56,8 +56,11 @@ type Log struct {
 	// and closes it. slotSync holds a token while someone syncs it.
 	slots    atomic.Pointer[checkpoint.Slots]
 	slotSync chan struct{}
-	unsaid   atomic.Bool // a checkpoint with other lasting facts was stored since one was synced
-	named    atomic.Bool // the name of the checkpoint file is durable
+	// slotsUnsynced is how a sync of them failed, after which there is no other;
+	// guarded by slotSync.
+	slotsUnsynced error
+	unsaid        atomic.Bool // a checkpoint with other lasting facts was stored since one was synced
+	named         atomic.Bool // the name of the checkpoint file is durable
 
 	epochsUnsynced atomic.Bool // the history of epochs was stored since it was synced
 }

@@ -1,6 +1,7 @@
 package segment_test
 
 import (
+	"errors"
 	"syscall"
 	"testing"
 
@@ -44,6 +45,31 @@ func TestASyncBesideAWriteDoesNotAnswerForIt(t *testing.T) {
 	}
 	if !l.s.Rest() || disk.OpenFiles() != 0 {
 		t.Error("the file is open, though nothing was written")
+	}
+	l.s.Retire()
+}
+
+// Two sync a segment, the flusher and who seals it: the system tells the first
+// that it failed, and would tell the second that all is well.
+func TestASyncThatFailedFailsForAll(t *testing.T) {
+	disk := memfs.New()
+	if err := disk.MkdirAll("/d", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fault := faultfs.Wrap(disk)
+	l := create(t, newOptions(fault, "/d", segment.NewFiles(1)), 0)
+	l.append(1, 10, 1)
+	second := make(chan error, 1)
+	fault.Add(&faultfs.Rule{Op: faultfs.Sync, Path: "*.log", Times: 1, Err: syscall.EIO})
+	calls := fault.Calls(faultfs.Sync)
+	go func() { second <- l.s.Sync() }()
+	for name, err := range map[string]error{"one": l.s.Sync(), "one beside it": <-second, "one after them": l.s.Sync()} {
+		if !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if n := fault.Calls(faultfs.Sync) - calls; n != 1 {
+		t.Errorf("synced %d times", n)
 	}
 	l.s.Retire()
 }

@@ -89,6 +89,11 @@ type handle struct {
 	// a sync must still answer for, but for a write under way, whose writer
 	// holds a reference.
 	written, synced atomic.Uint64
+	// syncing is held for a sync; unsynced is how one failed. WHY not two at
+	// once, nor one after that: the system tells an error once to each descriptor,
+	// and whoever asks next is told that all is well.
+	syncing  sync.Mutex
+	unsynced error // guarded by syncing
 
 	region atomic.Pointer[mmap.Region]
 	index  atomic.Pointer[Index] // of a sealed segment, once needed
@@ -142,10 +147,17 @@ func (h *handle) close() {
 	h.owner.o.Files.open.Add(-1)
 }
 
-// sync makes durable what was written before the call.
+// sync makes durable what was written before the call. If one has failed, all
+// that come later fail with its error.
 func (h *handle) sync() error {
 	w := h.written.Load()
+	h.syncing.Lock()
+	defer h.syncing.Unlock()
+	if h.unsynced != nil {
+		return h.unsynced
+	}
 	if err := h.file.Sync(); err != nil {
+		h.unsynced = err
 		return err
 	}
 	for {
