@@ -14,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/millstream-io/millstream/cmd/internal/proc"
 )
 
 // stopPatience is how long a member gets to stop in order: it needs no more
@@ -232,8 +234,13 @@ func (m *Member) Kill() {
 }
 
 // Pause stops its process as if the machine held its breath: its connections
-// stay open, and nobody answers.
-func (m *Member) Pause() error { return m.signal(syscall.SIGSTOP) }
+// stay open, and nobody answers. When it returns, nothing happens in it any more.
+func (m *Member) Pause() error {
+	if err := m.signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	return proc.AwaitStill(m.last().cmd.Process.Pid)
+}
 
 // Resume lets a paused process go on.
 func (m *Member) Resume() error { return m.signal(syscall.SIGCONT) }
