@@ -62,6 +62,21 @@ func (s *story) offline(through *Member, n int) []*pb.OfflinePartition {
 	}
 }
 
+// movedAway waits until a broker has put the log of a partition that was moved
+// into its trash.
+func (s *story) movedAway(m *Member) {
+	s.t.Helper()
+	ctx := s.within()
+	for {
+		r, err := pb.NewClusterServiceClient(s.conn(m)).ListOrphans(ctx, &pb.ListOrphansRequest{})
+		s.check(err)
+		if slices.ContainsFunc(r.GetOrphans(), func(o *pb.Orphan) bool { return o.GetTrash() }) {
+			return
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
 // A cluster whose controllers lost everything is made again from a backup: what
 // was acknowledged before and after the backup, and while there was no
 // controller, is there; what the backup does not know is kept and told.
@@ -111,13 +126,14 @@ func TestAClusterIsRestoredFromABackup(t *testing.T) {
 	if said, ok := s.command("cluster", "move", "orders/0=4,1,2", "--yes", "--wait", "--addr", all); !ok {
 		t.Fatalf("move said %s", said)
 	}
+	third := s.Broker(3)
+	s.movedAway(third)
 	s.add(client, written, "orders", "after")
 	s.add(client, map[uint32][]string{}, "later", "orphan")
 	for _, c := range s.Controllers() {
 		c.Kill()
 	}
 	s.add(client, written, "orders", "alone")
-	third := s.Broker(3)
 	third.Kill()
 	fourth.Kill()
 
