@@ -97,7 +97,7 @@ type send struct {
 	session  sessionKey
 	op       uint64
 	at       history.Location
-	t        int64
+	since    int64
 }
 
 // sessionKey names a session of a recorder.
@@ -154,7 +154,7 @@ func (b *book) send(o *op, e *history.Event) {
 	for _, p := range b.pieces(&o.Content, 0, e.At) {
 		s := b.sends[p.digest]
 		if s == nil {
-			s = &send{after: b.seen, epoch: b.epoch, session: o.session, op: o.number, at: e.At, t: e.T}
+			s = &send{after: b.seen, epoch: b.epoch, session: o.session, op: o.number, at: e.At, since: o.since}
 			b.sends[p.digest] = s
 		} else {
 			s.repeated = true
@@ -184,7 +184,7 @@ func (b *book) acknowledged(o *op, e *history.Event) {
 			if st := b.place(&c); st != nil && promised {
 				st.promised, st.ack = true, e.At
 				st.medium, st.inSync, st.acked = e.Ack.Medium, e.Ack.InSync, e.T
-				st.since = o.t
+				st.since = o.since
 			}
 		}
 		s.open--

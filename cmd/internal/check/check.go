@@ -17,6 +17,7 @@ type Checker struct {
 	partitions map[partitionKey]*partition
 	faults     faults
 	off        map[int32]int64 // when brokers lost power that have not begun again
+	going      map[int32]int64 // and of which something may run still
 }
 
 // partitionKey names a partition.
@@ -49,6 +50,7 @@ type op struct {
 	sends   []*send // one for each piece; see book
 	at      history.Location
 	t       int64
+	since   int64 // faults before it do not take what it carries
 	session sessionKey
 }
 
@@ -137,6 +139,7 @@ func (c *Checker) Observe(e *history.Event) {
 			}
 		}
 		delete(c.off, b)
+		delete(c.going, b)
 	case history.FaultEnd, history.BrokerStop, history.RecorderBegin, history.RecorderEnd:
 		// For people, and for rules to come.
 	default:
@@ -149,6 +152,15 @@ func (c *Checker) Observe(e *history.Event) {
 // be from before, until it begins again.
 func (c *Checker) since(t int64) int64 {
 	for _, began := range c.off {
+		t = min(t, began)
+	}
+	return t
+}
+
+// sinceAsked is since for what clients ask for: it reaches a broker whose power
+// goes until nothing of it runs any more.
+func (c *Checker) sinceAsked(t int64) int64 {
+	for _, began := range c.going {
 		t = min(t, began)
 	}
 	return t
@@ -204,7 +216,7 @@ func (c *Checker) invoke(e *history.Event) {
 		p.violated(Whole, at(before.at, e.At), "append %d is invoked twice", e.Op)
 		return
 	}
-	o := &op{p: p, number: e.Op, Append: *e.Append, at: e.At, t: e.T, session: sessionKey{e.At.Source, e.Append.Session}}
+	o := &op{p: p, number: e.Op, Append: *e.Append, at: e.At, t: e.T, since: c.sinceAsked(e.T), session: sessionKey{e.At.Source, e.Append.Session}}
 	o.Tries = max(o.Tries, 1)
 	p.send(o, e)
 	c.ops[key] = o
@@ -244,13 +256,15 @@ func (c *Checker) fault(e *history.Event) {
 		}
 		if e.Fault.Kind == history.FaultPower {
 			if c.off == nil {
-				c.off = map[int32]int64{}
+				c.off, c.going = map[int32]int64{}, map[int32]int64{}
 			}
 			if _, off := c.off[e.Fault.Broker]; !off {
 				c.off[e.Fault.Broker] = e.T
+				c.going[e.Fault.Broker] = e.T
 			}
 		}
 	case history.FaultOff:
+		delete(c.going, e.Fault.Broker)
 		for _, p := range c.partitions {
 			p.lost(e.Fault)
 		}

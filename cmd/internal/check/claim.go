@@ -85,7 +85,7 @@ func (b *book) enter(c *claim) *stored {
 		return st
 	}
 	s.found++
-	st.by, st.since, st.untold = s.at, s.t, s
+	st.by, st.since, st.untold = s.at, s.since, s
 	if !s.repeated {
 		st.session, st.op = s.session, s.op
 	}

@@ -147,6 +147,40 @@ func TestPowerTakesWhatIsInMemory(t *testing.T) {
 	}
 }
 
+// What is asked for and acknowledged while the power goes goes with it; what is
+// asked for when nothing runs any more was not in what is lost.
+func TestPowerThatGoesTakesWhatIsAskedForThen(t *testing.T) {
+	for name, gone := range map[string]bool{"while it goes": true, "when it is off": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newTale(t)
+			both := func(kind history.FaultKind) {
+				for b := range int32(2) {
+					s.say(driver, history.Event{Kind: history.FaultBegin, Fault: &history.Fault{Kind: kind, Broker: b + 1}})
+				}
+			}
+			if both(history.FaultPower); !gone {
+				both(history.FaultOff)
+			}
+			s.invoke(1, content(1))
+			s.ok(1, history.Ack{Scope: history.ScopeISR, Medium: history.MediumMemory, InSync: 2, Epoch: 1})
+			if gone {
+				both(history.FaultOff)
+			}
+			for b := 1; b <= 2; b++ {
+				s.say(b, history.Event{Kind: history.BrokerStart})
+			}
+			s.invoke(2, content(2))
+			s.ok(2, history.Ack{Scope: history.ScopeISR, Medium: history.MediumMemory, InSync: 2, Epoch: 2})
+			s.reads(1, 0, true, batch(0, 2, 2))
+			if !gone {
+				s.fails(R1)
+			} else if r := s.passes(); r.Released == 0 {
+				t.Error("the loss is not counted")
+			}
+		})
+	}
+}
+
 // Only a broker that has put its log away may begin it again.
 func TestALogThatIsGoneBeginsAgain(t *testing.T) {
 	for _, gone := range []bool{true, false} {
