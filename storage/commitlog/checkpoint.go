@@ -163,8 +163,8 @@ func (l *Log) writeCheckpoint() error {
 	// WHY no sync for the rest: the end of what is written, and that something is
 	// being taken out, count only in the run of the operating system that wrote
 	// them, in which they cannot be lost.
-	if f.written, f.unsettled = (mark{}), false; l.lasting == nil || f != *l.lasting {
-		l.lasting = &f
+	if f.written, f.unsettled = (mark{}), false; !l.hasLasting || f != l.lasting {
+		l.lasting, l.hasLasting = f, true
 		l.unsaid.Store(true)
 	}
 	return nil

@@ -46,9 +46,10 @@ type Log struct {
 	nextStart record.Offset
 	stored    []byte // scratch: the checkpoint
 	// lasting are the facts of the checkpoint stored last that count after a
-	// power loss; nil: none was stored.
-	lasting   *facts
-	unsettled bool // the stored checkpoint says so: see facts
+	// power loss, if one was.
+	lasting    facts
+	hasLasting bool
+	unsettled  bool // the stored checkpoint says so: see facts
 	// recovered is RecoveredEnd.
 	recovered record.Offset
 

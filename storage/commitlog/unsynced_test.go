@@ -10,6 +10,7 @@ import (
 	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
 	"github.com/millstream-io/millstream/storage/storagetest"
+	"github.com/millstream-io/millstream/storage/vfs"
 	"github.com/millstream-io/millstream/storage/vfs/faultfs"
 	"github.com/millstream-io/millstream/storage/vfs/memfs"
 )
@@ -336,5 +337,26 @@ func TestACheckpointIsSyncedForWhatOutlivesTheSystem(t *testing.T) {
 		if l.CheckpointDue() {
 			t.Errorf("%s: due again after it was synced", step.name)
 		}
+	}
+}
+
+// A checkpoint is stored with each group of records.
+func TestStoringACheckpointAllocatesNothing(t *testing.T) {
+	o := options(vfs.OS(), &clock{}, 1)
+	o.Dir = t.TempDir()
+	l, _, err := commitlog.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() //nolint:errcheck // Nothing depends on it.
+	if err := l.Append([]*commitlog.Batch{storagetest.NewBatch("v", 1)}, 1, 0); err != nil {
+		t.Fatal(err)
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		if err := l.StoreCheckpoint(); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
 	}
 }
