@@ -11,9 +11,10 @@
 //
 // One writer: Append, AppendFollowed, TruncateTo, ResetTo, DeleteBefore,
 // Retain, Idle, StoreCheckpoint and Close are never called at the same time as
-// one another; a log panics if they are. Sync, SyncCheckpoint and RemoveWaste may be called beside them and
-// beside each other; so may all that only asks, and Readers, each of which belongs to one
-// goroutine. Who opened a log closes it, after its last use.
+// one another; a log panics if they are. Sync, SyncCheckpoint and RemoveWaste
+// may be called beside them and beside each other; so may all that only asks,
+// and Readers, each of which belongs to one goroutine. Who opened a log closes
+// it, after its last use.
 //
 // # Reading without locks
 //
@@ -48,10 +49,10 @@
 //
 // INVARIANT: what was found missing at a start stays missing, whatever happens to
 // the machine: a log is served only when what is taken out of it is gone from the
-// disk, unless that cannot be written to. A truncation, a log start or a reset whose sync failed, or that a process
-// died in, looks done to the next process and may not be. So the checkpoint is
-// marked as unsettled before the first step, and the mark is taken away after the
-// last one was synced. Who finds it in the same boot gives the last segment's
+// disk, unless that cannot be written to. A truncation, a log start or a reset
+// whose sync failed, or that a process died in, looks done to the next process
+// and may not be. So the checkpoint is marked as unsettled before the first step,
+// and the mark is taken away after the last one was synced. Who finds it in the same boot gives the last segment's
 // file its length anew, and syncs it, the checkpoint and the directory. The mark
 // need not be on the disk: what is read after a power loss is there. Recovery
 // itself leaves a mark of its own before it cuts a torn tail, which holds in each
