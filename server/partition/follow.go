@@ -135,6 +135,7 @@ func (p *Partition) arrivedNow(a *arrival) {
 	switch a.kind {
 	case arrivedStream:
 		if a.up == o.up && p.followable() {
+			p.audit() // the leader is about to hear where the log ends
 			p.obey(o.follow.Connect())
 		}
 	case arrivedOpened:
