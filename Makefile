@@ -106,6 +106,11 @@ SCALE ?=
 scale: build ## Measure what cost grows with: partitions, size of the log, idle partitions, cold readers.
 	$(GO) run ./cmd/scale -millstream bin/millstream $(SCALE)
 
+CEILING ?=
+.PHONY: ceiling
+ceiling: ## Measure what this machine allows for three replicas with no platform at all: CEILING='-dir /srv -rounds 5'.
+	$(GO) run ./cmd/ceiling $(CEILING)
+
 SEED ?= 1
 DURATION ?= 60s
 FAULTS ?=

@@ -89,8 +89,10 @@ type Result struct {
 	TLS          bool    `json:"tls"`
 	Megabytes    float64 `json:"megabytes"`
 	PerSecond    float64 `json:"megabytes_per_second"`
-	// CPU seconds per GB, of all servers together and of the client.
+	// CPU seconds per GB, of all servers together, of the leader among them, and
+	// of the client.
 	ServerCPU float64 `json:"server_cpu_seconds_per_gb"`
+	LeaderCPU float64 `json:"leader_cpu_seconds_per_gb"`
 	ClientCPU float64 `json:"client_cpu_seconds_per_gb"`
 	Latency   Latency `json:"latency_ms"`
 }
@@ -120,6 +122,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	want := l.digest(o.warm() + o.messages())
 	for n := range o.Rounds {
 		r, err := o.round(ctx, dir, l, want)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err != nil {
 			return fmt.Errorf("round %d: %w", n, err)
 		}
@@ -144,7 +149,7 @@ func (o *Options) round(ctx context.Context, base string, l *load, want digest) 
 	}
 	defer servers.close()
 	if r, err = o.measure(ctx, servers, l); err != nil {
-		return nil, servers.because(ctx, err)
+		return nil, errors.Join(err, servers.stop()) // they may know better
 	}
 	if err := servers.stop(); err != nil {
 		return nil, err
@@ -175,7 +180,7 @@ func (o *Options) measure(ctx context.Context, servers *servers, l *load) (*Resu
 		return nil, err
 	}
 	pids, self := servers.pids(), []int{os.Getpid()}
-	before, err := cpu(pids, self)
+	before, err := cpu(pids, pids[:1], self)
 	if err != nil {
 		return nil, err
 	}
@@ -188,16 +193,17 @@ func (o *Options) measure(ctx context.Context, servers *servers, l *load) (*Resu
 	if err := c.finish(); err != nil { // whoever was not waited for has it all now too
 		return nil, err
 	}
-	after, err := cpu(pids, self)
+	after, err := cpu(pids, pids[:1], self)
 	if err != nil {
 		return nil, err
 	}
 	slices.Sort(took)
 	mb := float64(len(took)) * float64(o.Size) / 1e6
+	perGB := func(group int) float64 { return rounded((after[group] - before[group]) / mb * 1e3) }
 	return &Result{
 		What: "ceiling", MessageBytes: o.Size, Window: o.Window, Followers: o.Followers, Acks: o.Acks, From: o.From, TLS: o.TLS,
 		Megabytes: rounded(mb), PerSecond: rounded(mb / seconds),
-		ServerCPU: rounded((after[0] - before[0]) / mb * 1e3), ClientCPU: rounded((after[1] - before[1]) / mb * 1e3),
+		ServerCPU: perGB(0), LeaderCPU: perGB(1), ClientCPU: perGB(2),
 		Latency: Latency{P50: quantile(took, 0.5), P99: quantile(took, 0.99)},
 	}, nil
 }

@@ -79,36 +79,28 @@ func start(ctx context.Context, self string, s spec, spoken *addresses) (*proces
 		close(p.exited)
 	}()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("the leader did not say where it serves: %w", err), p.kill())
+		return nil, errors.Join(fmt.Errorf("the leader did not say where it serves: %w", err), p.stop())
 	}
 	return p, nil
 }
 
-// stop has a server stop in order, and returns when it has.
+// stop has a server stop in order, and says how it ended if that was otherwise.
 func (p *process) stop() error {
 	_ = p.in.Close() // it may have ended
 	select {
 	case <-p.exited:
-		return p.ended()
+		if p.err != nil {
+			return p.said.said(p.name(), p.err)
+		}
+		return nil
 	case <-time.After(stopPatience):
-		return errors.Join(fmt.Errorf("%s did not stop within %v", p.name(), stopPatience), p.kill())
+		p.kill()
+		return fmt.Errorf("%s did not stop within %v", p.name(), stopPatience)
 	}
 }
 
-// kill ends a server, and says how it ended if it had by itself.
-func (p *process) kill() error {
-	if p.cmd.Process.Kill() == nil {
-		<-p.exited
-		return nil
-	}
+// kill ends a server.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.exited
-	return p.ended()
-}
-
-// ended says how a server ended; nil: as it should. REQUIRES: it has.
-func (p *process) ended() error {
-	if p.err == nil {
-		return nil
-	}
-	return p.said.said(p.name(), p.err)
 }

@@ -71,22 +71,10 @@ func (s *servers) stop() error {
 	return errors.Join(errs...)
 }
 
-// because adds to an error why servers have ended, if they have.
-func (s *servers) because(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	errs := []error{err}
-	for _, p := range s.all {
-		errs = append(errs, p.kill())
-	}
-	return errors.Join(errs...)
-}
-
 // close kills what runs still.
 func (s *servers) close() {
 	s.cancel()
 	for _, p := range s.all {
-		_ = p.kill() // how it ended is known, or does not matter
+		p.kill()
 	}
 }
