@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -53,8 +55,21 @@ func follow(ctx context.Context, s spec, log *slog.Logger) (err error) {
 	return err
 }
 
-// replicate appends messages and says how far it is.
+// replicate appends messages and says how far it is: once for what has come
+// while it was said the last time.
 func (s *spec) replicate(call grpc.ClientStream, file *store) error {
+	var end atomic.Int64
+	more := make(chan struct{}, 1)
+	var saying sync.WaitGroup
+	saying.Go(func() {
+		for range more {
+			if err := call.SendMsg(endOf(end.Load())); err != nil {
+				return // RecvMsg has the reason
+			}
+		}
+	})
+	defer saying.Wait()
+	defer close(more)
 	for in := (inspector{size: s.Size}); ; {
 		var m message
 		if err := call.RecvMsg(&m); err != nil {
@@ -68,8 +83,10 @@ func (s *spec) replicate(call grpc.ClientStream, file *store) error {
 		if err != nil {
 			return err
 		}
-		if err := call.SendMsg(endOf(file.end)); err != nil && !errors.Is(err, io.EOF) { // RecvMsg has the reason
-			return err
+		end.Store(file.end)
+		select {
+		case more <- struct{}{}:
+		default:
 		}
 	}
 }
