@@ -114,9 +114,8 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	need := int64(o.messages()+o.warm())*int64(o.Size)*int64(o.Followers+1) + spareBytes
-	if free, _, err := vfs.OS().FreeBytes(dir); err != nil || free < uint64(need) {
-		return errors.Join(err, fmt.Errorf("%d MB are needed in %s, %d MB are free: choose another -dir, or less -mb", need/1e6, dir, free/1e6))
+	if err := o.room(dir); err != nil {
+		return err
 	}
 	l := newLoad(o.Size)
 	want := l.digest(o.warm() + o.messages())
@@ -134,6 +133,16 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 	}
 	return nil
+}
+
+// room refuses a disk on which a round has no room.
+func (o *Options) room(dir string) error {
+	need := uint64(o.messages()+o.warm())*uint64(o.Size)*uint64(o.Followers+1) + spareBytes
+	free, _, err := vfs.OS().FreeBytes(dir)
+	if err == nil && free < need {
+		err = fmt.Errorf("%d MB are needed in %s, and %d MB are free: choose another -dir, or less -mb", need/1e6, dir, free/1e6)
+	}
+	return err
 }
 
 // round makes one round.

@@ -38,7 +38,7 @@ func dial(ctx context.Context, addr string, l *load, size, window int) (*client,
 	if err != nil {
 		return nil, err
 	}
-	call, err := conn.NewStream(ctx, &stream, produceMethod)
+	call, err := conn.NewStream(ctx, &stream, produceMethod, grpc.WaitForReady(true))
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
 
 	"github.com/millstream-io/millstream/server/pki"
@@ -19,6 +21,11 @@ import (
 
 // stream is what the streams of this package are: both sides speak.
 var stream = grpc.StreamDesc{ServerStreams: true, ClientStreams: true}
+
+// patient leaves out the pings by which brokers find out in seconds who is gone:
+// here a process that is gone is seen by who started it, and one that a busy
+// machine keeps waiting is not.
+var patient = grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: math.MaxInt64})
 
 // follow appends what the leader sends until that stops, or ctx ends.
 func follow(ctx context.Context, s spec, log *slog.Logger) (err error) {
@@ -35,12 +42,12 @@ func follow(ctx context.Context, s spec, log *slog.Logger) (err error) {
 		}
 		creds = source.ClientCredentialsOf(pki.RoleBroker, 0)
 	}
-	conn, err := grpc.NewClient("passthrough:///"+s.Leader, append(rpc.MemberOptions(), grpc.WithTransportCredentials(creds))...)
+	conn, err := grpc.NewClient("passthrough:///"+s.Leader, append(rpc.MemberOptions(), grpc.WithTransportCredentials(creds), patient)...)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing is on its way
-	call, err := conn.NewStream(ctx, &stream, followMethod)
+	call, err := conn.NewStream(ctx, &stream, followMethod, grpc.WaitForReady(true))
 	if err != nil {
 		return err
 	}

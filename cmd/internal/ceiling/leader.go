@@ -86,11 +86,7 @@ func lead(ctx context.Context, s spec, out io.Writer, log *slog.Logger) (err err
 		return err
 	}
 	clients.RegisterService(service("ceiling.Clients", "Produce", l.produce), l)
-	// As that of a broker for the others.
-	o := rpc.Options{
-		Name: "followers", Logger: log, MaxStreams: rpc.MemberMaxStreams,
-		MinPingInterval: rpc.MemberMinPingInterval, PingAfter: rpc.MemberPingAfter, PingTimeout: rpc.MemberPingTimeout,
-	}
+	o := rpc.Options{Name: "followers", Logger: log, MinPingInterval: rpc.MemberMinPingInterval}
 	if s.TLS {
 		source, err := s.source(log)
 		if err != nil {
