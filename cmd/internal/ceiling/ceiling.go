@@ -49,6 +49,7 @@ const (
 const (
 	mostFollowers = 8
 	mostMB        = 1_000_000
+	mostWindow    = 10_000
 	// warmBytes are sent before a round counts.
 	warmBytes = 32 << 20
 	// spareBytes of a disk are left to others.
@@ -57,8 +58,10 @@ const (
 
 func (o *Options) validate() error {
 	switch {
-	case o.Rounds < 1 || o.MB < 1 || o.Window < 1:
-		return errors.New("-rounds, -mb and -window must be 1 or more")
+	case o.Rounds < 1 || o.MB < 1:
+		return errors.New("-rounds and -mb must be 1 or more")
+	case o.Window < 1 || o.Window > mostWindow:
+		return fmt.Errorf("-window %d: must be 1 to %d", o.Window, mostWindow)
 	case o.Size < headBytes+1 || o.Size > rpc.DefaultMaxRequestBytes:
 		return fmt.Errorf("-size %d: must be %d to %d", o.Size, headBytes+1, rpc.DefaultMaxRequestBytes)
 	case o.MB > mostMB || o.messages() < 1:

@@ -186,17 +186,18 @@ func TestARunEndsWithItsContext(t *testing.T) {
 
 func TestOptionsAreChecked(t *testing.T) {
 	for name, change := range map[string]func(*Options){
-		"rounds":    func(o *Options) { o.Rounds = 0 },
-		"mb":        func(o *Options) { o.MB = 0 },
-		"mb, most":  func(o *Options) { o.MB = mostMB + 1 },
-		"window":    func(o *Options) { o.Window = 0 },
-		"size":      func(o *Options) { o.Size = headBytes },
-		"size, 4 M": func(o *Options) { o.Size = 4<<20 + 1 },
-		"no room":   func(o *Options) { o.MB = mostMB },
-		"message":   func(o *Options) { o.Size, o.MB = 2<<20, 1 },
-		"followers": func(o *Options) { o.Followers = -1 },
-		"acks":      func(o *Options) { o.Acks = "some" },
-		"from":      func(o *Options) { o.From = "" },
+		"rounds":       func(o *Options) { o.Rounds = 0 },
+		"mb":           func(o *Options) { o.MB = 0 },
+		"mb, most":     func(o *Options) { o.MB = mostMB + 1 },
+		"window":       func(o *Options) { o.Window = 0 },
+		"window, most": func(o *Options) { o.Window = mostWindow + 1 },
+		"size":         func(o *Options) { o.Size = headBytes },
+		"size, 4 M":    func(o *Options) { o.Size = 4<<20 + 1 },
+		"no room":      func(o *Options) { o.MB = mostMB },
+		"message":      func(o *Options) { o.Size, o.MB = 2<<20, 1 },
+		"followers":    func(o *Options) { o.Followers = -1 },
+		"acks":         func(o *Options) { o.Acks = "some" },
+		"from":         func(o *Options) { o.From = "" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options(t, io.Discard)
