@@ -38,7 +38,7 @@ type readCall struct {
 
 	next   record.Offset
 	goal   goal
-	left   uint64        // records to send; meaningful if capped
+	left   uint64 // records to send; meaningful if capped
 	capped bool
 
 	mem  *reading
