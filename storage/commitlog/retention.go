@@ -137,27 +137,61 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 // waste are segments that are not part of the log any more and whose files are
 // still there. All of them lie below the log start, so no later segment has
 // their names, but for ResetTo, which removes them first.
+//
+// INVARIANT: the files of a segment are removed when nobody reads it any more. A
+// reader that finds no index makes one, and leaves its file, which would then
+// stay for good; or come to lie beside another segment of that name, of which the
+// next start would think that it was sealed, and had lost what came after.
 type waste struct {
 	sync.Mutex // guards segments; never held across I/O
 	segments   []*segment.Segment
 }
 
+// take takes out the segments that nobody reads any more; all, if it is to wait
+// for readers.
+func (w *waste) take(wait bool) []*segment.Segment {
+	w.Lock()
+	all := w.segments
+	w.segments = nil
+	w.Unlock()
+	var gone, read []*segment.Segment
+	for _, s := range all {
+		if wait {
+			<-s.Gone()
+		}
+		select {
+		case <-s.Gone():
+			gone = append(gone, s)
+		default:
+			read = append(read, s)
+		}
+	}
+	if len(read) > 0 {
+		w.Lock()
+		w.segments = append(read, w.segments...)
+		w.Unlock()
+	}
+	return gone
+}
+
 // RemoveWaste removes the files of the segments that DeleteBefore and Retain
-// took out of the log. It may be called beside everything.
+// took out of the log, but those that are being read: their turn comes when it is
+// called again, or the log is closed. It may be called beside everything.
 //
 // WHY apart: deleting a large file takes a file system up to seconds, in which
 // the writer could append nothing.
 func (l *Log) RemoveWaste() {
 	l.removing.Lock()
 	defer l.removing.Unlock()
-	l.waste.Lock()
-	segments := l.waste.segments
-	l.waste.segments = nil
-	l.waste.Unlock()
-	for _, s := range segments {
-		// Its readers keep the bytes until they are done: a name is removed,
-		// and the file goes with its last reference. What cannot be removed
-		// now is removed at the next start.
+	l.removeWaste(false)
+}
+
+// removeWaste is RemoveWaste; it waits for readers if it is told to.
+//
+// REQUIRES: l.removing is held.
+func (l *Log) removeWaste(wait bool) {
+	for _, s := range l.waste.take(wait) {
+		// What cannot be removed now is removed at the next start.
 		if err := s.Remove(); err != nil {
 			l.logger.Warn("segment not removed", "base_offset", int64(s.Base()), "err", err)
 		}
