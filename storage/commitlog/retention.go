@@ -1,9 +1,11 @@
 package commitlog
 
 import (
+	"errors"
 	"sync"
 	"time"
 
+	"github.com/millstream-io/millstream/storage/checkpoint"
 	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
 )
@@ -13,7 +15,7 @@ import (
 // which never goes back.
 //
 // The error is an *OffsetOutOfRangeError if off is beyond the end, else as
-// Append's.
+// Append's: after a *FailedError the start is there after a crash, or not.
 //
 // REQUIRES: one writer. off is not beyond the high watermark.
 func (l *Log) DeleteBefore(off record.Offset) (record.Offset, error) {
@@ -108,8 +110,7 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 	}
 	l.nextStart, l.unsettled = off, true
 	if err := l.storeEverywhere(); err != nil {
-		l.nextStart, l.unsettled = l.Start(), false
-		return 0, err
+		return 0, l.keepStart(off, err)
 	}
 	l.settled()
 	l.start.Store(int64(off))
@@ -132,6 +133,40 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 		l.o.Observer.Removed(n, bytes)
 	}
 	return n, nil
+}
+
+// keepStart leaves the log start where it is, after off could not be stored
+// everywhere, and returns why not.
+//
+// INVARIANT: a log start that was refused is not taken, not by a crash either. What
+// was stored of it may be the newest checkpoint on the disk, so the start of before
+// is stored and synced on top of it. If that fails too, the log does: nobody knows
+// then where it begins.
+func (l *Log) keepStart(off record.Offset, cause error) error {
+	l.nextStart, l.unsettled = l.Start(), false
+	if l.failed.Load() != nil {
+		return cause
+	}
+	var write *WriteError
+	stored := l.hasLasting && l.lasting.start == off
+	if !stored && errors.As(cause, &write) && write.Kind != WriteFailed {
+		return cause // The disk took nothing of it.
+	}
+	for i := range checkpoint.SlotCount {
+		if err := l.writeCheckpoint(); err != nil && i == 0 {
+			return l.fail(errors.Join(cause, err))
+		} else if err != nil {
+			return cause // An older one counts only if the newest is damaged.
+		}
+		if err := l.syncSlots(l.slots.Load()); err != nil {
+			if err = l.checkpointUnsynced(err); l.failed.Load() != nil {
+				return err
+			}
+			// The file was synced, and not its name: of all that has the name on
+			// the disk, this is the newest.
+		}
+	}
+	return cause
 }
 
 // waste are segments that are not part of the log any more and whose files are
