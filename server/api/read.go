@@ -88,7 +88,7 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if err := s.read(ctx, cancel, p.request(), stream, c); err != nil {
 		return err
 	}
-	if c.goal.short != nil && c.next >= c.goal.end && !(c.capped && c.left == 0) {
+	if enough := c.capped && c.left == 0; c.goal.short != nil && !enough {
 		return c.failed(c.goal.short)
 	}
 	return nil
