@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -32,6 +33,9 @@ type Error struct {
 	// Retryable is true when the same request may succeed later and the
 	// failed attempt surely wrote nothing.
 	Retryable bool
+	// RetryAfter is when to try again at the earliest, as the server says; 0: it
+	// does not.
+	RetryAfter time.Duration
 
 	// Facts to act on; at most one is set.
 	Field       *pb.FieldViolation
@@ -69,8 +73,8 @@ func (e *Error) Unwrap() error { return e.cause }
 func newError(op, topic string, partition int32, r *pb.RequestError) *Error {
 	return &Error{
 		Op: op, Topic: topic, Partition: partition, Code: codes.Code(r.GetCode()), Reason: r.GetReason(),
-		Message: r.GetMessage(), Retryable: r.GetRetryable(), Field: r.GetField(), Limit: r.GetLimit(),
-		OffsetRange: r.GetOffsetRange(), Leader: r.GetLeader(), Divergence: r.GetDivergence(), Resource: r.GetResource(),
+		Message: r.GetMessage(), Retryable: r.GetRetryable(), RetryAfter: time.Duration(r.GetRetryAfterMs()) * time.Millisecond,
+		Field: r.GetField(), Limit: r.GetLimit(), OffsetRange: r.GetOffsetRange(), Leader: r.GetLeader(), Divergence: r.GetDivergence(), Resource: r.GetResource(),
 	}
 }
 

@@ -224,9 +224,21 @@ func TestUntilEndMeansTheEndAtTheStartAlsoAfterACut(t *testing.T) {
 		}
 		return nil
 	}
+	asked := make(chan *pb.FetchSubscription, 2)
+	s.OnFetch = func(sub *pb.FetchSubscription) *pb.RequestError {
+		asked <- sub
+		return nil
+	}
 	r := newReader(t, s, millstream.ReaderOptions{UntilEnd: true})
 	wantNext(t, r, 0, 100)
 	wantEnd(t, r)
+	if first := <-asked; first.End != nil {
+		t.Errorf("asked first for %v", first)
+	}
+	// Who is asked then may know of less.
+	if second := <-asked; second.GetEnd() != 100 || !second.GetUntilEnd() {
+		t.Errorf("asked after the cut for %v", second)
+	}
 }
 
 func TestAPartitionThatIsRefusedForNowIsTriedAgain(t *testing.T) {

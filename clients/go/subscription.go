@@ -144,11 +144,15 @@ func (q *subscriptions) due(r *route, o *ReaderOptions, topic *pb.Topic) (m *pb.
 			q.byID = make(map[uint64]*subscription)
 		}
 		q.byID[s.id] = s
-		m.Subscribe = append(m.Subscribe, &pb.FetchSubscription{
+		ask := &pb.FetchSubscription{
 			SubscriptionId: s.id, Topic: o.Topic, TopicId: topic.GetTopicId(), Partition: s.partition, Position: s.position().message(),
 			UntilEnd: o.UntilEnd, MaxFrameBytes: uint32(o.FrameBytes), Rack: o.Rack,
 			MinRevision: topic.GetRevision(), // a broker that restarts may not know the topic yet
-		})
+		}
+		if s.begun && o.UntilEnd {
+			ask.End = proto.Int64(s.stop) // who is asked may know of less by now
+		}
+		m.Subscribe = append(m.Subscribe, ask)
 	}
 	return m, wait
 }
@@ -189,7 +193,7 @@ func (q *subscriptions) handed(s *subscription) (left int) {
 
 // take is receive for a subscription. REQUIRES: mu is held.
 func (q *subscriptions) take(s *subscription, f *frame, o *ReaderOptions) verdict {
-	f.Partition, f.to = s.partition, s.stop
+	f.Partition, f.to = s.partition, math.MaxInt64
 	if f.Control == wire.ControlError || f.Control == wire.ControlReroute {
 		if q.failed(s, f, o); f.err == nil {
 			return frameRetry
@@ -204,6 +208,7 @@ func (q *subscriptions) take(s *subscription, f *frame, o *ReaderOptions) verdic
 	if !s.begun && o.UntilEnd {
 		s.stop = f.HighWatermark
 	}
+	f.to = s.stop
 	s.begun, s.failures, s.failing = true, 0, time.Time{}
 	s.next = f.NextOffset
 	if len(f.Leader) > 0 {

@@ -68,7 +68,7 @@ type awayPosition struct {
 	epoch    int32         // of the last record that was sent; noEpoch: unknown
 	attached bool          // a frame has come on the present link
 	parked   bool          // it has no link: it is subscribed again when there is credit
-	until    record.Offset // at the end of which it is finished; meaningful if untilEnd and begun
+	until    record.Offset // where it is finished, once that is known; noEnd: it is not. Meaningful if untilEnd
 	hinted   int32         // broker that the client was told leads, if told
 	told     bool
 
@@ -359,7 +359,7 @@ func (f *fetchStream) wants(l *fetchLink, fr *forward.Frame) bool {
 		a.epoch = noEpoch // records without content, of whatever epoch
 	}
 	if a.untilEnd {
-		if !a.begun {
+		if a.until == noEnd {
 			// Not before the end that the leader saw, and seen hardly later.
 			a.until = fr.HighWatermark
 		}
@@ -425,8 +425,8 @@ func (f *fetchStream) follow(s *subscription, err error) bool {
 		return false
 	}
 	s.leave()
-	if s.until >= 0 {
-		s.away.untilEnd, s.away.until, s.until = true, s.until, -1
+	if s.goal.end >= 0 {
+		s.away.untilEnd, s.away.until, s.goal = true, s.goal.seen, goal{end: noEnd}
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -147,6 +147,9 @@ func (f *fetchStream) attach(s *subscription, leader int32, rack string, revisio
 		UntilEnd: s.away.untilEnd, Form: s.form, MaxFrameBytes: uint32(s.maxFrame), MinRevision: revision,
 		Rack: rack,
 	}
+	if s.away.untilEnd && s.away.until != noEnd {
+		q.End = new(int64(s.away.until))
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s.state == over || f.closed {
@@ -173,7 +176,7 @@ func (s *subscription) resume() *pb.FetchPosition {
 // takeHome lets a subscription go on here. It returns how long to wait if this
 // broker is not ready for it.
 func (f *fetchStream) takeHome(s *subscription, topic *metadata.Topic) (wait time.Duration) {
-	part, next, err := f.homePosition(s, topic)
+	part, next, ends, err := f.homePosition(s, topic)
 	if err != nil {
 		if leaderGone(err) || isType[*partition.EndUnknownError](err) || isType[*broker.NotLeaderError](err) {
 			return placeRetry
@@ -186,35 +189,31 @@ func (f *fetchStream) takeHome(s *subscription, topic *metadata.Topic) (wait tim
 	if s.state == over || f.closed {
 		return 0
 	}
-	s.topic, s.part, s.next, s.roaming.named = topic, part, next, false
-	if s.away.untilEnd {
-		s.until = part.State().HighWatermark
-		if s.away.begun {
-			s.until = min(s.until, s.away.until) // as it was when it began
-		}
-	}
+	s.topic, s.part, s.next, s.goal, s.roaming.named = topic, part, next, ends, false
 	s.away = awayPosition{}
 	f.queue(s)
 	wake(f.work)
 	return 0
 }
 
-func (f *fetchStream) homePosition(s *subscription, topic *metadata.Topic) (*partition.Partition, record.Offset, error) {
+// homePosition returns where a subscription goes on here, and where it ends.
+func (f *fetchStream) homePosition(s *subscription, topic *metadata.Topic) (*partition.Partition, record.Offset, goal, error) {
+	ends := goal{end: noEnd}
 	part, err := f.s.broker.PartitionOf(topic, uint32(s.partition))
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, ends, err
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, homeWait)
 	defer cancel()
 	if err := part.AwaitEnd(ctx); err != nil {
-		return nil, 0, err
+		return nil, 0, ends, err
 	}
 	since := partition.Uptime()
 	next, err := positionOf(ctx, part, s.resume(), since)
 	if err == nil && s.away.untilEnd {
-		_, err = currentEnd(ctx, part)
+		ends, err = goalOf(ctx, part, s.away.until, since)
 	}
-	return part, next, err
+	return part, next, ends, err
 }
 
 // giveUp ends a subscription that no leader was found for, and says why.

@@ -50,7 +50,7 @@ type roaming struct {
 // roams tells whether a replica that follows can serve the subscription: it is
 // known where it goes on, and it does not end.
 func (s *subscription) roams() bool {
-	if s.rack == "" || s.until >= 0 || s.away.untilEnd {
+	if s.rack == "" || s.goal.end >= 0 || s.away.untilEnd {
 		return false
 	}
 	return s.away.begun || anyReplicaKnows(s.away.position)
@@ -186,7 +186,7 @@ func (s *subscription) keepAway(broker int32) {
 // subscription.
 func (f *fetchStream) nearer(s *subscription, at int32) bool {
 	now := time.Now()
-	if now.Before(s.roaming.lookAt) || s.until >= 0 || s.away.untilEnd {
+	if now.Before(s.roaming.lookAt) || s.goal.end >= 0 || s.away.untilEnd {
 		return false
 	}
 	s.roaming.lookAt = now.Add(roamEvery)

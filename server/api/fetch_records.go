@@ -37,8 +37,8 @@ func (f *fetchStream) deliverRecords(s *subscription, most int) error {
 		return f.atEnd(s)
 	}
 	defer f.mem.drop()
-	if s.until >= 0 && got.Next > s.until {
-		got = cutAt(got, s.until)
+	if s.goal.end >= 0 && got.Next > s.goal.end {
+		got = cutAt(got, s.goal.end)
 	}
 	for w.rest = got.Bytes; len(w.rest) > 0; {
 		h, batch, size, err := record.ParseLogBatch(w.rest)

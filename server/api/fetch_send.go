@@ -100,7 +100,7 @@ func (f *fetchStream) deliver(s *subscription) error {
 	room := f.credit.room()
 	f.mu.Unlock()
 	switch {
-	case s.until >= 0 && s.next >= s.until:
+	case s.atGoal(s.next):
 		return f.finish(s)
 	case room == 0:
 		f.starve(s, 1)
@@ -133,8 +133,8 @@ func (f *fetchStream) deliverBatches(s *subscription, most int) error {
 	if len(got.Bytes) == 0 {
 		return f.atEnd(s)
 	}
-	if s.until >= 0 && got.Next > s.until {
-		got = cutAt(got, s.until)
+	if s.goal.end >= 0 && got.Next > s.goal.end {
+		got = cutAt(got, s.goal.end)
 	}
 	n := uint64(len(got.Bytes))
 	if !f.pay(s, n) {
@@ -205,7 +205,7 @@ func (s *subscription) head(next record.Offset) (r wire.FetchResponse, atEnd boo
 		s.roaming.named = true
 		r.BrokerID, r.HasBrokerID = s.f.s.broker.ID(), true
 	}
-	finished := s.until >= 0 && next >= s.until
+	finished := s.atGoal(next) && s.goal.short == nil
 	atEnd = next >= st.HighWatermark || finished
 	r.CaughtUp, r.Finished = atEnd, finished
 	s.caughtUp = atEnd
@@ -244,8 +244,10 @@ func (f *fetchStream) starveLocked(s *subscription, need uint64) {
 // partition.
 func (f *fetchStream) onward(s *subscription, atEnd bool) error {
 	switch {
-	case s.until >= 0 && s.next >= s.until:
+	case s.atGoal(s.next) && s.goal.short == nil:
 		f.drop(s)
+	case s.atGoal(s.next):
+		f.requeue(s) // to be told why
 	case atEnd:
 		f.arm(s)
 	default:
@@ -274,13 +276,21 @@ func (f *fetchStream) atEnd(s *subscription) error {
 	return nil
 }
 
-// finish ends a subscription that is complete.
+// atGoal tells whether there is nothing more for the subscription at an offset.
+func (s *subscription) atGoal(next record.Offset) bool { return s.goal.end >= 0 && next >= s.goal.end }
+
+// finish ends a subscription that is complete, or cannot be.
 func (f *fetchStream) finish(s *subscription) error {
 	f.drop(s)
-	if s.caughtUp {
+	var r wire.FetchResponse
+	switch {
+	case s.goal.short != nil:
+		r = f.failure(s, s.goal.short)
+	case s.caughtUp:
 		return nil
+	default:
+		r, _ = s.head(s.next)
 	}
-	r, _ := s.head(s.next)
 	return f.frame(&r)
 }
 

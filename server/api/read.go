@@ -37,8 +37,8 @@ type readCall struct {
 	wait   func(partition.Waiter, record.Offset) bool // arms it at the partition
 
 	next   record.Offset
-	end    record.Offset // where it ends; -1: it follows
-	left   uint64        // records to send; meaningful if capped
+	goal   goal
+	left   uint64 // records to send; meaningful if capped
 	capped bool
 
 	mem  *reading
@@ -60,6 +60,9 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
+	if err := checkSeenEnd(r.End, !r.GetFollow(), "goes without follow only"); err != nil {
+		return err
+	}
 	if err := expected(ctx, s.metadata, topic, r.GetPartition()); err != nil {
 		return err
 	}
@@ -70,7 +73,7 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if near != nil {
 		return s.read(ctx, cancel, r, stream, near)
 	}
-	p := &passage{s: s, topic: topic, asked: r, stream: stream, cancel: cancel, end: -1}
+	p := &passage{s: s, topic: topic, asked: r, stream: stream, cancel: cancel, end: seenEnd(r.End)}
 	part, err := p.locate(ctx)
 	if e, ok := errors.AsType[*readOver](err); ok {
 		return e.cause
@@ -82,31 +85,30 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
-	short := p.short(c.end)
-	if err := s.read(ctx, cancel, p.request(), stream, c); err != nil || !short {
+	if err := s.read(ctx, cancel, p.request(), stream, c); err != nil {
 		return err
 	}
-	return p.diverged(c.end)
+	if enough := c.capped && c.left == 0; c.goal.short != nil && !enough {
+		return c.failed(c.goal.short)
+	}
+	return nil
 }
 
 // here begins a Read of a partition that this broker leads, or goes on with one
 // that others led so far.
 func (p *passage) here(ctx context.Context, part *partition.Partition) (*readCall, error) {
-	c := &readCall{topic: p.topic.ID, part: part, reader: part.NewReader(), wait: part.Notify, end: -1}
+	c := &readCall{topic: p.topic.ID, part: part, reader: part.NewReader(), wait: part.Notify, goal: goal{end: noEnd}}
 	since := partition.Uptime()
 	var err error
 	if c.next, err = startOf(ctx, part, p.request(), since); err != nil {
 		return nil, err
 	}
 	if !p.asked.GetFollow() {
-		if c.end, err = currentEnd(ctx, part); err != nil {
+		if c.goal, err = goalOf(ctx, part, p.end, since); err != nil {
 			return nil, err
 		}
-		if p.begun {
-			c.end = min(c.end, p.end)
-		}
 	}
-	began := forward.Began{Start: c.next, Epoch: part.EpochBefore(c.next), End: c.end}
+	began := forward.Began{Start: c.next, Epoch: part.EpochBefore(c.next), End: c.goal.end}
 	return c, began.Say(ctx)
 }
 
@@ -152,7 +154,7 @@ func startOf(ctx context.Context, p *partition.Partition, r *pb.ReadRequest, sin
 // decide waits for the first reason to end.
 func (c *readCall) decide() error {
 	draining := c.s.draining
-	if c.end >= 0 {
+	if c.goal.end >= 0 {
 		draining = nil // it ends by itself, or is cut
 	}
 	select {
@@ -170,7 +172,7 @@ func (c *readCall) decide() error {
 // run sends records until the end.
 func (c *readCall) run() error {
 	defer c.reader.Close()
-	for c.end < 0 || c.next < c.end {
+	for c.goal.end < 0 || c.next < c.goal.end {
 		if c.capped && c.left == 0 {
 			return errFinished
 		}
@@ -270,7 +272,7 @@ func (c *readCall) sendBatch(h *record.Header, batch []byte) (whole bool, err er
 		if offset < c.next {
 			continue
 		}
-		if (c.end >= 0 && offset >= c.end) || (c.capped && c.left == 0) {
+		if (c.goal.end >= 0 && offset >= c.goal.end) || (c.capped && c.left == 0) {
 			return false, errFinished
 		}
 		m := &pb.ReadResponse{

@@ -3,12 +3,10 @@ package api
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
@@ -27,8 +25,8 @@ import (
 // INVARIANT: it goes on behind the last record that was sent, which has to be of
 // its leader epoch there (rule H6). So no record is left out or sent twice: where
 // the log has another history the Read ends, DIVERGED.
-// INVARIANT: it ends at the end that the first leader saw, whoever serves it. A
-// log that ends before is DIVERGED, too, behind all that it has.
+// INVARIANT: it ends at the end that the first leader saw, whoever serves it. One
+// whose log ends before that says why (goalOf).
 //
 // It belongs to the handler's goroutine, and to the one that passes on while the
 // handler waits for it.
@@ -46,7 +44,7 @@ type passage struct {
 	begun  bool
 	next   record.Offset
 	epoch  record.LeaderEpoch
-	end    record.Offset // -1: it follows
+	end    record.Offset // noEnd: it is not known yet, or it follows
 	left   uint64        // records to send; meaningful if asked.MaxRecords > 0
 	sent   bool          // a record
 	gotOn  bool          // since the last leader was asked
@@ -170,6 +168,9 @@ func (p *passage) request() *pb.ReadRequest {
 	if q.GetMaxRecords() > 0 {
 		q.MaxRecords = p.left
 	}
+	if p.end != noEnd {
+		q.End = new(int64(p.end))
+	}
 	return q
 }
 
@@ -206,12 +207,12 @@ func (p *passage) take(from *forward.Stream, leader int32) error {
 	short := false
 	if at, ok := from.Began(); ok {
 		p.begin(at)
-		short = p.short(at.End)
+		short = at.End < p.end
 	}
 	for !p.complete() {
 		msg, err := from.Recv()
 		if errors.Is(err, io.EOF) && short {
-			return p.diverged(p.next)
+			return shorter(p.epoch, p.next, p.end)
 		}
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -248,20 +249,10 @@ func (p *passage) begin(at forward.Began) {
 	if p.begun {
 		return
 	}
-	p.begun, p.next, p.epoch, p.end, p.left = true, at.Start, at.Epoch, at.End, p.asked.GetMaxRecords()
-}
-
-// short tells whether a leader's log ends before the end that was seen: records
-// are gone that were committed.
-func (p *passage) short(end record.Offset) bool { return p.begun && end < p.end }
-
-// diverged says that the log ends where it is read to, and went on there when the
-// Read began.
-func (p *passage) diverged(next record.Offset) error {
-	f := fault(codes.Aborted, pb.ErrorReason_ERROR_REASON_DIVERGED,
-		fmt.Sprintf("the log ends at offset %d by now, and ended at %d when the Read began", next, p.end))
-	f.Divergence = &pb.Divergence{LeaderEpoch: int32(p.epoch), SafeOffset: int64(next)}
-	return f
+	p.begun, p.next, p.epoch, p.left = true, at.Start, at.Epoch, p.asked.GetMaxRecords()
+	if p.end == noEnd {
+		p.end = at.End
+	}
 }
 
 // bytesOf copies a message to a buffer of the writer's, and frees it.

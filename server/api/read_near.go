@@ -24,7 +24,7 @@ func (s *BrokerService) readNear(ctx context.Context, topic *metadata.Topic, r *
 	if rack == "" || s.peers == nil || own == nil || own.Rack != rack || part == nil || part.Leader == own.ID {
 		return nil, nil
 	}
-	c := &readCall{topic: topic.ID, end: -1}
+	c := &readCall{topic: topic.ID, goal: goal{end: noEnd}}
 	epoch := record.LeaderEpoch(noEpoch)
 	switch at := r.GetStart().(type) {
 	case nil:
@@ -48,7 +48,12 @@ func (s *BrokerService) readNear(ctx context.Context, topic *metadata.Topic, r *
 		if err != nil {
 			return nil, nil //nolint:nilerr // the leader is read, or says why not
 		}
-		c.end = end
+		if seen := seenEnd(r.End); seen > end {
+			return nil, nil // the leader says why
+		} else if seen != noEnd {
+			end = seen
+		}
+		c.goal = goal{end: end, seen: end}
 	}
 	c.part, c.reader = p, p.NewReplicaReader()
 	c.wait = c.reader.Notify

@@ -36,6 +36,9 @@ func TestFullDiskIsSaidAndOrderKept(t *testing.T) {
 	if !r.GetError().GetRetryable() {
 		t.Error("not retryable, though nothing was written")
 	}
+	if after := r.GetError().GetRetryAfterMs(); after != 1000 {
+		t.Errorf("to be sent again after %d ms", after)
+	}
 	disk.SetRoom(-1)
 	// There is room again, but what comes now would overtake what failed.
 	wantError(t, p.ask(one(false)).GetError(), codes.Aborted, pb.ErrorReason_ERROR_REASON_PRECEDING_FAILED)

@@ -34,12 +34,12 @@ type subscription struct {
 	part      *partition.Partition
 	form      pb.FetchForm
 	maxFrame  int
-	until     record.Offset // finished there; -1: never
-	rack      string        // where the client stands; "": it wants the leader
+	rack      string // where the client stands; "": it wants the leader
 
 	// send's own, and receive's before the subscription is in the stream.
 	reader    *partition.Reader // nil: none is open
 	next      record.Offset
+	goal      goal
 	announced bool      // its first frame is sent
 	caughtUp  bool      // and has said so
 	staleFrom time.Time // since when it is held, with breaks; zero: it is not
@@ -141,7 +141,7 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 		f.refuse(wire.FetchResponse{Error: bad.RequestError()})
 		return
 	}
-	s := &subscription{f: f, id: id, roaming: roaming{avoid: nobodyAvoided}, partition: record.PartitionID(want.GetPartition()), until: -1}
+	s := &subscription{f: f, id: id, roaming: roaming{avoid: nobodyAvoided}, partition: record.PartitionID(want.GetPartition()), goal: goal{end: noEnd}}
 	var err error
 	if most := f.s.limits.Subscriptions; count >= most {
 		err = tooManySubscriptions(most, count+1)
@@ -163,7 +163,7 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 	f.subs[id] = s
 	f.s.metrics.fetchSubscriptions.Inc()
 	if elsewhere {
-		s.away = awayPosition{position: want.GetPosition(), untilEnd: want.GetUntilEnd(), epoch: noEpoch}
+		s.away = awayPosition{position: want.GetPosition(), untilEnd: want.GetUntilEnd(), epoch: noEpoch, until: seenEnd(want.End)}
 		if !roams {
 			f.s.metrics.forwarded.Inc()
 		}
@@ -203,7 +203,10 @@ func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscript
 	default:
 		s.maxFrame = int(n)
 	}
-	var err error
+	err := checkSeenEnd(want.End, want.GetUntilEnd(), "goes with until_end only")
+	if err != nil {
+		return err
+	}
 	if s.topic, err = broker.topicUntil(ctx, until, want.GetTopic(), want.GetMinRevision()); err != nil {
 		return err
 	}
@@ -222,7 +225,7 @@ func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscript
 		return err
 	}
 	if want.GetUntilEnd() {
-		if s.until, err = currentEnd(until, s.part); err != nil {
+		if s.goal, err = goalOf(until, s.part, seenEnd(want.End), since); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
@@ -111,22 +110,13 @@ func (l *produceLink) answered(a *pb.ProduceResponse) error {
 	}
 	switch {
 	case a.GetError() != nil:
-		r.failedBy(faultOf(a.GetError()))
+		r.failedBy(rpc.FaultFrom(a.GetError()))
 	default:
 		r.Base, r.Epoch, r.Ack = record.Offset(a.GetBaseOffset()), record.LeaderEpoch(a.GetLeaderEpoch()), a.GetAck()
 	}
 	l.p.mu.Unlock()
 	r.Done.Forwarded(r)
 	return nil
-}
-
-// faultOf returns the fault that a leader answered.
-func faultOf(e *pb.RequestError) *rpc.Fault {
-	return &rpc.Fault{
-		Code: codes.Code(e.GetCode()), Reason: e.GetReason(), Message: e.GetMessage(), Retryable: e.GetRetryable(),
-		Field: e.GetField(), Limit: e.GetLimit(), OffsetRange: e.GetOffsetRange(),
-		Leader: e.GetLeader(), Divergence: e.GetDivergence(), Resource: e.GetResource(),
-	}
 }
 
 // send sends requests until the stream ends.

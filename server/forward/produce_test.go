@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -211,9 +212,10 @@ func TestAFailureBeforeARestartDoesNotRefuseWhatComesAfterIt(t *testing.T) {
 	send(t, p, request(d, lane, true))
 	one, two := <-l.requests, <-l.requests
 	l.answers <- &pb.ProduceResponse{CorrelationId: one.GetCorrelationId(), Error: &pb.RequestError{
-		Code: uint32(codes.Unavailable), Reason: pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_REPLICAS, Retryable: true,
+		Code: uint32(codes.Unavailable), Reason: pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_REPLICAS, Retryable: true, RetryAfterMs: 100,
 	}}
-	if got := <-d; !is[*rpc.Fault](got.Err) {
+	got := <-d
+	if f, ok := errors.AsType[*rpc.Fault](got.Err); !ok || !f.Retryable || f.RetryAfter != 100*time.Millisecond {
 		t.Errorf("got %+v", got)
 	}
 	if p.Failed(lane) {

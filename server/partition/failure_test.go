@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
 	"github.com/millstream-io/millstream/storage/vfs/faultfs"
+	"github.com/millstream-io/millstream/storage/vfs/memfs"
 )
 
 // pass lets time pass, in a bubble.
@@ -512,6 +514,37 @@ func TestAFailureBecauseOfARefusalIsFinal(t *testing.T) {
 			mustBe[*FailedError](t, e.p.State().Offline)
 			h.letGo()
 			e.flusher.running.Wait()
+		})
+	}
+}
+
+// A log that fails while its start is moved may begin there after a restart, and
+// may not. One that refuses does not.
+func TestDeletedRecordsOfAFailedLogAreUnknown(t *testing.T) {
+	for _, c := range []struct {
+		rule faultfs.Rule
+		left []record.Offset // where it may begin after a restart
+	}{
+		{faultfs.Rule{Op: faultfs.Sync, Path: "checkpoint"}, []record.Offset{0, 5}},
+		{faultfs.Rule{Op: faultfs.Write, Path: "checkpoint", Skip: 1}, []record.Offset{0}},
+	} {
+		inBubble(t, func(t *testing.T, e *env) {
+			e.lead(1, replica.Disk)
+			e.acked(batch("a", 10))
+			e.fs.Add(&c.rule)
+			start, err := e.p.DeleteRecords(t.Context(), 5)
+			if start != 0 || err == nil {
+				t.Fatalf("begins at %d, %v", start, err)
+			}
+			if unknown := errors.Is(err, ErrUnknownOutcome); unknown != (len(c.left) > 1) || unknown == harmless(err) {
+				t.Errorf("%+v: %v", c.rule, err)
+			}
+			again := newEnv(t).on(e.mem.Crash(memfs.LoseUnsynced()))
+			again.openOn(again.fs)
+			if got := again.p.State().LogStart; !slices.Contains(c.left, got) {
+				t.Errorf("%+v: begins at %d", c.rule, got)
+			}
+			_ = again.p.Close() // the end of the story
 		})
 	}
 }

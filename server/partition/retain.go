@@ -11,8 +11,9 @@ import (
 
 // DeleteRecords moves the log start to before, if it is not there already,
 // and returns the log start. Space is freed by whole segments. It fails with
-// *commitlog.OffsetOutOfRangeError if before is above the readable end, and as
-// Append does.
+// *commitlog.OffsetOutOfRangeError if before is above the readable end, as Append
+// does, and with ErrUnknownOutcome if the log has failed: then the start is there
+// after a restart, or not.
 func (p *Partition) DeleteRecords(ctx context.Context, before record.Offset) (start record.Offset, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return 0, err
@@ -36,7 +37,10 @@ func (p *Partition) deleteBefore(before record.Offset) (record.Offset, error) {
 		return start, nil
 	}
 	start, err := p.log.DeleteBefore(before)
-	return start, p.noteFailure(err)
+	if failed, ok := errors.AsType[*commitlog.FailedError](p.noteFailure(err)); ok {
+		err = unknown(failed)
+	}
+	return start, err
 }
 
 // Retain removes the segments that retention lets go, as the clock of the

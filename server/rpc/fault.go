@@ -39,7 +39,7 @@ type Fault struct {
 	Reason    pb.ErrorReason
 	Message   string
 	Retryable bool
-	// RetryAfter is sent as RetryInfo if positive.
+	// RetryAfter is sent if positive: in the RequestError, and as RetryInfo.
 	RetryAfter time.Duration
 	// Metadata goes into ErrorInfo; units are part of the keys.
 	Metadata map[string]string
@@ -59,6 +59,7 @@ func (f *Fault) Error() string { return f.Message }
 func (f *Fault) RequestError() *pb.RequestError {
 	e := &pb.RequestError{
 		Code: uint32(f.Code), Reason: f.Reason, Message: f.Message, Retryable: f.Retryable,
+		RetryAfterMs: f.RetryAfter.Milliseconds(),
 	}
 	switch {
 	case f.Field != nil:
@@ -126,6 +127,17 @@ func RequestErrorOf(err error) *pb.RequestError {
 	return nil
 }
 
+// FaultFrom returns the fault that a server of ours sent inside a stream, as a
+// broker passes it on.
+func FaultFrom(e *pb.RequestError) *Fault {
+	return &Fault{
+		Code: codes.Code(e.GetCode()), Reason: e.GetReason(), Message: e.GetMessage(), Retryable: e.GetRetryable(),
+		RetryAfter: time.Duration(e.GetRetryAfterMs()) * time.Millisecond,
+		Field:      e.GetField(), Limit: e.GetLimit(), OffsetRange: e.GetOffsetRange(),
+		Leader: e.GetLeader(), Divergence: e.GetDivergence(), Resource: e.GetResource(),
+	}
+}
+
 // FaultFromStatus returns the fault that a server of ours sent as a status, as
 // a broker passes on what the controller said; nil if err carries none.
 func FaultFromStatus(err error) *Fault {
@@ -133,11 +145,7 @@ func FaultFromStatus(err error) *Fault {
 	if e == nil {
 		return nil
 	}
-	f := &Fault{
-		Code: codes.Code(e.GetCode()), Reason: e.GetReason(), Message: e.GetMessage(), Retryable: e.GetRetryable(),
-		Field: e.GetField(), Limit: e.GetLimit(), OffsetRange: e.GetOffsetRange(),
-		Leader: e.GetLeader(), Divergence: e.GetDivergence(), Resource: e.GetResource(),
-	}
+	f := FaultFrom(e)
 	for _, d := range status.Convert(err).Details() {
 		switch d := d.(type) {
 		case *errdetails.ErrorInfo:

@@ -25,6 +25,9 @@ func TestFaultCarriesItsDetailInAndOutOfBand(t *testing.T) {
 		if f.RequestError().GetDetail() == nil {
 			t.Errorf("%+v: no detail", f)
 		}
+		if got := FaultFrom(f.RequestError()); got.RetryAfter != time.Second || !proto.Equal(got.RequestError(), f.RequestError()) {
+			t.Errorf("sent in a stream %+v, got %+v", f, got)
+		}
 		var retry, field bool
 		for _, d := range f.GRPCStatus().Details() {
 			switch d := d.(type) {

@@ -44,8 +44,9 @@ func (l *Log) rest() bool {
 const keepAtClose = 1 << 20
 
 // Close syncs the log, stores and syncs its checkpoint, and closes its files,
-// so that the next Open need not read any of it. Readers get ErrClosed. The
-// log is closed even if that fails. A log that has failed is closed without
+// so that the next Open need not read any of it. Readers get ErrClosed, and those
+// that are reading finish first, unless the log has failed. The log is closed even
+// if that fails. A log that has failed is closed without
 // touching the disk. Calling Close again is harmless.
 func (l *Log) Close() error {
 	if l.closed.Load() {
@@ -73,11 +74,20 @@ func (l *Log) Close() error {
 	}
 	l.closed.Store(true)
 	err = errors.Join(err, l.closeSlots())
-	for _, s := range l.view.Load().segments {
+	segments := l.view.Load().segments
+	for _, s := range segments {
 		s.Retire()
 	}
-	if l.failed.Load() == nil {
-		l.RemoveWaste()
+	if l.failed.Load() != nil {
+		return err
 	}
+	// Who opens the directory next must not find an index come into it that a
+	// reader of this log makes.
+	for _, s := range segments {
+		<-s.Gone()
+	}
+	l.removing.Lock()
+	defer l.removing.Unlock()
+	l.removeWaste(true)
 	return err
 }

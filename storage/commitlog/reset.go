@@ -12,8 +12,8 @@ import (
 
 // ResetTo removes all records, durably, and begins the log again at `at`, as a
 // follower does that has nothing in common with its leader any more. Readers
-// see the empty log at once; those that are reading what is removed finish
-// first (rule S4).
+// see the empty log at once; those that are reading what is removed, or was
+// removed before, finish first (rule S4).
 //
 // The error is an *OffsetOutOfRangeError if `at` is negative; else as Append's.
 // After a *FailedError the log is what a crash would leave: with all records,
@@ -117,9 +117,7 @@ func (l *Log) beginAt(at record.Offset) error {
 //
 // REQUIRES: l.removing is held.
 func (l *Log) removeBelowStart() error {
-	l.waste.Lock()
-	l.waste.segments = nil
-	l.waste.Unlock()
+	l.waste.take(true) // They are among what is listed.
 	bases, err := l.listed()
 	if err != nil {
 		return err

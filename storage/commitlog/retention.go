@@ -1,9 +1,11 @@
 package commitlog
 
 import (
+	"errors"
 	"sync"
 	"time"
 
+	"github.com/millstream-io/millstream/storage/checkpoint"
 	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
 )
@@ -13,7 +15,7 @@ import (
 // which never goes back.
 //
 // The error is an *OffsetOutOfRangeError if off is beyond the end, else as
-// Append's.
+// Append's: after a *FailedError the start is there after a crash, or not.
 //
 // REQUIRES: one writer. off is not beyond the high watermark.
 func (l *Log) DeleteBefore(off record.Offset) (record.Offset, error) {
@@ -108,8 +110,7 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 	}
 	l.nextStart, l.unsettled = off, true
 	if err := l.storeEverywhere(); err != nil {
-		l.nextStart, l.unsettled = l.Start(), false
-		return 0, err
+		return 0, l.keepStart(off, err)
 	}
 	l.settled()
 	l.start.Store(int64(off))
@@ -134,30 +135,98 @@ func (l *Log) startAt(off record.Offset) (removed int, err error) {
 	return n, nil
 }
 
+// keepStart leaves the log start where it is, after off could not be stored
+// everywhere, and returns why not.
+//
+// INVARIANT: a log start that was refused is not taken, not by a crash either. What
+// was stored of it may be the newest checkpoint on the disk, so the start of before
+// is stored and synced on top of it. If that fails too, the log does: nobody knows
+// then where it begins.
+func (l *Log) keepStart(off record.Offset, cause error) error {
+	l.nextStart, l.unsettled = l.Start(), false
+	if l.failed.Load() != nil {
+		return cause
+	}
+	var write *WriteError
+	stored := l.hasLasting && l.lasting.start == off
+	if !stored && errors.As(cause, &write) && write.Kind != WriteFailed {
+		return cause // The disk took nothing of it.
+	}
+	for i := range checkpoint.SlotCount {
+		if err := l.writeCheckpoint(); err != nil && i == 0 {
+			return l.fail(errors.Join(cause, err))
+		} else if err != nil {
+			return cause // An older one counts only if the newest is damaged.
+		}
+		if err := l.syncSlots(l.slots.Load()); err != nil {
+			if err = l.checkpointUnsynced(err); l.failed.Load() != nil {
+				return err
+			}
+			// The file was synced, and not its name: of all that has the name on
+			// the disk, this is the newest.
+		}
+	}
+	return cause
+}
+
 // waste are segments that are not part of the log any more and whose files are
 // still there. All of them lie below the log start, so no later segment has
 // their names, but for ResetTo, which removes them first.
+//
+// INVARIANT: the files of a segment are removed when nobody reads it any more. A
+// reader that finds no index makes one, and leaves its file, which would then
+// stay for good; or come to lie beside another segment of that name, of which the
+// next start would think that it was sealed, and had lost what came after.
 type waste struct {
 	sync.Mutex // guards segments; never held across I/O
 	segments   []*segment.Segment
 }
 
+// take takes out the segments that nobody reads any more; all, if it is to wait
+// for readers.
+func (w *waste) take(wait bool) []*segment.Segment {
+	w.Lock()
+	all := w.segments
+	w.segments = nil
+	w.Unlock()
+	var gone, read []*segment.Segment
+	for _, s := range all {
+		if wait {
+			<-s.Gone()
+		}
+		select {
+		case <-s.Gone():
+			gone = append(gone, s)
+		default:
+			read = append(read, s)
+		}
+	}
+	if len(read) > 0 {
+		w.Lock()
+		w.segments = append(read, w.segments...)
+		w.Unlock()
+	}
+	return gone
+}
+
 // RemoveWaste removes the files of the segments that DeleteBefore and Retain
-// took out of the log. It may be called beside everything.
+// took out of the log, but those that are being read: their turn comes when it is
+// called again, or the log is closed. It may be called beside everything.
 //
 // WHY apart: deleting a large file takes a file system up to seconds, in which
 // the writer could append nothing.
 func (l *Log) RemoveWaste() {
 	l.removing.Lock()
 	defer l.removing.Unlock()
-	l.waste.Lock()
-	segments := l.waste.segments
-	l.waste.segments = nil
-	l.waste.Unlock()
-	for _, s := range segments {
-		// Its readers keep the bytes until they are done: a name is removed,
-		// and the file goes with its last reference. What cannot be removed
-		// now is removed at the next start.
+	l.removeWaste(false)
+}
+
+// removeWaste is RemoveWaste; it waits for readers if it is told to.
+//
+// REQUIRES: l.removing is held.
+func (l *Log) removeWaste(wait bool) {
+	for _, s := range l.waste.take(wait) {
+		// What cannot be removed now is removed at the next start.
 		if err := s.Remove(); err != nil {
 			l.logger.Warn("segment not removed", "base_offset", int64(s.Base()), "err", err)
 		}

@@ -999,7 +999,8 @@ type FetchSubscription struct {
 	Partition uint32 `protobuf:"varint,4,opt,name=partition,proto3" json:"partition,omitempty"`
 	// Where to begin; the earliest record unless said.
 	Position *FetchPosition `protobuf:"bytes,5,opt,name=position,proto3" json:"position,omitempty"`
-	// Finish at the end of the log as it was when the subscription began.
+	// Finish at the end of the log as it was when the subscription began, or at
+	// `end`.
 	UntilEnd bool `protobuf:"varint,6,opt,name=until_end,json=untilEnd,proto3" json:"until_end,omitempty"`
 	// In which form to deliver.
 	Form FetchForm `protobuf:"varint,7,opt,name=form,proto3,enum=millstream.v1.FetchForm" json:"form,omitempty"`
@@ -1016,7 +1017,13 @@ type FetchSubscription struct {
 	// 100 ms later than the leader. Positions other than `offset` and `earliest`
 	// are found by the leader, and with `until_end` it delivers everything. Absent
 	// or empty: the leader. Limit: 255 bytes.
-	Rack          string `protobuf:"bytes,10,opt,name=rack,proto3" json:"rack,omitempty"`
+	Rack string `protobuf:"bytes,10,opt,name=rack,proto3" json:"rack,omitempty"`
+	// With `until_end`, to go on with a subscription that was cut: the end that it
+	// had (`high_watermark` of its first frame), where it finishes. If the log ends
+	// before that, the error comes behind all that it has: DIVERGED if the records
+	// are gone, NOT_FRESH if another broker may have them, CORRUPT_SEGMENT if this
+	// one is damaged. Absent: the end of the log as it is now.
+	End           *int64 `protobuf:"varint,11,opt,name=end,proto3,oneof" json:"end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1119,6 +1126,13 @@ func (x *FetchSubscription) GetRack() string {
 		return x.Rack
 	}
 	return ""
+}
+
+func (x *FetchSubscription) GetEnd() int64 {
+	if x != nil && x.End != nil {
+		return *x.End
+	}
+	return 0
 }
 
 // FetchPosition is a place in a partition.
@@ -2239,7 +2253,12 @@ type ReadRequest struct {
 	// Where the client stands: if the broker that is asked is of that rack (its
 	// `rack` setting) and has an in-sync replica, it reads from it, from an offset
 	// or the earliest record on; else from the leader. Limit: 255 bytes.
-	Rack          string `protobuf:"bytes,12,opt,name=rack,proto3" json:"rack,omitempty"`
+	Rack string `protobuf:"bytes,12,opt,name=rack,proto3" json:"rack,omitempty"`
+	// Without `follow`, to go on with a Read that was cut: the end that the
+	// partition had when it began, where it finishes. If the log ends before that,
+	// the error comes behind all that it has (FetchSubscription.end). Absent: the
+	// end of the log as it is now.
+	End           *int64 `protobuf:"varint,13,opt,name=end,proto3,oneof" json:"end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2371,6 +2390,13 @@ func (x *ReadRequest) GetRack() string {
 		return x.Rack
 	}
 	return ""
+}
+
+func (x *ReadRequest) GetEnd() int64 {
+	if x != nil && x.End != nil {
+		return *x.End
+	}
+	return 0
 }
 
 type isReadRequest_Start interface {
@@ -2676,7 +2702,7 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\tsubscribe\x18\x01 \x03(\v2 .millstream.v1.FetchSubscriptionR\tsubscribe\x12 \n" +
 	"\vunsubscribe\x18\x02 \x03(\x04R\vunsubscribe\x12\x1b\n" +
 	"\x06credit\x18\x03 \x01(\x04H\x00R\x06credit\x88\x01\x01B\t\n" +
-	"\a_credit\"\xef\x02\n" +
+	"\a_credit\"\x8e\x03\n" +
 	"\x11FetchSubscription\x12'\n" +
 	"\x0fsubscription_id\x18\x01 \x01(\x04R\x0esubscriptionId\x12\x14\n" +
 	"\x05topic\x18\x02 \x01(\tR\x05topic\x12\x19\n" +
@@ -2688,7 +2714,9 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\x0fmax_frame_bytes\x18\b \x01(\rR\rmaxFrameBytes\x12!\n" +
 	"\fmin_revision\x18\t \x01(\x03R\vminRevision\x12\x12\n" +
 	"\x04rack\x18\n" +
-	" \x01(\tR\x04rack\"\xa3\x02\n" +
+	" \x01(\tR\x04rack\x12\x15\n" +
+	"\x03end\x18\v \x01(\x03H\x00R\x03end\x88\x01\x01B\x06\n" +
+	"\x04_end\"\xa3\x02\n" +
 	"\rFetchPosition\x12\x18\n" +
 	"\x06offset\x18\x01 \x01(\x03H\x00R\x06offset\x125\n" +
 	"\bearliest\x18\x02 \x01(\v2\x17.millstream.v1.EarliestH\x00R\bearliest\x12/\n" +
@@ -2771,7 +2799,7 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\x06offset\x18\x02 \x01(\x03H\x00R\x06offset\x88\x01\x01\x12!\n" +
 	"\fleader_epoch\x18\x03 \x01(\x05R\vleaderEpoch\x121\n" +
 	"\x05error\x18\x04 \x01(\v2\x1b.millstream.v1.RequestErrorR\x05errorB\t\n" +
-	"\a_offset\"\xa7\x03\n" +
+	"\a_offset\"\xc6\x03\n" +
 	"\vReadRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x18\n" +
@@ -2787,9 +2815,11 @@ const file_millstream_v1_broker_service_proto_rawDesc = "" +
 	"\x04form\x18\n" +
 	" \x01(\x0e2\x17.millstream.v1.ReadFormR\x04form\x12!\n" +
 	"\fmin_revision\x18\v \x01(\x03R\vminRevision\x12\x12\n" +
-	"\x04rack\x18\f \x01(\tR\x04rackB\a\n" +
+	"\x04rack\x18\f \x01(\tR\x04rack\x12\x15\n" +
+	"\x03end\x18\r \x01(\x03H\x02R\x03end\x88\x01\x01B\a\n" +
 	"\x05startB\x0f\n" +
-	"\r_leader_epoch\"\xf5\x02\n" +
+	"\r_leader_epochB\x06\n" +
+	"\x04_end\"\xf5\x02\n" +
 	"\fReadResponse\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12.\n" +
@@ -2952,6 +2982,7 @@ func file_millstream_v1_broker_service_proto_init() {
 	}
 	file_millstream_v1_broker_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_millstream_v1_broker_service_proto_msgTypes[6].OneofWrappers = []any{}
+	file_millstream_v1_broker_service_proto_msgTypes[7].OneofWrappers = []any{}
 	file_millstream_v1_broker_service_proto_msgTypes[8].OneofWrappers = []any{
 		(*FetchPosition_Offset)(nil),
 		(*FetchPosition_Earliest)(nil),

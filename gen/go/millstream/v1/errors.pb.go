@@ -325,7 +325,10 @@ type RequestError struct {
 	//	*RequestError_Leader
 	//	*RequestError_Divergence
 	//	*RequestError_Resource
-	Detail        isRequestError_Detail `protobuf_oneof:"detail"`
+	Detail isRequestError_Detail `protobuf_oneof:"detail"`
+	// When to try again at the earliest, in milliseconds from now, if `retryable`;
+	// 0: the client knows best. Of a call it is google.rpc.RetryInfo, too.
+	RetryAfterMs  int64 `protobuf:"varint,11,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -447,6 +450,13 @@ func (x *RequestError) GetResource() *ResourceReference {
 		}
 	}
 	return nil
+}
+
+func (x *RequestError) GetRetryAfterMs() int64 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
 }
 
 type isRequestError_Detail interface {
@@ -857,7 +867,7 @@ var File_millstream_v1_errors_proto protoreflect.FileDescriptor
 
 const file_millstream_v1_errors_proto_rawDesc = "" +
 	"\n" +
-	"\x1amillstream/v1/errors.proto\x12\rmillstream.v1\"\xf9\x03\n" +
+	"\x1amillstream/v1/errors.proto\x12\rmillstream.v1\"\x9f\x04\n" +
 	"\fRequestError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x122\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x1a.millstream.v1.ErrorReasonR\x06reason\x12\x18\n" +
@@ -871,7 +881,8 @@ const file_millstream_v1_errors_proto_rawDesc = "" +
 	"divergence\x18\t \x01(\v2\x19.millstream.v1.DivergenceH\x00R\n" +
 	"divergence\x12>\n" +
 	"\bresource\x18\n" +
-	" \x01(\v2 .millstream.v1.ResourceReferenceH\x00R\bresourceB\b\n" +
+	" \x01(\v2 .millstream.v1.ResourceReferenceH\x00R\bresource\x12$\n" +
+	"\x0eretry_after_ms\x18\v \x01(\x03R\fretryAfterMsB\b\n" +
 	"\x06detail\"H\n" +
 	"\x0eFieldViolation\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
