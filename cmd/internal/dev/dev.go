@@ -173,6 +173,11 @@ func controllerOptions(cfg controllerconfig.Config, internal *tlsfile.Source) (n
 	if cfg.Recovery == controllerconfig.RecoveryManual {
 		o.Recovery = reconcile.RecoveryManual
 	}
+	from, to, err := cfg.BalanceTimes()
+	if err != nil {
+		return o, fmt.Errorf("--auto-balance-window: %w", err)
+	}
+	o.Balance = reconcile.Balance{Off: !cfg.AutoBalance, From: from, To: to}
 	return o, nil
 }
 
