@@ -11,6 +11,7 @@ import (
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/caller"
+	"github.com/millstream-io/millstream/server/metahash"
 
 	"github.com/millstream-io/millstream/controller/image"
 	"github.com/millstream-io/millstream/controller/store"
@@ -56,6 +57,23 @@ type watch struct {
 	generation uint32
 	active     int32
 	named      time.Time // when the broker was last told of the controllers
+	hashed     time.Time // when it was last told what all comes to
+}
+
+// hashInterval is how often a broker is told what all metadata comes to: that
+// takes a look at all of it, on both sides.
+const hashInterval = time.Minute
+
+// hash tells in a frame what all comes to at its revision, if the image is
+// there still.
+func (w *watch) hash(f *controllerv1.WatchMetadataResponse) {
+	now := time.Now()
+	if !w.hashed.IsZero() && now.Sub(w.hashed) < hashInterval {
+		return
+	}
+	if n, ok := w.o.Image.Hash(f.GetRevision(), f.GetClusterGeneration()); ok {
+		w.hashed, f.Hash = now, &controllerv1.MetadataHash{Form: metahash.Form, Value: n}
+	}
 }
 
 // name tells in a frame where the controllers are. WHY not only in those that
@@ -144,6 +162,7 @@ func (w *watch) confirm(ctx context.Context) error {
 	}
 	f := &controllerv1.WatchMetadataResponse{Revision: w.at, ClusterGeneration: w.generation, ActiveControllerId: w.active}
 	w.name(f)
+	w.hash(f)
 	return w.send(f)
 }
 
@@ -166,6 +185,7 @@ func (w *watch) tell(c image.Changes) error {
 	}
 	f.SnapshotEnd, f.Revision = c.Snapshot, c.Revision
 	w.name(f)
+	w.hash(f)
 	if err := w.send(f); err != nil {
 		return err
 	}

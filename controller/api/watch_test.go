@@ -17,6 +17,7 @@ import (
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/metadata"
 
 	"github.com/millstream-io/millstream/controller/api"
 	"github.com/millstream-io/millstream/controller/controllertest"
@@ -298,4 +299,38 @@ func TestThereAreOnlySoManyWatches(t *testing.T) {
 func refusal(err error, reason pb.ErrorReason) bool {
 	f := api.FaultOf(err)
 	return f != nil && f.Reason == reason
+}
+
+// Brokers are told what all comes to, of exactly what they were told, once a
+// minute.
+func TestAWatchTellsWhatAllComesTo(t *testing.T) {
+	told(t, func(t *testing.T, s *api.Service, _ *mute, w *store.Writer) {
+		cluster(t, w)
+		synctest.Wait()
+		got, stop := watching(t, s, &controllerv1.WatchMetadataRequest{})
+		defer func() { _ = stop() }()
+		id := store.TopicID{1}
+		commit(t, w, new(store.Edit).Put(store.BrokerKey(1), &controllerv1.BrokerRecord{BrokerId: 1, InternalAddress: "b1:9652"}))
+		commit(t, w, new(store.Edit).Put(store.BrokerKey(2), &controllerv1.BrokerRecord{BrokerId: 2, Fenced: true}))
+		commit(t, w, new(store.Edit).
+			Put(store.TopicKey(id), &controllerv1.TopicRecord{TopicId: id[:], Topic: "orders", PartitionCount: 2}).
+			Put(store.PartitionKey(id, 0), &controllerv1.PartitionRecord{TopicId: id[:], Leader: 1, LeaderEpoch: 3, Replicas: []int32{1, 2}, InSyncReplicas: []int32{1}}).
+			Put(store.PartitionKey(id, 1), &controllerv1.PartitionRecord{TopicId: id[:], Partition: 1, Replicas: []int32{2}, EligibleLeaderReplicas: []int32{2}}))
+		pass(5 * time.Minute)
+		commit(t, w, new(store.Edit).Delete(store.BrokerKey(2)))
+		pass(5 * time.Minute)
+		mirror := metadata.New(metadata.Options{Controllers: []controllerv1.ControllerServiceClient{nil}})
+		compared := 0
+		for _, f := range got.frames() {
+			if err := mirror.Apply(f); err != nil {
+				t.Fatal(err)
+			}
+			if f.GetHash() != nil {
+				compared++
+			}
+		}
+		if compared < 9 || compared > 11 || mirror.Differed() != 0 {
+			t.Errorf("compared %d times, differed %d times", compared, mirror.Differed())
+		}
+	})
 }

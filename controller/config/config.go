@@ -44,6 +44,10 @@ type Config struct {
 	SessionTimeout time.Duration `name:"session-timeout" doc:"How long a broker may be silent before it is not counted on." change:"Brokers on a busy network are given up too soon, or dead ones too late."`
 	// MoveBytes is for each second.
 	MoveBytes int `name:"move-bytes-per-second" doc:"Bytes a second that each replica is filled with that is added for a move, a rebalance or a drain, if the command names no throttle; 0: as fast as can be. Replicas in sync are never held back." change:"Moves slow down producers and consumers."`
+	// AutoBalance moves what nobody asked to be moved.
+	AutoBalance bool `name:"auto-balance" doc:"Move replicas to brokers that have less than half of what brokers have on average, as one that was added, and leaders to where they are preferred, without being asked." change:"Only people or programs of yours are to move anything; the same for all controllers."`
+	// AutoBalanceWindow is HH:MM-HH:MM.
+	AutoBalanceWindow string `name:"auto-balance-window" doc:"Time of day in UTC, HH:MM-HH:MM, in which auto-balance begins to move something; empty: always." change:"There are hours in which the brokers have little to do."`
 	// Peers are all controllers, as ID=HOST:PORT.
 	Peers []string `name:"peers" doc:"Where all controllers, this one included, reach each other, as ID=HOST:PORT: 1, 3 or 5 of them. It is a port of its own, not that of addr. Empty: it is alone." change:"There is more than one controller; the same list for all of them."`
 	// PeerAddr is HOST:PORT.
@@ -84,6 +88,25 @@ func (c *Config) PeerList() ([]Peer, error) {
 		peers = append(peers, Peer{ID: int32(n), URL: c.peerScheme() + "://" + addr})
 	}
 	return peers, nil
+}
+
+// BalanceTimes returns between which times of day auto-balance begins to move
+// something; equal: always. It fails if the window is not HH:MM-HH:MM.
+func (c *Config) BalanceTimes() (from, to time.Duration, err error) {
+	if c.AutoBalanceWindow == "" {
+		return 0, 0, nil
+	}
+	first, last, _ := strings.Cut(c.AutoBalanceWindow, "-")
+	a, err := time.Parse("15:04", first)
+	b, err2 := time.Parse("15:04", last)
+	if err != nil || err2 != nil || a.Equal(b) {
+		return 0, 0, fmt.Errorf("%q is not HH:MM-HH:MM, two times of day", c.AutoBalanceWindow)
+	}
+	return timeOfDay(a), timeOfDay(b), nil
+}
+
+func timeOfDay(t time.Time) time.Duration {
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute
 }
 
 // peerScheme is that of the URLs by which controllers reach each other.
@@ -149,7 +172,7 @@ func (c *Config) Serves(listening string) string {
 func Default() Config {
 	return Config{
 		DataDir: "millstream-controller-data", ControllerAddr: "127.0.0.1:9653", SessionTimeout: 2 * time.Second,
-		Recovery: RecoveryAuto, LogLevel: "info", LogFormat: string(telemetry.FormatAuto),
+		AutoBalance: true, Recovery: RecoveryAuto, LogLevel: "info", LogFormat: string(telemetry.FormatAuto),
 	}
 }
 
@@ -214,6 +237,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MoveBytes < 0 {
 		refuse("move-bytes-per-second", "must not be negative")
+	}
+	if _, _, err := c.BalanceTimes(); err != nil {
+		refuse("auto-balance-window", err.Error())
 	}
 	if _, err := telemetry.ParseLevel(c.LogLevel); err != nil {
 		refuse("log-level", err.Error())

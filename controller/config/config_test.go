@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/millstream-io/millstream/controller/config"
 )
@@ -98,6 +99,9 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		{"recovery", func(c *config.Config) { c.Recovery = "never" }},
 		{"session-timeout", func(c *config.Config) { c.SessionTimeout = 1 }},
 		{"move-bytes-per-second", func(c *config.Config) { c.MoveBytes = -1 }},
+		{"auto-balance-window", func(c *config.Config) { c.AutoBalanceWindow = "22:00" }},
+		{"auto-balance-window", func(c *config.Config) { c.AutoBalanceWindow = "22:00-24:00" }},
+		{"auto-balance-window", func(c *config.Config) { c.AutoBalanceWindow = "22:00-22:00" }},
 		{"log-level", func(c *config.Config) { c.LogLevel = "loud" }},
 		{"log-format", func(c *config.Config) { c.LogFormat = "xml" }},
 	} {
@@ -107,6 +111,17 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("got %v, want something about %s", err, c.want)
 		}
+	}
+}
+
+func TestAWindowIsTwoTimesOfDay(t *testing.T) {
+	cfg := config.Default()
+	if from, to, err := cfg.BalanceTimes(); from != 0 || to != 0 || err != nil || !cfg.AutoBalance {
+		t.Error(from, to, err)
+	}
+	cfg.AutoBalanceWindow = "22:30-06:00"
+	if from, to, err := cfg.BalanceTimes(); from != 22*time.Hour+30*time.Minute || to != 6*time.Hour || err != nil || cfg.Validate() != nil {
+		t.Error(from, to, err)
 	}
 }
 

@@ -8,7 +8,11 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/lease"
+
+	"github.com/millstream-io/millstream/controller/store"
 )
 
 const (
@@ -18,9 +22,11 @@ const (
 	promoteEvery = time.Second
 	// defragBytes is the least size of a store for which it is worth it.
 	defragBytes = 64 << 20
-	// defragLock is held by the member whose store is written anew. It is no
-	// metadata, and lies outside of what images load.
-	defragLock = "/upkeep/defrag"
+	// defragLock is the lease that the member holds whose store is written anew.
+	//
+	// WHY a lease alone, without a key: a key would be a revision of which images,
+	// and so brokers, never hear, and that they would wait for.
+	defragLock = 1
 	// defragTTL frees the lock of a member that died. Two at a time would do no
 	// harm but that of two stalls.
 	defragTTL = 60
@@ -32,7 +38,8 @@ const (
 // revisions are dropped when the store has grown, the space that they leave is
 // given back, one member at a time and none while it leads others, and the
 // alarm of a full store is ended when there is room again. A member that was
-// added gets its vote when it has everything. Nobody has to do anything.
+// added gets its vote when it has everything, and one whose store differs from
+// the others' is taken out. Nobody has to do anything.
 func (m *Member) Maintain(ctx context.Context) error {
 	t := time.NewTicker(maintainEvery)
 	defer t.Stop()
@@ -45,6 +52,7 @@ func (m *Member) Maintain(ctx context.Context) error {
 		case <-promote.C:
 			short, cancel := context.WithTimeout(ctx, maintainTimeout)
 			m.promoteLearners(short)
+			m.takeOutCorrupt(short)
 			cancel()
 			continue
 		case <-t.C:
@@ -67,19 +75,40 @@ func (m *Member) maintain(ctx context.Context) error {
 			return err
 		}
 	}
+	backend.ForceCommit() // or what was dropped counts as used for a moment still
 	size, used := backend.Size(), backend.SizeInUse()
 	if full && used < size/10*9 || size >= defragBytes && used < size/2 {
 		if err := m.defragment(ctx); err != nil {
 			return err
 		}
 	}
-	if full && m.alarmed(pb.AlarmType_NOSPACE) && backend.Size() < m.quota/10*9 {
-		// Its own alone: each member knows its own disk.
-		_, err := m.client.AlarmDisarm(ctx, &clientv3.AlarmMember{MemberID: uint64(m.etcd.Server.MemberID()), Alarm: pb.AlarmType_NOSPACE})
-		if err != nil {
-			return fmt.Errorf("end the alarm: %w", err)
+	if full && backend.Size() < m.quota/10*9 {
+		return m.endFull(ctx)
+	}
+	return nil
+}
+
+// endFull ends the alarm of a full store: that of this member, and those of all
+// if it leads. One that has no room yet says so again at the next change, and one
+// that is gone, or never comes back, says nothing.
+func (m *Member) endFull(ctx context.Context) error {
+	_, leading := m.Leadership()
+	for _, a := range m.etcd.Server.Alarms() {
+		if a.GetAlarm() != pb.AlarmType_NOSPACE || !leading && a.GetMemberID() != uint64(m.etcd.Server.MemberID()) {
+			continue
 		}
-		m.logger.InfoContext(ctx, "the metadata store has room again", slog.Int64("bytes", backend.Size()))
+		if err := m.disarm(ctx, a); err != nil {
+			return err
+		}
+		m.logger.InfoContext(ctx, "the metadata store has room again", slog.Int64("bytes", m.StoredBytes()))
+	}
+	return nil
+}
+
+func (m *Member) disarm(ctx context.Context, a *pb.AlarmMember) error {
+	_, err := m.client.AlarmDisarm(ctx, &clientv3.AlarmMember{MemberID: a.GetMemberID(), Alarm: a.GetAlarm()})
+	if err != nil {
+		return fmt.Errorf("end the alarm: %w", err)
 	}
 	return nil
 }
@@ -94,18 +123,16 @@ func (m *Member) alarmed(kind pb.AlarmType) bool {
 	return false
 }
 
-// Corrupt reports whether the stores of the members were found to differ. The
-// member that is wrong is to be replaced.
-func (m *Member) Corrupt() bool { return m.alarmed(pb.AlarmType_CORRUPT) }
-
 // compact drops all revisions but the last.
 func (m *Member) compact(ctx context.Context) error {
-	resp, err := m.client.Get(ctx, defragLock)
+	resp, err := m.client.Get(ctx, store.ElectionKey.String())
 	if err != nil {
 		return fmt.Errorf("read the revision: %w", err)
 	}
 	_, err = m.client.Compact(ctx, resp.Header.Revision, clientv3.WithCompactPhysical())
-	if err != nil {
+	// A full store gets no new revision: it is compacted already at the second
+	// look, and at that of the next leader.
+	if err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
 		return fmt.Errorf("drop old revisions: %w", err)
 	}
 	return nil
@@ -115,24 +142,18 @@ func (m *Member) compact(ctx context.Context) error {
 // at it. The store answers nothing meanwhile, so a member that leads hands over
 // first, if there is another.
 func (m *Member) defragment(ctx context.Context) (err error) {
-	lease, err := m.client.Grant(ctx, defragTTL)
-	if err != nil && !m.alarmed(pb.AlarmType_NOSPACE) {
-		return fmt.Errorf("take turns: %w", err)
-	}
-	// A full store takes no lock either; the turns are those of chance then.
-	if err == nil {
+	_, err = m.etcd.Server.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: defragLock, TTL: defragTTL})
+	switch {
+	case errors.Is(err, lease.ErrLeaseExists):
+		return nil // at the next look
+	case err == nil:
 		defer func() {
-			_, gone := m.client.Revoke(context.WithoutCancel(ctx), lease.ID)
+			_, gone := m.etcd.Server.LeaseRevoke(context.WithoutCancel(ctx), &pb.LeaseRevokeRequest{ID: defragLock})
 			err = errors.Join(err, gone)
 		}()
-		got, err := m.client.Txn(ctx).If(clientv3.Compare(clientv3.CreateRevision(defragLock), "=", 0)).
-			Then(clientv3.OpPut(defragLock, "", clientv3.WithLease(lease.ID))).Commit()
-		if err == nil && !got.Succeeded {
-			return nil // at the next look
-		}
-		if err != nil && !m.alarmed(pb.AlarmType_NOSPACE) {
-			return fmt.Errorf("take turns: %w", err)
-		}
+	case !m.alarmed(pb.AlarmType_NOSPACE):
+		return fmt.Errorf("take turns: %w", err)
+	default: // a full store grants nothing either; the turns are those of chance then
 	}
 	if _, err := m.HandOver(ctx); err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"github.com/millstream-io/millstream/controller/store"
 )
 
@@ -110,31 +112,39 @@ func retryable(err error) bool {
 	return ok && e.Retryable
 }
 
+// overfill writes until a store is full.
+func overfill(ctx context.Context, t *testing.T, m *Member) {
+	t.Helper()
+	value := make([]byte, 128<<10)
+	// The size is known when a batch is committed, ten times a second: on a quick
+	// disk many fit in between.
+	for range 2000 {
+		if _, _, err := m.Txn(ctx, store.Txn{Ops: []store.Op{{Key: "/a", Value: value}}}); err != nil {
+			for !m.alarmed(pb.AlarmType_NOSPACE) { // the alarm comes a moment after the refusal
+				rest(ctx, t)
+			}
+			return
+		}
+	}
+	t.Fatal("the store takes more than its quota")
+}
+
 // A store that ran full takes changes again without anybody's help, once what
 // filled it is not needed any more.
 func TestAFullStoreHelpsItself(t *testing.T) {
 	o := dev(t.TempDir())
 	o.quota = 4 << 20
 	m, ctx := open(t, o)
-	value := string(make([]byte, 128<<10))
-	full := false
-	// The size is known when a batch is committed, ten times a second: on a quick
-	// disk many fit in between.
-	for range 2000 {
-		if _, _, err := m.Txn(ctx, store.Txn{Ops: []store.Op{{Key: "/a", Value: []byte(value)}}}); err != nil {
-			full = true
-			break
-		}
-	}
-	if !full {
-		t.Fatal("the store takes more than its quota")
-	}
+	overfill(ctx, t, m)
 	before := m.StoredBytes()
 	if err := m.maintain(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if after := m.StoredBytes(); after >= before/2 {
 		t.Errorf("%d bytes of %d are left", after, before)
+	}
+	if m.alarmed(pb.AlarmType_NOSPACE) {
+		t.Error("it is said to be full")
 	}
 	if _, held, err := m.Txn(ctx, store.Txn{Ops: []store.Op{{Key: "/b", Value: []byte("1")}}}); err != nil || !held {
 		t.Errorf("a change afterwards: %v, %v", held, err)
@@ -145,5 +155,44 @@ func TestAFullStoreHelpsItself(t *testing.T) {
 	p, err := m.Range(ctx, store.Range{Prefix: "/", Limit: 10})
 	if err != nil || len(p.Entries) != 2 {
 		t.Errorf("left are %d entries, %v", len(p.Entries), err)
+	}
+}
+
+// A controller that ran full and is gone does not hold up the others for good.
+func TestTheAlarmOfAControllerThatIsGoneEnds(t *testing.T) {
+	m, ctx := open(t, dev(t.TempDir()))
+	_, err := m.etcd.Server.Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: 4711, Alarm: pb.AlarmType_NOSPACE})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := m.Txn(ctx, store.Txn{Ops: []store.Op{{Key: "/b", Value: []byte("1")}}}); !errors.Is(err, store.ErrFull) {
+		t.Fatalf("a change while one is full: %v", err)
+	}
+	if err := m.maintain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	put(ctx, t, m, "/b", "1", 0)
+}
+
+// Nor do three of them, all full: each leads in turn when it is another's.
+func TestThreeFullStoresHelpThemselves(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	members, _ := three(ctx, t, 4<<20)
+	overfill(ctx, t, members[0])
+	for looks := 1; ; looks++ {
+		for _, m := range members {
+			if err := m.maintain(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, _, err := members[0].Txn(ctx, store.Txn{Ops: []store.Op{{Key: "/b", Value: []byte("1")}}})
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, store.ErrFull) || looks == 5 {
+			t.Fatalf("after %d looks: %v", looks, err)
+		}
 	}
 }

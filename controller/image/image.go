@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/protobuf/proto"
 
@@ -111,6 +112,8 @@ type Image struct {
 	view    View          // written by Run alone
 	history history       // written by Run alone
 	changed chan struct{} // closed and replaced after each change
+
+	hashed atomic.Pointer[hashed] // the last that was asked for; nil: none was
 }
 
 // New returns an image that knows nothing. It starts nothing.

@@ -44,7 +44,7 @@ func newMetrics() *metrics {
 		moving:          d("moving_partitions", "Partitions that are being moved to other brokers."),
 		underReplicated: d("under_replicated_partitions", "Partitions that are led and have fewer replicas in sync than replicas, not counting those that are added for a move."),
 		underMin:        d("under_min_isr_partitions", "Partitions that are led and have fewer replicas in sync than min.insync.replicas: they take no writes of acks all."),
-		corrupt:         d("store_corrupt", "1 if the metadata stores of the controllers were found to differ: replace the one that is wrong."),
+		corrupt:         d("store_corrupt", "1 while the metadata stores of the controllers are known to differ and nothing is changed: for seconds, until the one that is wrong is taken out; for longer, if nobody can know which."),
 		losses:          d("lossy_elections_total", "Leaders that this controller has let lead though they may lack acknowledged records."),
 	}
 }

@@ -65,6 +65,8 @@ type Options struct {
 	// MoveBytes is how many bytes a second each replica is filled with that is
 	// added for a move which names no rate; 0: as fast as can be.
 	MoveBytes uint64
+	// Balance says what is moved though nobody asks for it.
+	Balance reconcile.Balance
 	// ReplicationFactor is that of topics for which none is asked, where there
 	// are as many brokers; 0: 3.
 	ReplicationFactor int
@@ -168,7 +170,7 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 	img := image.New(member, n.o.Logger)
 	loop := reconcile.New(reconcile.Options{
-		ControllerID: n.o.ID, KV: member, Leadership: member, Image: img, SessionTimeout: n.o.SessionTimeout, MoveBytes: n.o.MoveBytes,
+		ControllerID: n.o.ID, KV: member, Leadership: member, Image: img, SessionTimeout: n.o.SessionTimeout, MoveBytes: n.o.MoveBytes, Balance: n.o.Balance,
 		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Recovery: n.o.Recovery, Room: member.Room, Now: n.o.Now, Random: n.o.Random,
 		Logger: n.o.Logger,
 	})

@@ -37,6 +37,8 @@ type active struct {
 	// preferredAt is when leaders were last brought back to where they are
 	// preferred.
 	preferredAt time.Time
+	// spread is of the moves to brokers that have little.
+	spread spreading
 	// handOvers are the changes of leaders that wait for the leaders.
 	handOvers handOvers
 	// alike says since when a disk that was slow is like those of others. No more
@@ -260,6 +262,9 @@ func (a *active) plan() (edits []*store.Edit) {
 			return
 		}
 		if edits = a.planDrains(v); len(edits) > 0 {
+			return
+		}
+		if edits = a.planSpread(v); len(edits) > 0 {
 			return
 		}
 		edits = a.planUpkeep(v)

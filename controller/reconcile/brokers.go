@@ -122,15 +122,22 @@ func mayRegister(v *image.View, r *controllerv1.RegisterBrokerRequest) error {
 }
 
 // mayReplace refuses a broker while another one of its number is alive. On the
-// same directory there is no other: it is locked, and a restart need not wait.
+// same directory, reached where it was, there is no other: the directory is
+// locked, and a restart need not wait. Reached elsewhere, it may be on a copy of
+// the directory, which has not all that the one that is alive acknowledges.
 func (a *active) mayReplace(old *controllerv1.BrokerRecord, r *controllerv1.RegisterBrokerRequest) error {
-	if old == nil || bytes.Equal(old.GetDirectoryId(), r.GetDirectoryId()) {
+	if old == nil {
 		return nil
 	}
-	if said, alive := a.sessions.last(old.GetBrokerId(), old.GetBrokerEpoch()); !alive || !said.heard || said.failed {
+	same := bytes.Equal(old.GetDirectoryId(), r.GetDirectoryId())
+	if same && old.GetInternalAddress() == r.GetInternalAddress() {
+		return nil
+	}
+	said, alive := a.sessions.last(old.GetBrokerId(), old.GetBrokerEpoch())
+	if !alive || !said.heard || said.failed || same && said.stopping {
 		return nil // one whose directory has failed is of no use
 	}
-	return &BrokerAliveError{Broker: old.GetBrokerId(), Address: old.GetAddress()}
+	return &BrokerAliveError{Broker: old.GetBrokerId(), Address: old.GetAddress(), SameDirectory: same}
 }
 
 // retire fences the incarnation of a broker that was, takes its leaderships

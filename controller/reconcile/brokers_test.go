@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -277,6 +278,54 @@ func TestABrokerThatIsAliveIsNotReplaced(t *testing.T) {
 		}
 		beat(t, &second)
 		if _, err := first.Register(t.Context()); !is[*reconcile.BrokerAliveError](err) {
+			t.Errorf("the first, which comes back, is answered %v", err)
+		}
+	})
+}
+
+// A copy of a data directory has the identity of the first, and not all that this
+// acknowledges since: it must not take its place while it is alive, nor the first
+// that of the copy when it comes back.
+func TestACopyOfADirectoryDoesNotReplaceWhatIsAlive(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		at := func(address string) func(*controllerv1.RegisterBrokerRequest) {
+			return func(r *controllerv1.RegisterBrokerRequest) { r.InternalAddress = address }
+		}
+		first := c.broker(1)
+		pass(session)
+		if _, err := first.Register(t.Context(), at("a:1")); err != nil {
+			t.Fatal(err)
+		}
+		beat(t, first)
+		c.create(ask("orders", 1, ""))
+		second := *first
+		for range 3 {
+			pass(session * 3 / 4)
+			beat(t, first)
+			_, err := second.Register(t.Context(), at("b:1"))
+			if e, ok := errors.AsType[*reconcile.BrokerAliveError](err); !ok || !e.SameDirectory {
+				t.Fatalf("the copy is answered %v", err)
+			}
+			if p := c.partition("orders", 0); c.record(1).GetFenced() || c.record(1).GetBrokerEpoch() != first.Epoch || p.GetLeader() != 1 {
+				t.Fatalf("the first became %v, its partition %v", c.record(1), p)
+			}
+		}
+		if _, err := first.Register(t.Context(), at("a:1")); err != nil {
+			t.Fatalf("a restart is answered %v", err)
+		}
+		beat(t, first, stopping)
+		if _, err := first.Register(t.Context(), at("c:1")); err != nil {
+			t.Fatalf("one that has stopped, and is reached elsewhere, is answered %v", err)
+		}
+		beat(t, first)
+		pass(session)
+		second.Epoch = first.Epoch
+		if _, err := second.Register(t.Context(), at("b:1")); err != nil {
+			t.Fatalf("when the first is silent the copy is answered %v", err)
+		}
+		beat(t, &second)
+		if _, err := first.Register(t.Context(), at("c:1")); !is[*reconcile.BrokerAliveError](err) {
 			t.Errorf("the first, which comes back, is answered %v", err)
 		}
 	})

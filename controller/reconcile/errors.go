@@ -87,10 +87,15 @@ type BrokerAliveError struct {
 	Broker int32
 	// Address is where clients reach it.
 	Address string
+	// SameDirectory says that it has the same directory, or a copy of it.
+	SameDirectory bool
 }
 
 // Error says it for people.
 func (e *BrokerAliveError) Error() string {
+	if e.SameDirectory {
+		return fmt.Sprintf("broker %d is running already, at %s, with this data directory or one that is a copy", e.Broker, e.Address)
+	}
 	return fmt.Sprintf("broker %d is running already, at %s, with another data directory", e.Broker, e.Address)
 }
 

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"time"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 
@@ -15,9 +14,6 @@ import (
 	"github.com/millstream-io/millstream/controller/placement"
 	"github.com/millstream-io/millstream/controller/store"
 )
-
-// preferredEvery is how often leaders are brought back.
-const preferredEvery = 5 * time.Minute
 
 // A partition is moved in two puts. The first adds the new replicas to those
 // that it has, and says which it shall have in the end. When all that were
@@ -403,16 +399,4 @@ func (l *Loop) awaitPreferred(ctx context.Context, asked []store.Key, resp *cont
 		resp.NotPossible += left
 		return
 	}
-}
-
-// planPreferred brings leaders back to where they are preferred, now and then:
-// after its broker was away a partition is led by another, and many such leave
-// the load uneven.
-func (a *active) planPreferred() {
-	if time.Since(a.preferredAt) < preferredEvery {
-		return
-	}
-	a.preferredAt = time.Now()
-	a.handOvers.wish(nil)
-	a.scan = true
 }

@@ -82,6 +82,8 @@ type Options struct {
 	// MoveBytes is how many bytes a second each replica is filled with that is
 	// added for a move which names no rate; 0: as fast as can be.
 	MoveBytes uint64
+	// Balance says what is moved though nobody asks for it.
+	Balance Balance
 	// ReplicationFactor is that of topics for which none is asked, where there
 	// are as many brokers.
 	ReplicationFactor int

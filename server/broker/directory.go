@@ -19,6 +19,7 @@ import (
 //
 //	lock                                  held while a broker runs
 //	incarnation                           who used it last (rule S3)
+//	controllers                           where the controllers were last
 //	found                                 what was in it when the cluster was restored
 //	probe                                 there for a moment, while the disk is tried
 //	topics/<topic id>-<partition>/        a log

@@ -98,6 +98,10 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 			Namespace: "millstream", Subsystem: "broker", Name: "clock_step_seconds",
 			Help: "By how much the time of day was set since it was last believed. Beyond a minute, and for a day, nothing is removed that was not old before.",
 		}, func() float64 { return b.calendar.Step().Seconds() }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "millstream", Subsystem: "broker", Name: "metadata_differences_total",
+			Help: "How often the metadata of the broker was not what a controller had; all of it is asked for anew then.",
+		}, func() float64 { return float64(b.mirror.Differed()) }),
 	}
 	return m, telemetry.Register(reg, append(all, m.flusher.collectors()...)...)
 }

@@ -56,6 +56,9 @@ type Mirror struct {
 	current   atomic.Pointer[Snapshot] // never nil; stored by publish only
 	confirmed atomic.Int64             // when the last confirmation came, in nanoseconds since born
 	born      time.Time                // monotonic reference of confirmed
+	differed  atomic.Uint64            // how often a controller had something else
+
+	resynced time.Duration // when all was last asked for because of that, since born; 0: never; Apply's
 
 	pending *builder // a snapshot or a revision of which pieces are missing; Apply's
 }
@@ -124,7 +127,8 @@ func (m *Mirror) Apply(f *controllerv1.WatchMetadataResponse) error {
 	}
 	if m.pending == nil {
 		if len(f.GetChanges()) == 0 && f.GetRevision() <= cur.Revision && f.GetActiveControllerId() == cur.ActiveController {
-			return m.confirm(f)
+			m.confirm(f)
+			return m.compare(cur, f)
 		}
 		m.pending = build(cur)
 	}
@@ -149,17 +153,17 @@ func (m *Mirror) Apply(f *controllerv1.WatchMetadataResponse) error {
 	}
 	m.current.Store(next)
 	close(cur.superseded)
-	return m.confirm(f)
+	m.confirm(f)
+	return m.compare(next, f)
 }
 
 // Reset forgets the pieces of an unfinished frame: the watch begins anew.
 func (m *Mirror) Reset() { m.pending = nil }
 
-func (m *Mirror) confirm(f *controllerv1.WatchMetadataResponse) error {
+func (m *Mirror) confirm(f *controllerv1.WatchMetadataResponse) {
 	if f.GetRevision() > 0 {
 		m.confirmed.Store(int64(time.Since(m.born)))
 	}
-	return nil
 }
 
 // Run follows the controllers until ctx ends, and returns its cause. A watch

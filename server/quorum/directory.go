@@ -26,6 +26,9 @@ type DirectoryOptions struct {
 	// are asked for as long as the directory lives, behind those that controllers
 	// name: if none of those is reached, one of these may be.
 	Seeds []string
+	// Known are where the controllers were the last time, HOST:PORT: they are asked
+	// behind the seeds until controllers name others.
+	Known []string
 	// Dial returns a connection, which is made when it is first used.
 	Dial func(address string) (Conn, error)
 	// Logger; nil: none.
@@ -36,8 +39,8 @@ type DirectoryOptions struct {
 // they name, which may be all others by now. Its methods may be called from any
 // goroutine.
 //
-// INVARIANT: there is one connection to each address that was named last or is a
-// seed, and none to another.
+// INVARIANT: there is one connection to each address that was named last, is a
+// seed or, until the first is named, was known before; and none to another.
 type Directory struct {
 	*Quorum
 
@@ -56,7 +59,13 @@ func NewDirectory(o DirectoryOptions) (*Directory, error) {
 	if d.logger == nil {
 		d.logger = slog.New(slog.DiscardHandler)
 	}
-	ring, err := d.dial(o.Seeds)
+	all := slices.Clone(o.Seeds)
+	for _, a := range addressesOf(o.Known) {
+		if !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	ring, err := d.dial(all)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -71,21 +80,29 @@ func NewDirectory(o DirectoryOptions) (*Directory, error) {
 	return d, nil
 }
 
-// Follow has the controllers asked that are named, HOST:PORT, before the
-// seeds, and no other. What is no address is passed over, and so is everything
-// if nothing is left.
-func (d *Directory) Follow(addresses []string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+// addressesOf returns what of it are addresses, in order, and no more than may be
+// named.
+func addressesOf(list []string) []string {
 	var named []string
-	for _, a := range addresses {
+	for _, a := range list {
 		if host, port, err := net.SplitHostPort(a); err == nil && host != "" && port != "" && !slices.Contains(named, a) && len(named) < mostNamed {
 			named = append(named, a)
 		}
 	}
 	slices.Sort(named)
+	return named
+}
+
+// Follow has the controllers asked that are named, HOST:PORT, before the
+// seeds, and no other. What is no address is passed over, and so is everything
+// if nothing is left. It returns who is named, in order, if that is not who was
+// before; nil else.
+func (d *Directory) Follow(addresses []string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	named := addressesOf(addresses)
 	if d.closed || len(named) == 0 || slices.Equal(named, d.named) {
-		return
+		return nil
 	}
 	wanted := named
 	for _, seed := range d.o.Seeds {
@@ -96,7 +113,7 @@ func (d *Directory) Follow(addresses []string) {
 	ring, err := d.dial(wanted)
 	if err != nil {
 		d.logger.Warn("controllers not followed", slog.Any("controllers", named), slog.Any("err", err))
-		return
+		return nil
 	}
 	d.logger.Info("controllers are", slog.Any("controllers", named))
 	d.named = named
@@ -107,6 +124,7 @@ func (d *Directory) Follow(addresses []string) {
 			_ = s.close() // what was on its way to it has an unknown outcome, as if it had died
 		}
 	}
+	return slices.Clone(named)
 }
 
 // dial returns the seats of addresses, in order. Connections that it makes

@@ -172,3 +172,25 @@ func TestACallToAControllerThatIsNoneAnyMoreIsMadeAtAnother(t *testing.T) {
 	e.Directory.at.Store(gone) // as who has looked just before
 	e.mustRemove(12)
 }
+
+// Where controllers were the last time is where they may be, behind those that
+// are configured, until somebody names others.
+func TestControllersOfTheLastTimeAreAsked(t *testing.T) {
+	e := &exchange{trio: newTrio(t, 1), open: map[string]bool{}}
+	d, err := NewDirectory(DirectoryOptions{Seeds: []string{"c0:1"}, Known: []string{"c2:1", "x", "c0:1"}, Dial: e.dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	if ring := *d.ring.Load(); len(ring) != 2 || ring[0] != d.seats["c0:1"] || ring[1] != d.seats["c2:1"] {
+		t.Errorf("asked are %v", d.seats)
+	}
+	e.wantOpen("c0:1", "c2:1")
+	if named := d.Follow([]string{"c1:1", "c0:1"}); !slices.Equal(named, []string{"c0:1", "c1:1"}) {
+		t.Errorf("named are %v", named)
+	}
+	e.wantOpen("c0:1", "c1:1")
+	if named := d.Follow([]string{"c0:1", "c1:1"}); named != nil {
+		t.Errorf("named anew are %v", named)
+	}
+}

@@ -149,7 +149,7 @@ func TestControllersAreReplacedAndRemoved(t *testing.T) {
 }
 
 // One controller after the other is replaced, until none is left that the
-// brokers were started with. They go on, without a restart.
+// brokers were started with. They go on, without a restart, and after one.
 func TestBrokersFollowControllersThatTheyWereNotToldOf(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts nine processes")
@@ -157,7 +157,7 @@ func TestBrokersFollowControllersThatTheyWereNotToldOf(t *testing.T) {
 	s := open(t, t.TempDir(), 0)
 	s.check(s.Start(s.within()))
 	s.create(s.Broker(1), "before")
-	configured := s.Controllers()
+	configured, args := s.Controllers(), slices.Clone(s.Broker(2).args)
 	for i, old := range configured {
 		next := s.another(configured[:i]...)
 		ended := s.replacing(t.Output(), old, next)
@@ -179,6 +179,13 @@ func TestBrokersFollowControllersThatTheyWereNotToldOf(t *testing.T) {
 		default:
 		}
 	}
+	// One that is started again comes back too, though nobody is left at the
+	// addresses that it is told.
+	back := s.Broker(2)
+	back.Kill()
+	back.args = args // the cluster has told it of the others since
+	s.check(back.Start(s.within()))
+	s.create(back, "afterwards")
 	for _, b := range s.Brokers() {
 		s.check(b.Stop(s.within()))
 	}

@@ -114,6 +114,16 @@ type brokerRole struct {
 	ready   chan struct{} // closed by health when the broker is first ready
 }
 
+// follow returns what follows the controllers that are named, and has those that
+// were not configured known at the next start.
+func (r *brokerRole) follow(cs *controllers, configured []string) func(addresses []string) {
+	return func(addresses []string) {
+		if named := cs.Follow(addresses); named != nil && len(configured) > 0 {
+			r.broker.KeepControllers(configured, named)
+		}
+	}
+}
+
 // newBrokerRole builds the parts. Who calls it closes the controllers.
 func newBrokerRole(cfg config.Config, version string, lis *listeners, controllers *controllers, logger *slog.Logger, reg *prometheus.Registry) (*brokerRole, error) {
 	if cfg.AdvertisedAddr == "" {
@@ -122,7 +132,7 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 	cfg.InternalAdvertisedAddr = internalAddress(&cfg, lis.internal)
 	r := &brokerRole{logger: logger, lis: lis, inside: rpc.ListenInProcess(), ready: make(chan struct{})}
 	r.mirror = metadata.New(metadata.Options{
-		Controllers: []controllerv1.ControllerServiceClient{controllers.Client()}, Found: controllers.Follow, BrokerID: cfg.BrokerID, Logger: logger,
+		Controllers: []controllerv1.ControllerServiceClient{controllers.Client()}, Found: r.follow(controllers, cfg.Controllers), BrokerID: cfg.BrokerID, Logger: logger,
 	})
 	po := peers.Options{Self: cfg.BrokerID, Metadata: r.mirror, Logger: logger, Registerer: reg}
 	if lis.internalTLS != nil {

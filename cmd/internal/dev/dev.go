@@ -15,11 +15,13 @@ import (
 	"github.com/millstream-io/millstream/controller/node"
 	"github.com/millstream-io/millstream/controller/reconcile"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
+	"github.com/millstream-io/millstream/server/broker"
 	"github.com/millstream-io/millstream/server/config"
 	"github.com/millstream-io/millstream/server/pki"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/server/telemetry"
 	"github.com/millstream-io/millstream/server/tlsfile"
+	"github.com/millstream-io/millstream/storage/vfs"
 )
 
 // Options are what a process is run with, beside its settings.
@@ -113,7 +115,11 @@ func RunBroker(ctx context.Context, cfg config.Config, o Options) (err error) {
 	if lis.internal, err = listen("internal-addr", cfg.InternalAddr); err != nil {
 		return err
 	}
-	controllers, err := dialControllers(cfg.Controllers, internal, o.Logger)
+	known, err := broker.KnownControllers(vfs.OS(), cfg.DataDir, cfg.Controllers)
+	if err != nil {
+		o.Logger.WarnContext(ctx, "it is not known where the controllers were the last time", slog.Any("err", err))
+	}
+	controllers, err := dialControllers(cfg.Controllers, known, internal, o.Logger)
 	if err != nil {
 		return err
 	}
@@ -173,6 +179,11 @@ func controllerOptions(cfg controllerconfig.Config, internal *tlsfile.Source) (n
 	if cfg.Recovery == controllerconfig.RecoveryManual {
 		o.Recovery = reconcile.RecoveryManual
 	}
+	from, to, err := cfg.BalanceTimes()
+	if err != nil {
+		return o, fmt.Errorf("--auto-balance-window: %w", err)
+	}
+	o.Balance = reconcile.Balance{Off: !cfg.AutoBalance, From: from, To: to}
 	return o, nil
 }
 

@@ -59,14 +59,15 @@ func newControllers(conn *grpc.ClientConn, logger *slog.Logger) (*controllers, e
 }
 
 // dialControllers connects when it is first used; with certificates only to
-// controllers that have theirs.
-func dialControllers(addrs []string, internal *tlsfile.Source, logger *slog.Logger) (*controllers, error) {
+// controllers that have theirs. known are those of the last start, which are
+// asked behind the others.
+func dialControllers(addrs, known []string, internal *tlsfile.Source, logger *slog.Logger) (*controllers, error) {
 	creds := insecure.NewCredentials()
 	if internal != nil {
 		creds = internal.ClientCredentials(pki.RoleController)
 	}
 	return directory(quorum.DirectoryOptions{
-		Seeds: addrs, Logger: logger,
+		Seeds: addrs, Known: known, Logger: logger,
 		Dial: func(addr string) (quorum.Conn, error) {
 			return grpc.NewClient("passthrough:///"+addr, append(rpc.MemberOptions(), grpc.WithTransportCredentials(creds))...)
 		},

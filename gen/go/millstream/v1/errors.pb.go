@@ -161,8 +161,8 @@ const (
 	// Brokers that may have more can still come back, and were not said to be
 	// lost: nothing is lost if they are started instead (FAILED_PRECONDITION).
 	ErrorReason_ERROR_REASON_REPLICAS_MAY_RETURN ErrorReason = 49
-	// Another process, with another data directory, is this broker and is alive
-	// (ALREADY_EXISTS).
+	// Another process, with another data directory or on a copy of it, is this
+	// broker and is alive (ALREADY_EXISTS).
 	ErrorReason_ERROR_REASON_BROKER_ALIVE ErrorReason = 50
 )
 
