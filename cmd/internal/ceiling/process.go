@@ -2,6 +2,7 @@ package ceiling
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -103,4 +104,21 @@ func (p *process) stop() error {
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.exited
+}
+
+// tail keeps the end of what a server says, for the error that it ends with.
+type tail struct{ bytes.Buffer }
+
+// Write is part of io.Writer.
+func (t *tail) Write(b []byte) (int, error) {
+	const most = 4 << 10
+	if t.Len() > most {
+		t.Next(t.Len() - most)
+	}
+	return t.Buffer.Write(b)
+}
+
+// said returns an error that ends with what was said.
+func (t *tail) said(what string, err error) error {
+	return fmt.Errorf("%s: %w\n%s", what, err, bytes.TrimSpace(t.Bytes()))
 }

@@ -1,10 +1,8 @@
 package ceiling
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -105,21 +103,4 @@ func write(certFile, keyFile string, cert *x509.Certificate, key crypto.Signer) 
 		return err
 	}
 	return os.WriteFile(certFile, pki.EncodeCertificate(cert), 0o600)
-}
-
-// tail keeps the end of what a server says, for the error that it ends with.
-type tail struct{ bytes.Buffer }
-
-// Write is part of io.Writer.
-func (t *tail) Write(b []byte) (int, error) {
-	const most = 4 << 10
-	if t.Len() > most {
-		t.Next(t.Len() - most)
-	}
-	return t.Buffer.Write(b)
-}
-
-// said returns an error that ends with what was said.
-func (t *tail) said(what string, err error) error {
-	return fmt.Errorf("%s: %w\n%s", what, err, bytes.TrimSpace(t.Bytes()))
 }
