@@ -117,6 +117,9 @@ func (w *recordFrames) add(h *record.Header, batch []byte) (more bool, err error
 		if it.Offset() < w.s.next {
 			continue
 		}
+		if w.s.atGoal(it.Offset()) { // it was seen elsewhere, where batches may be others
+			break
+		}
 		fr := wire.FetchedRecord{
 			Offset: it.Offset(), TimestampMs: it.TimestampMs(), LeaderEpoch: h.LeaderEpoch, Record: it.Record(),
 		}
@@ -143,7 +146,9 @@ func (w *recordFrames) add(h *record.Header, batch []byte) (more bool, err error
 		w.discard()
 		return false, w.f.fail(w.s, err)
 	}
-	w.next = max(w.next, h.End())
+	if w.next = max(w.next, h.End()); w.s.atGoal(w.next) {
+		w.next = w.s.goal.end
+	}
 	return true, nil
 }
 

@@ -174,8 +174,9 @@ func (f *fetchStream) read(s *subscription, most, tail int) (commitlog.Range, er
 // allocate gives a reader memory for batches. What it gave before is not used.
 func (f *fetchStream) allocate(n int) []byte { return f.mem.alloc(n + f.tail)[:n] }
 
-// cutAt cuts a range at an offset that was an end of the log, and so is an end
-// of a batch.
+// cutAt cuts a range at an offset that was an end of the log. That is an end of a
+// batch, unless the end was seen elsewhere, in another history: then the last
+// batch goes beyond it.
 func cutAt(got commitlog.Range, until record.Offset) commitlog.Range {
 	at := 0
 	for at < len(got.Bytes) {

@@ -220,6 +220,32 @@ func TestWhoSawAnEndFinishesThere(t *testing.T) {
 	wantEnd(t, st)
 }
 
+// In another history the end may be in the middle of a batch.
+func TestAnEndInTheMiddleOfABatchIsKept(t *testing.T) {
+	own := ownPartition(t)
+	m := startMovingLeader(t)
+	m.own = own
+	leadOwn(own, 1)
+	m.lead(1, 1)
+	r := &pb.AppendRequest{Topic: "t"}
+	for at := range 5 {
+		r.Records = append(r.Records, &pb.AppendRecord{ValueForm: &pb.AppendRecord_Text{Text: fmt.Sprint(at)}})
+	}
+	if _, err := m.client.Append(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	wantFinished(t, subscribeTo(t, m, toTheEnd(new(int64(3)))), 0, 3)
+	sub := toTheEnd(new(int64(3)))
+	sub.Form = pb.FetchForm_FETCH_FORM_BATCHES
+	got, err := subscribeTo(t, m, sub).Recv()
+	if err != nil || len(got.GetBatches()) != 1 || got.GetNextOffset() != 3 || !got.GetCaughtUp().GetFinished() {
+		t.Errorf("got %v, %v", got, err)
+	}
+	st := m.read(&pb.ReadRequest{End: new(int64(3))})
+	wantRecords(t, st, 0, 1, 2)
+	wantEnd(t, st)
+}
+
 // A leader that may have been deposed does not know what the next one committed.
 func TestALeaderThatIsNotFreshDoesNotSayThatRecordsAreGone(t *testing.T) {
 	m := ownWith(t, 4, nil)

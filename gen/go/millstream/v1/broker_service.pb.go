@@ -1020,9 +1020,10 @@ type FetchSubscription struct {
 	Rack string `protobuf:"bytes,10,opt,name=rack,proto3" json:"rack,omitempty"`
 	// With `until_end`, to go on with a subscription that was cut: the end that it
 	// had (`high_watermark` of its first frame), where it finishes. If the log ends
-	// before that, the error comes behind all that it has: DIVERGED if the records
-	// are gone, NOT_FRESH if another broker may have them, CORRUPT_SEGMENT if this
-	// one is damaged. Absent: the end of the log as it is now.
+	// before that, an error comes behind all that it has: DIVERGED if the records
+	// are gone, CORRUPT_SEGMENT if the log is damaged; or, at once, NOT_FRESH if
+	// another broker may have them. The last batch may go beyond it. Absent: the
+	// end of the log as it is now.
 	End           *int64 `protobuf:"varint,11,opt,name=end,proto3,oneof" json:"end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
