@@ -40,9 +40,9 @@ const (
 	walSegmentBytes = 8 << 20
 	// quotaBytes bounds the store; 10,000 partitions take about 5 MiB.
 	quotaBytes = 2 << 30
-	// roomBytes is how much of the quota may be used before nothing new is
-	// taken: what keeps a cluster going needs the rest.
-	roomBytes = quotaBytes / 10 * 7
+	// roomTenths of the quota may be used before nothing new is taken: what keeps
+	// a cluster going needs the rest.
+	roomTenths = 7
 	// reservedBytes of disk are taken for the store when it is opened, so that
 	// what must be written can be on a disk that others have filled: etcd ends
 	// the process when it cannot. Nothing new is taken when that much is not
@@ -286,8 +286,8 @@ func (m *Member) StoredBytes() int64 { return m.etcd.Server.Backend().Size() }
 // Room returns nil if there is room for new things to keep. It fails with
 // store.ErrFull or store.ErrDiskFull.
 func (m *Member) Room() error {
-	if n := m.StoredBytes(); n > roomBytes {
-		return fmt.Errorf("%w: it has %d bytes of %d", store.ErrFull, n, quotaBytes)
+	if n := m.StoredBytes(); n > m.quota/10*roomTenths {
+		return fmt.Errorf("%w: it has %d bytes of %d", store.ErrFull, n, m.quota)
 	}
 	free, err := freeBytes(m.dir)
 	if err != nil {

@@ -136,6 +136,9 @@ func TestAFullStoreHelpsItself(t *testing.T) {
 	o.quota = 4 << 20
 	m, ctx := open(t, o)
 	overfill(ctx, t, m)
+	if err := m.Room(); !errors.Is(err, store.ErrFull) {
+		t.Errorf("in a full store there is room: %v", err)
+	}
 	before := m.StoredBytes()
 	if err := m.maintain(ctx); err != nil {
 		t.Fatal(err)
@@ -149,8 +152,8 @@ func TestAFullStoreHelpsItself(t *testing.T) {
 	if _, held, err := m.Txn(ctx, store.Txn{Ops: []store.Op{{Key: "/b", Value: []byte("1")}}}); err != nil || !held {
 		t.Errorf("a change afterwards: %v, %v", held, err)
 	}
-	if m.Corrupt() {
-		t.Error("it is said to be corrupt")
+	if m.Corrupt() || m.Room() != nil {
+		t.Errorf("it is said to be corrupt, %v, or without room, %v", m.Corrupt(), m.Room())
 	}
 	p, err := m.Range(ctx, store.Range{Prefix: "/", Limit: 10})
 	if err != nil || len(p.Entries) != 2 {
