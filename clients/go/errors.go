@@ -186,7 +186,11 @@ type UnacknowledgedError struct {
 
 // Error says how many, and how the first failed.
 func (e *UnacknowledgedError) Error() string {
-	return fmt.Sprintf("%d records were not acknowledged; the first: %v", e.Records, e.First)
+	what := "records were"
+	if e.Records == 1 {
+		what = "record was"
+	}
+	return fmt.Sprintf("%d %s not acknowledged; the first: %v", e.Records, what, e.First)
 }
 
 // Unwrap returns how the first failed.

@@ -7,6 +7,7 @@ grpcio and the code generated from proto/ are needed. It grants credit while it
 reads, so a slow reader holds back the server and not the other way round.
 """
 import queue
+import signal
 import sys
 
 import grpc
@@ -15,6 +16,7 @@ sys.path.insert(0, __file__.rsplit("/", 1)[0] + "/gen")
 from millstream.v1 import broker_service_pb2 as api, broker_service_pb2_grpc, topic_service_pb2 as topics, topic_service_pb2_grpc
 
 addr, topic, follow = sys.argv[1], sys.argv[2], sys.argv[3:] == ["follow"]
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends it quietly
 WINDOW = 8 << 20  # bytes that may be on their way to us
 out = sys.stdout.buffer
 

@@ -136,6 +136,12 @@ func ofState(err error) *rpc.Fault {
 			Field:    &pb.FieldViolation{Field: "replication_factor", Description: e.Error()},
 		}
 	}
+	if e, ok := errors.AsType[*reconcile.NoPlaceError](err); ok {
+		return &rpc.Fault{
+			Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS, Message: e.Error(), Resource: partitionOf(e.Topic, e.Partition),
+			Metadata: map[string]string{"wantedBrokers": strconv.Itoa(e.Wanted), "availableBrokers": strconv.Itoa(e.Available)},
+		}
+	}
 	if e, ok := errors.AsType[*reconcile.LimitError](err); ok {
 		return &rpc.Fault{
 			Code: codes.ResourceExhausted, Reason: pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, Message: e.Error(),

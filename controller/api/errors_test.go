@@ -39,6 +39,7 @@ func TestErrorsOfTheControllerAreMapped(t *testing.T) {
 		{&caller.Error{Why: "it is another", Cause: context.Canceled}, codes.PermissionDenied, pb.ErrorReason_ERROR_REASON_WRONG_IDENTITY, false},
 		{&reconcile.UnknownBrokerError{Broker: 7}, codes.NotFound, pb.ErrorReason_ERROR_REASON_UNKNOWN_BROKER, false},
 		{&reconcile.BrokerInUseError{Broker: 7, Replicas: 1}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_BROKER_IN_USE, false},
+		{&reconcile.NoPlaceError{Broker: 7, Topic: "a"}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS, false},
 		{&reconcile.BrokerAliveError{Broker: 7}, codes.AlreadyExists, pb.ErrorReason_ERROR_REASON_BROKER_ALIVE, false},
 		{&reconcile.NotOfflineError{Topic: "a", Leader: 1}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_PARTITION_NOT_OFFLINE, false},
 		{&reconcile.MayReturnError{Topic: "a", Awaited: []int32{2, 3}}, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_REPLICAS_MAY_RETURN, false},

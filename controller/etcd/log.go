@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 
 	"go.uber.org/zap/zapcore"
 )
@@ -22,6 +23,11 @@ var noise = map[string]bool{
 	"stopped publish because server is stopping":                                           true,
 	"simple token is not cryptographically signed":                                         true,
 }
+
+// noiseEnd is how noise ends that begins with the member's number: on the first
+// start, when the time to campaign has come before the member has read of
+// itself. It campaigns a tick later.
+const noiseEnd = " since there are still pending configuration changes to apply"
 
 // slogCore is a zapcore.Core that writes to slog.
 type slogCore struct {
@@ -67,7 +73,7 @@ func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Che
 // Write is part of zapcore.Core.
 func (c *slogCore) Write(e zapcore.Entry, fs []zapcore.Field) error {
 	level := levelOf(e.Level)
-	if noise[e.Message] {
+	if noise[e.Message] || strings.HasSuffix(e.Message, noiseEnd) {
 		level = slog.LevelDebug
 	}
 	ctx := context.Background()

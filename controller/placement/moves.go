@@ -136,6 +136,12 @@ func (m *Mover) next(partitions [][]int32, held map[int32][]int, moved map[int]b
 				return n, from, to
 			}
 		}
+		// WHY not the next broker: this one can give more in the next plan, when
+		// what has moved is where it goes. One that holds less would give more than
+		// its share instead.
+		if from.Replicas-by[len(by)-1].Replicas > 1 && slices.ContainsFunc(held[from.ID], func(n int) bool { return moved[n] }) {
+			break
+		}
 	}
 	return -1, nil, nil
 }

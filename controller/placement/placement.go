@@ -36,7 +36,7 @@ type NotEnoughBrokersError struct {
 
 // Error says it for people.
 func (e *NotEnoughBrokersError) Error() string {
-	return fmt.Sprintf("%d replicas need as many brokers; %d are available", e.Wanted, e.Available)
+	return fmt.Sprintf("the replication factor is %d, and the number of brokers that take replicas %d", e.Wanted, e.Available)
 }
 
 // load is a broker and what this plan knows of it.

@@ -26,7 +26,7 @@ const (
 )
 
 // DrainBroker has everything moved away from a broker. It fails with
-// *UnknownBrokerError or *placement.NotEnoughBrokersError.
+// *UnknownBrokerError or *NoPlaceError.
 func (l *Loop) DrainBroker(ctx context.Context, r *controllerv1.DrainBrokerRequest) (*controllerv1.DrainBrokerResponse, error) {
 	resp := new(controllerv1.DrainBrokerResponse)
 	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
@@ -65,18 +65,29 @@ func drainable(v *image.View, id int32) (uint32, error) {
 	others = slices.DeleteFunc(others, func(b placement.Broker) bool { return b.ID == id })
 	m := placement.NewMover(others, racks(v))
 	var held uint32
+	var stuck []*NoPlaceError // one of each topic
 	for _, t := range v.Topics {
-		for _, p := range t.Partitions {
-			if !slices.Contains(placed(p.Record), id) {
+		fits := true
+		for n, p := range t.Partitions {
+			replicas := placed(p.Record)
+			if !slices.Contains(replicas, id) {
 				continue
 			}
 			held++
-			if _, err := m.Replace(placed(p.Record), id); err != nil {
-				return held, err
+			if _, err := m.Replace(replicas, id); err != nil && fits {
+				fits = false
+				stuck = append(stuck, &NoPlaceError{
+					Broker: id, Topic: t.Record.GetTopic(), Partition: uint32(n), Wanted: len(replicas), Available: len(others),
+				})
 			}
 		}
 	}
-	return held, nil
+	if len(stuck) == 0 {
+		return held, nil
+	}
+	first := slices.MinFunc(stuck, func(a, b *NoPlaceError) int { return cmp.Compare(a.Topic, b.Topic) })
+	first.Topics = len(stuck)
+	return held, first
 }
 
 // UndrainBroker makes a broker take replicas again. It fails with

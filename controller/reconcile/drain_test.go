@@ -1,13 +1,13 @@
 package reconcile_test
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 
 	"github.com/millstream-io/millstream/controller/controllertest"
-	"github.com/millstream-io/millstream/controller/placement"
 	"github.com/millstream-io/millstream/controller/reconcile"
 )
 
@@ -65,7 +65,12 @@ func TestABrokerIsDrainedAndRemoved(t *testing.T) {
 			}
 		}
 		// Three are left, as many as replicas: none of them can go.
-		if _, err := drain(3, false); !is[*placement.NotEnoughBrokersError](err) {
+		// Which topic is in the way is said, the first by name.
+		narrow := ask("a", 1, "")
+		narrow.ReplicationFactor = 3
+		c.create(narrow)
+		_, err := drain(3, false)
+		if e, ok := errors.AsType[*reconcile.NoPlaceError](err); !ok || *e != (reconcile.NoPlaceError{Broker: 3, Topic: "a", Topics: 2, Wanted: 3, Available: 2}) {
 			t.Errorf("one that is needed: %v", err)
 		}
 		if _, err := within(c.RemoveBroker, remove); !is[*reconcile.BrokerInUseError](err) {

@@ -207,6 +207,26 @@ func (e *BrokerInUseError) Error() string {
 	return fmt.Sprintf("broker %d is running: stop it first", e.Broker)
 }
 
+// NoPlaceError says that a broker cannot be drained, as what it holds of some
+// topics could go nowhere.
+type NoPlaceError struct {
+	Broker int32
+	// Topic and Partition are the first, by name, that could not go.
+	Topic     string
+	Partition uint32
+	// Topics is how many topics have such partitions.
+	Topics int
+	// Wanted is how many replicas the partition has, Available how many other
+	// brokers take replicas.
+	Wanted, Available int
+}
+
+// Error says it for people.
+func (e *NoPlaceError) Error() string {
+	return fmt.Sprintf("broker %d cannot be drained: partition %d of topic %q could go nowhere, as its replication factor is %d and the number of other brokers that take replicas %d; topics in the way: %d",
+		e.Broker, e.Partition, e.Topic, e.Wanted, e.Available, e.Topics)
+}
+
 // FewerPartitionsError says that a topic would have fewer partitions.
 type FewerPartitionsError struct {
 	Topic       string

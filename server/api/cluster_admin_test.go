@@ -111,7 +111,10 @@ func TestABrokerIsDrainedAndRemoved(t *testing.T) {
 
 	// Three brokers are left for three replicas.
 	_, err = s.Cluster.DrainBroker(t.Context(), &pb.DrainBrokerRequest{BrokerId: 3, ValidateOnly: true})
-	wantStatus(t, err, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS)
+	e = wantStatus(t, err, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS)
+	if e.GetResource().GetType() != "partition" || !strings.HasPrefix(e.GetResource().GetName(), "orders-") {
+		t.Errorf("what is in the way is %v", e)
+	}
 	remove := &pb.RemoveBrokerRequest{BrokerId: 2, ValidateOnly: true}
 	_, err = s.Cluster.RemoveBroker(t.Context(), remove)
 	if e := wantStatus(t, err, codes.FailedPrecondition, pb.ErrorReason_ERROR_REASON_BROKER_IN_USE); !strings.Contains(e.GetMessage(), "running") {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/millstream-io/millstream/server/api"
 	"github.com/millstream-io/millstream/server/broker"
+	"github.com/millstream-io/millstream/server/gateway"
 	"github.com/millstream-io/millstream/server/rpc"
 )
 
@@ -27,6 +28,11 @@ func (c *Config) API() api.Limits {
 		ReadingBytes:        int64(c.FetchInFlightBytes),
 		FrameBytes:          int(c.FetchFrameBytes), StallTimeout: c.StallTimeout,
 	}
+}
+
+// Gateway returns the limits of HTTP.
+func (c *Config) Gateway() gateway.Limits {
+	return gateway.Limits{Connections: c.MaxConnections, StallTimeout: c.StallTimeout}
 }
 
 // internalStop is how long calls of other processes get when the broker stops.

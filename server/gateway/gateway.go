@@ -2,8 +2,8 @@
 // API (grpc-gateway over a connection to the broker's own gRPC services),
 // /openapi.json, /metrics, /healthz and /readyz.
 //
-// It owns HTTP: routes, limits of bodies, nesting, requests and time, and how
-// an error is said in JSON. It refuses to own what the calls mean: every /v1
+// It owns HTTP: routes, limits of connections, bodies, nesting, requests and
+// time, and how an error is said in JSON. It refuses to own what the calls mean: every /v1
 // request goes through the services, so that REST has no rule of its own.
 //
 // INVARIANT: every answer to a request that HTTP could read, but for /metrics,
@@ -27,6 +27,7 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/netutil"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -113,9 +114,10 @@ func (g *Gateway) Run(ctx context.Context, lis net.Listener, stop time.Duration)
 		IdleTimeout:       g.o.Limits.IdleTimeout,
 		MaxHeaderBytes:    g.o.Limits.HeaderBytes,
 		ErrorLog:          slog.NewLogLogger(g.o.Logger.Handler(), slog.LevelDebug),
+		ConnState:         g.metrics.connection,
 	}
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(lis) }()
+	go func() { done <- srv.Serve(netutil.LimitListener(lis, g.o.Limits.Connections)) }()
 	select {
 	case err := <-done:
 		return fmt.Errorf("gateway: %w", err)

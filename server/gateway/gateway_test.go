@@ -1,9 +1,11 @@
 package gateway_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -350,6 +352,77 @@ func TestRequestsAreBounded(t *testing.T) {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
 }
+
+// No more connections are served than there may be; the next one is when one
+// has gone.
+func TestConnectionsAreBounded(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	g, err := gateway.New(gateway.Options{
+		Conn: noConn{}, Ready: func() error { return nil }, Registerer: reg, Limits: gateway.Limits{Connections: 1},
+		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- g.Run(ctx, front, time.Minute) }()
+	ask := func(conn net.Conn) (string, error) {
+		if _, err := io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			return "", err
+		}
+		r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			return "", err
+		}
+		text, err := io.ReadAll(r.Body)
+		return string(text), errors.Join(err, r.Body.Close())
+	}
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", front.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	first := dial()
+	if text, err := ask(first); err != nil || !strings.Contains(text, "millstream_gateway_connections 1\n") {
+		t.Errorf("the first: %v %s", err, text)
+	}
+	second := dial()
+	heard := make(chan string, 1)
+	go func() {
+		text, err := ask(second)
+		heard <- fmt.Sprint(text, err)
+	}()
+	var text string
+	select {
+	case text = <-heard:
+		t.Errorf("the second was heard though only one is allowed: %s", text)
+	case <-time.After(50 * time.Millisecond):
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if text == "" {
+		text = <-heard
+	}
+	if !strings.Contains(text, "millstream_gateway_connections 1\n") {
+		t.Errorf("the second: %s", text)
+	}
+	_ = second.Close()
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+}
+
+// noConn reaches nobody.
+type noConn struct{ grpc.ClientConnInterface }
 
 func TestHealthReadinessMetricsAndDescription(t *testing.T) {
 	var unready atomic.Pointer[error]

@@ -25,6 +25,9 @@ type Limits struct {
 	// BodyBytesInFlight bounds the bodies of all requests together: 64 MiB
 	// unless said.
 	BodyBytesInFlight int64
+	// Connections is how many there may be at a time; more wait to be accepted:
+	// 10,000 unless said.
+	Connections int
 	// JSONDepth is how deep a body may nest: 64 unless said.
 	JSONDepth int
 	// Requests is how many requests may be running, followed reads included:
@@ -49,6 +52,7 @@ func (l Limits) withDefaults() Limits {
 	return Limits{
 		BodyBytes:         or(l.BodyBytes, 8<<20),
 		BodyBytesInFlight: or(l.BodyBytesInFlight, 64<<20),
+		Connections:       or(l.Connections, rpc.DefaultMaxConnections),
 		JSONDepth:         or(l.JSONDepth, 64),
 		Requests:          or(l.Requests, 1024),
 		HeaderBytes:       or(l.HeaderBytes, 16<<10),
@@ -84,7 +88,11 @@ func (g *Gateway) admitBody(w *writer, r *http.Request) (release func(), st *sta
 	if !g.bodies.TryAcquire(held) {
 		return nil, overLimit("request body bytes in flight", g.o.Limits.BodyBytesInFlight, 0), http.StatusTooManyRequests
 	}
-	release = func() { g.bodies.Release(held) }
+	g.metrics.bodies.Add(held)
+	release = func() {
+		g.metrics.bodies.Add(-held)
+		g.bodies.Release(held)
+	}
 	// Not the server's ReadTimeout, which would end followed reads too.
 	_ = w.control.SetReadDeadline(time.Now().Add(g.o.Limits.BodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(w.ResponseWriter, r.Body, limit))

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -10,8 +12,10 @@ import (
 
 // metrics are those of one gateway.
 type metrics struct {
-	running  atomic.Int64 // requests being answered
-	requests *prometheus.CounterVec
+	connections atomic.Int64 // that are open
+	running     atomic.Int64 // requests being answered
+	bodies      atomic.Int64 // bytes that they hold, or may
+	requests    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -20,12 +24,27 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		Help: "HTTP requests answered, by route and HTTP status.",
 	}, []string{"route", "status"})}
 	if reg != nil {
-		reg.MustRegister(m.requests, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "millstream_gateway_requests_running",
-			Help: "HTTP requests being answered now.",
-		}, func() float64 { return float64(m.running.Load()) }))
+		reg.MustRegister(m.requests,
+			gauge("millstream_gateway_connections", "HTTP connections that are open. When there are max-connections, more wait to be accepted.", &m.connections),
+			gauge("millstream_gateway_requests_running", "HTTP requests being answered now.", &m.running),
+			gauge("millstream_gateway_body_bytes", "Bytes of bodies of HTTP requests being answered.", &m.bodies))
 	}
 	return m
+}
+
+func gauge(name, help string, of *atomic.Int64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(of.Load()) })
+}
+
+// connection counts connections, as http.Server tells of them.
+func (m *metrics) connection(_ net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateNew:
+		m.connections.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		m.connections.Add(-1)
+	case http.StateActive, http.StateIdle: // it is counted
+	}
 }
 
 // enter counts a request in; ok is false when there are more than limit. leave

@@ -111,6 +111,13 @@ func (l *listener) free() {
 	}
 }
 
+// count returns how many there are.
+func (cs *connections) count() int {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return len(cs.open)
+}
+
 // cutSilent closes the connections whose clients have said nothing: there is
 // no call on them to wait for.
 func (cs *connections) cutSilent() { cs.cut(func(c *connection) bool { return !c.spoke.Load() }) }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
@@ -75,7 +76,8 @@ func isReset(err error) bool {
 }
 
 func TestConnectionsAreBounded(t *testing.T) {
-	s, served, first := connectRaw(t, Options{MaxConnections: 1, StopTimeout: time.Millisecond}, "PRI * HTTP/2.0\r\n")
+	reg := prometheus.NewRegistry()
+	s, served, first := connectRaw(t, Options{MaxConnections: 1, Registerer: reg, StopTimeout: time.Millisecond}, "PRI * HTTP/2.0\r\n")
 	second, err := net.Dial("tcp", first.RemoteAddr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +92,9 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if _, err := second.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the second connection was heard though only one is allowed: %v", err)
 	}
+	if got := gaugeIn(t, reg, "millstream_rpc_connections"); got != 1 {
+		t.Errorf("%v connections are open, not 1", got)
+	}
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -103,6 +108,22 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
+}
+
+// gaugeIn returns the value of a gauge.
+func gaugeIn(t *testing.T, reg *prometheus.Registry, name string) float64 {
+	t.Helper()
+	all, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("there is no metric %s", name)
+	return 0
 }
 
 // An idle connection holds no read buffer: what gRPC holds for one is a

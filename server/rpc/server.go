@@ -46,7 +46,7 @@ func NewServer(o Options) (*Server, error) {
 	}
 	s := &Server{opts: o.withDefaults(), health: health.NewServer(), draining: make(chan struct{})}
 	var err error
-	if s.metrics, err = newServerMetrics(o.Registerer, o.Name); err != nil {
+	if s.metrics, err = newServerMetrics(o.Registerer, o.Name, &s.conns); err != nil {
 		return nil, fmt.Errorf("register the metrics of server %s: %w", o.Name, err)
 	}
 	s.grpc = grpc.NewServer(append(s.opts.transportOptions(),
@@ -142,7 +142,7 @@ type serverMetrics struct {
 	panics  prometheus.Counter
 }
 
-func newServerMetrics(reg prometheus.Registerer, name string) (*serverMetrics, error) {
+func newServerMetrics(reg prometheus.Registerer, name string, conns *connections) (*serverMetrics, error) {
 	labels := prometheus.Labels{"server": name}
 	m := &serverMetrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -161,7 +161,11 @@ func newServerMetrics(reg prometheus.Registerer, name string) (*serverMetrics, e
 	if reg == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.calls, m.streams, m.panics} {
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "millstream_rpc_connections", ConstLabels: labels,
+		Help: "Connections that are open. When there are max-connections, more wait to be accepted.",
+	}, func() float64 { return float64(conns.count()) })
+	for _, c := range []prometheus.Collector{m.calls, m.streams, m.panics, open} {
 		if err := reg.Register(c); err != nil {
 			return nil, err
 		}

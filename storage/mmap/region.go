@@ -82,7 +82,7 @@ func Open(f vfs.File, length int64, owned ...io.Closer) (*Region, error) {
 	}
 	memory, err := mapFile(f, length)
 	if err != nil {
-		return nil, fmt.Errorf("map %s: %w", f.Name(), err)
+		return nil, err
 	}
 	r := &Region{name: f.Name(), length: length, file: f, owned: owned, memory: memory}
 	r.refs.Store(1)

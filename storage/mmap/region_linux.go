@@ -2,6 +2,7 @@ package mmap
 
 import (
 	"errors"
+	"io/fs"
 	"math"
 	"os"
 	"runtime"
@@ -14,18 +15,22 @@ import (
 )
 
 // mapFile maps f for reading. It returns nil if the file is to be read
-// instead: it has no descriptor, its file system cannot map, or the process
-// has as many mappings, or as much address space, as it may.
+// instead: it has no descriptor, its file system cannot map, or not any more,
+// as ext4 after an error that made it read-only, or the process has as many
+// mappings, or as much address space, as it may.
 func mapFile(f vfs.File, length int64) ([]byte, error) {
 	d, ok := f.(vfs.FDer)
 	if !ok || length == 0 || length > math.MaxInt {
 		return nil, nil
 	}
 	memory, err := unix.Mmap(int(d.FD()), 0, int(length), unix.PROT_READ, unix.MAP_SHARED)
-	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENODEV) {
+	if errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EROFS) {
 		return nil, nil
 	}
-	return memory, err
+	if err != nil {
+		return nil, &fs.PathError{Op: "map", Path: f.Name(), Err: err}
+	}
+	return memory, nil
 }
 
 func (r *Region) unmap() error { return unix.Munmap(r.memory) }

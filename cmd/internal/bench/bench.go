@@ -96,7 +96,13 @@ type FailedError struct {
 }
 
 // Error says how many, and how the first failed.
-func (e *FailedError) Error() string { return fmt.Sprintf("%d records failed: %v", e.Errors, e.First) }
+func (e *FailedError) Error() string {
+	what := "records"
+	if e.Errors == 1 {
+		what = "record"
+	}
+	return fmt.Sprintf("%d %s failed: %v", e.Errors, what, e.First)
+}
 
 // Unwrap returns how the first failed.
 func (e *FailedError) Unwrap() error { return e.First }

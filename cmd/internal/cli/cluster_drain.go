@@ -98,7 +98,7 @@ func (p *Program) awaitDrained(c *cobra.Command, w patienceFlags, v drainView) e
 		moves = slices.DeleteFunc(moves, func(m *pb.OngoingReassignment) bool {
 			return !slices.Contains(m.GetPlacement().GetReplicas(), v.BrokerID)
 		})
-		return int(left), fmt.Sprintf("broker %d: %d replicas left of %d%s", v.BrokerID, left, max(left, v.ReplicaCount), awaitedBy(moves)), err
+		return int(left), fmt.Sprintf("broker %d: %s left of %d%s", v.BrokerID, counted(left, "replica", "replicas"), max(left, v.ReplicaCount), awaitedBy(moves)), err
 	})
 }
 

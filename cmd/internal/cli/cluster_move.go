@@ -47,6 +47,7 @@ type moveView struct {
 	Adding    []int32     `json:"adding"`
 	Leader    int32       `json:"leader"`
 	Unchanged bool        `json:"unchanged"`
+	Done      bool        `json:"done"` // nothing of it is left to do
 	Error     *moveRefuse `json:"error,omitempty"`
 }
 
@@ -75,6 +76,7 @@ func (v *movesView) add(results []*pb.ReassignmentResult) {
 		if len(m.To) == 0 { // it is there
 			m.To = append(m.To, p.GetReplicas()...)
 		}
+		m.Done = !v.DryRun && len(m.Adding) == 0 && r.GetError() == nil
 		if e := r.GetError(); e != nil {
 			m.Error = &moveRefuse{rpc.ReasonName(e.GetReason()), describe(e)}
 		}
@@ -93,7 +95,7 @@ func (v *movesView) table() *table {
 			state = "unchanged"
 		case v.DryRun:
 			state = "planned"
-		case len(m.Adding) == 0:
+		case m.Done:
 			state = "done"
 		}
 		t.add(m.Topic, m.Partition, ids(m.From), ids(m.To), m.Leader, state)

@@ -138,6 +138,7 @@ func TestABrokerLeavesTheClusterByTheBook(t *testing.T) {
 		}
 	}
 	s.fails("NOT_ENOUGH_BROKERS", "cluster", "drain", "3", "--yes")
+	s.fails(`of topic "orders" could go nowhere, as its replication factor is 3`, "cluster", "drain", "3", "--yes")
 	s.fails("BROKER_IN_USE", "cluster", "remove", "2", "--dry-run")
 	s.peers[2].Fail()
 	wantIn(t, s.fails("--yes", "cluster", "remove", "2"), "TO-REMOVE")
@@ -162,7 +163,7 @@ func TestABrokerIsAddedAndGetsItsShare(t *testing.T) {
 	}
 	out, said := s.moved("cluster", "rebalance", "--yes", "--wait", "--max-moves", "2", "-o", "json")
 	wantIn(t, said, "0 of 2 partitions moved, waiting for brokers 5", "2 of 2 partitions moved")
-	if v := parsed[movesView](t, out); len(v.Moves) != 2 || v.DryRun || !slices.Equal(v.Moves[0].Adding, []int32{5}) {
+	if v := parsed[movesView](t, out); len(v.Moves) != 2 || v.DryRun || !v.Moves[0].Done || !v.Moves[1].Done || !slices.Equal(v.Moves[0].Adding, []int32{5}) {
 		t.Errorf("moved are %+v", v)
 	}
 	// A plan can be kept, looked at and carried out as it was.
@@ -171,7 +172,10 @@ func TestABrokerIsAddedAndGetsItsShare(t *testing.T) {
 	if err := os.WriteFile(file, []byte(kept), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.moved("cluster", "move", "--file", file, "--yes", "--wait")
+	out, _ = s.moved("cluster", "move", "--file", file, "--yes", "--wait")
+	if wantIn(t, out, "  done"); strings.Contains(out, "moving") {
+		t.Errorf("what was waited for is not done: %s", out)
+	}
 	again, _ := s.ok("cluster", "move", "--file", file, "-o", "json")
 	if v := parsed[movesView](t, again); !v.Moves[0].Unchanged {
 		t.Errorf("moved again are %+v", v)

@@ -143,7 +143,7 @@ func awaitedBy(moves []*pb.OngoingReassignment) string {
 	return ", waiting for brokers " + ids(brokers)
 }
 
-// awaitMoves waits until partitions are where they should be.
+// awaitMoves waits until partitions are where they should be, and notes so.
 func (p *Program) awaitMoves(c *cobra.Command, w patienceFlags, moves []moveView) error {
 	to := make(map[partitionName][]int32, len(moves))
 	for _, m := range moves {
@@ -163,27 +163,31 @@ func (p *Program) awaitMoves(c *cobra.Command, w patienceFlags, moves []moveView
 	if err != nil {
 		return err
 	}
-	return p.arrived(c, to)
+	return p.arrived(c, moves)
 }
 
-// arrived fails unless partitions are where they should be: one that is not
-// being moved any more may have been put back.
-func (p *Program) arrived(c *cobra.Command, to map[partitionName][]int32) error {
+// arrived notes that moves are done, and who leads now. It fails unless
+// partitions are where they should be: one that is not being moved any more may
+// have been put back.
+func (p *Program) arrived(c *cobra.Command, moves []moveView) error {
 	topicOf := make(map[string][]*pb.Partition)
 	var elsewhere []string
-	for name, want := range to {
-		parts, known := topicOf[name.topic]
+	for i := range moves {
+		m := &moves[i]
+		parts, known := topicOf[m.Topic]
 		if !known {
-			resp, err := call(p, c, topics, pb.TopicServiceClient.GetTopic, &pb.GetTopicRequest{Topic: name.topic})
+			resp, err := call(p, c, topics, pb.TopicServiceClient.GetTopic, &pb.GetTopicRequest{Topic: m.Topic})
 			if err != nil {
 				return err
 			}
 			parts = resp.GetPartitions()
-			topicOf[name.topic] = parts
+			topicOf[m.Topic] = parts
 		}
-		if int(name.partition) >= len(parts) || !slices.Equal(parts[name.partition].GetReplicas(), want) {
-			elsewhere = append(elsewhere, name.String())
+		if int(m.Partition) >= len(parts) || !slices.Equal(parts[m.Partition].GetReplicas(), m.To) {
+			elsewhere = append(elsewhere, partitionName{m.Topic, m.Partition}.String())
+			continue
 		}
+		m.Done, m.Leader = true, parts[m.Partition].GetLeader().GetBrokerId()
 	}
 	if len(elsewhere) == 0 {
 		return nil

@@ -80,7 +80,7 @@ func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), 
 // explain says what went wrong, why in the API's words, and what to do.
 func (p *Program) explain(err error) string {
 	if lost, ok := errors.AsType[*millstream.UnacknowledgedError](err); ok {
-		return fmt.Sprintf("%d records were not acknowledged; the first: %s", lost.Records, p.explain(lost.First))
+		return fmt.Sprintf("%s not acknowledged; the first: %s", counted(lost.Records, "record was", "records were"), p.explain(lost.First))
 	}
 	if unknown, ok := errors.AsType[*millstream.UnknownOutcomeError](err); ok {
 		return unknown.Error() + "; " + advice(&pb.RequestError{Reason: pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME})
@@ -225,7 +225,7 @@ func advice(e *pb.RequestError) string {
 	case pb.ErrorReason_ERROR_REASON_BATCH_TOO_LARGE, pb.ErrorReason_ERROR_REASON_RECORD_TOO_LARGE:
 		return "the topic's limits can be raised with: millstream topic alter TOPIC --config max.batch.bytes=…"
 	case pb.ErrorReason_ERROR_REASON_DISK_FULL:
-		return "free space, or lower retention.bytes or retention.ms"
+		return "free space with: millstream topic trim, millstream topic delete NAME --now; or lower retention.bytes or retention.ms"
 	case pb.ErrorReason_ERROR_REASON_UNKNOWN_OUTCOME:
 		return "it may or may not have been written: look before sending it again"
 	case pb.ErrorReason_ERROR_REASON_NOT_ENOUGH_BROKERS:

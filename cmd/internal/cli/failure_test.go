@@ -42,6 +42,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"broker alive", nil, (&rpc.Fault{Code: codes.AlreadyExists, Reason: pb.ErrorReason_ERROR_REASON_BROKER_ALIVE, Message: "broker 3 is running already"}), []string{"broker 3 is running already [BROKER_ALIVE]; ", "--id"}},
 		{"said once", nil, (&rpc.Fault{Code: codes.FailedPrecondition, Reason: pb.ErrorReason_ERROR_REASON_WRONG_CLUSTER, Message: "it is of another", Field: &pb.FieldViolation{Field: "cluster_id", Description: "it is of another"}}), []string{"it is of another [WRONG_CLUSTER]; ", "--controllers", "--data-dir"}},
 		// What became of records comes before why the connection is gone.
+		{"one lost", refused, &millstream.UnacknowledgedError{Records: 1, First: gone}, []string{"1 record was not acknowledged"}},
 		{"lost", refused, &millstream.UnacknowledgedError{Records: 3, First: &millstream.UnknownOutcomeError{Topic: "t", Cause: gone}}, []string{"3 records were not acknowledged", "outcome unknown", "may or may not"}},
 		{"gave up", refused, errors.Join(&millstream.GaveUpError{Topic: "t", Partition: -1, Cause: gone}), []string{"gave up", "nothing of it was written", "refused"}},
 		{"gave up reading", nil, &millstream.GaveUpError{Topic: "t", Reading: true, Cause: gone}, []string{"gave up reading: connection error"}},

@@ -227,7 +227,8 @@ func (p *Program) copySegment(path, to string) error {
 	if err != nil {
 		return err
 	}
-	p.done("%d batches, %d records, %d bytes copied to %s, up to offset %d", found.Batches, found.Records, found.Valid, to, found.End.Offset)
+	p.done("%s, %s, %d bytes copied to %s, up to offset %d", counted(found.Batches, "batch", "batches"), counted(found.Records, "record", "records"),
+		found.Valid, to, found.End.Offset)
 	if found.Bad != nil {
 		return fmt.Errorf("%w; the %d bytes from there on are not in the copy", found.Bad, found.Size-found.Valid)
 	}

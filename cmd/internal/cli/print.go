@@ -96,6 +96,14 @@ func marshalJSON(v any, indent string) ([]byte, error) {
 	return b.Bytes(), err
 }
 
+// counted is a number of things: 1 record, 2 records.
+func counted[N int | int64 | uint32](n N, one, many string) string {
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
 // done reports on standard error that something was done. Who closed that
 // does not want to know.
 func (p *Program) done(format string, args ...any) { _, _ = fmt.Fprintf(p.Err, format+"\n", args...) }

@@ -137,12 +137,14 @@ func (r *production) read(ctx context.Context, in io.Reader) error {
 }
 
 func (r *production) append(ctx context.Context, record millstream.Record) error {
-	r.bytes.Add(int64(len(record.Value)))
 	var err error
 	if r.partition != nil {
 		_, err = r.producer.AppendTo(ctx, *r.partition, record)
 	} else {
 		_, err = r.producer.Append(ctx, record)
+	}
+	if err == nil {
+		r.bytes.Add(int64(len(record.Value)))
 	}
 	return err
 }
@@ -167,15 +169,15 @@ func firstOf(err error) error {
 }
 
 func (r *production) line() string {
-	return fmt.Sprintf("%d records acknowledged", r.acknowledged.Load())
+	return counted(r.acknowledged.Load(), "record", "records") + " acknowledged"
 }
 
 func (r *production) summary() string {
 	n, took := r.acknowledged.Load(), time.Since(r.start)
 	if f := r.failed.Load(); f > 0 {
-		return fmt.Sprintf("%d records acknowledged in %s, %d failed", n, took.Round(time.Millisecond), f)
+		return fmt.Sprintf("%s acknowledged in %s, %d failed", counted(n, "record", "records"), took.Round(time.Millisecond), f)
 	}
-	return fmt.Sprintf("%d records acknowledged in %s (%.0f records/s, %.1f MB/s)", n, took.Round(time.Millisecond),
+	return fmt.Sprintf("%s acknowledged in %s (%.0f records/s, %.1f MB/s)", counted(n, "record", "records"), took.Round(time.Millisecond),
 		float64(n)/took.Seconds(), float64(r.bytes.Load())/1e6/took.Seconds())
 }
 

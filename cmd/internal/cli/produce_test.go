@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	millstream "github.com/millstream-io/millstream/clients/go"
+	"github.com/millstream-io/millstream/server/servertest"
 )
 
 func shapeOf(t *testing.T, args ...string) *recordShape {
@@ -187,5 +188,26 @@ func TestLiveWriterFlushesAtTheEnd(t *testing.T) {
 	}
 	if err := l.Close(); err != nil || b.String() != "x" {
 		t.Errorf("got %q, %v", b.String(), err)
+	}
+}
+
+// The summary counts what was acknowledged, and nothing of a line that was
+// refused.
+func TestSummarySpeaksOfWhatWasAcknowledged(t *testing.T) {
+	s := servertest.Start(t, servertest.Options{})
+	s.CreateTopic("t", 1)
+	addr := s.TCP()
+	for input, want := range map[string]string{
+		"one\n" + strings.Repeat("x", 2<<20) + "\n": "1 record acknowledged in ",
+		strings.Repeat("x", 2<<20) + "\n":           "0 records acknowledged in ",
+	} {
+		var out, errs bytes.Buffer
+		p := &Program{
+			Version: "v0", Args: []string{"--addr", addr, "produce", "t"}, In: strings.NewReader(input), Out: &out, Err: &errs,
+			Getenv: func(string) string { return "" },
+		}
+		if exit := p.Run(t.Context()); exit != 1 || !strings.HasPrefix(errs.String(), want) || !strings.Contains(errs.String(), " 0.0 MB/s)") {
+			t.Errorf("exit %d, and it says %s", exit, errs.String())
+		}
 	}
 }

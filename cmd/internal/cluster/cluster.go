@@ -297,9 +297,18 @@ func member(ms []*Member, id int) *Member {
 	return ms[id-1]
 }
 
-// Start starts all members that do not run, and waits until all are ready.
+// Start starts all members that do not run, and waits until all are ready. It
+// starts none, and fails with *InUseError, if one was started by hand.
 func (c *Cluster) Start(ctx context.Context) error {
 	all := append(c.Controllers(), c.Brokers()...)
+	for _, m := range all {
+		if m.Running() {
+			continue
+		}
+		if err := m.free(); err != nil {
+			return err
+		}
+	}
 	for _, m := range all {
 		if m.Running() {
 			continue

@@ -229,6 +229,40 @@ func TestAMemberThatCannotStartSaysWhy(t *testing.T) {
 	}
 }
 
+// Members that were started by hand keep their PID files, by which they are
+// stopped, and nothing is started beside them.
+func TestMembersThatWereStartedByHandAreLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	hand, s := open(t, dir, 0), open(t, dir, 0)
+	s.check(hand.Controller(2).Launch())
+	s.check(hand.Controller(3).Launch())
+	s.check(hand.Controller(3).AwaitReady(s.within()))
+	s.check(hand.Broker(1).Start(s.within()))
+	for _, running := range []*Member{hand.Broker(1), hand.Controller(2), hand.Controller(3)} {
+		before, err := os.ReadFile(running.PIDFile())
+		s.check(err)
+		same := s.Controller(running.ID)
+		if running.Kind == brokerKind {
+			same = s.Broker(running.ID)
+		}
+		for what, err := range map[string]error{"all": s.Start(s.within()), "it": same.Launch()} {
+			if e, ok := errors.AsType[*InUseError](err); !ok || what == "it" && *e != (InUseError{running.Name(), running.PIDFile()}) {
+				t.Errorf("%s is running, and %s was started: %v", running.Name(), what, err)
+			}
+		}
+		if after, err := os.ReadFile(running.PIDFile()); err != nil || !slices.Equal(before, after) {
+			t.Errorf("the PID file of %s has %q, had %q: %v", running.Name(), after, before, err)
+		}
+	}
+	for _, m := range append(s.Controllers(), s.Brokers()...) {
+		if m.last() != nil {
+			t.Errorf("%s was started", m.Name())
+		}
+	}
+	s.check(hand.Stop(s.within()))
+	s.check(s.Broker(1).free())
+}
+
 func TestPortsFollowFromTheFirst(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, 9650)

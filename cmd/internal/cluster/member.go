@@ -118,10 +118,14 @@ func (m *Member) Exited() <-chan struct{} {
 	return gone
 }
 
-// Launch starts its process and does not wait until it is ready.
+// Launch starts its process and does not wait until it is ready. It fails with
+// *InUseError if it was started by hand.
 func (m *Member) Launch() error {
 	if m.Running() {
 		return fmt.Errorf("%s runs already", m.Name())
+	}
+	if err := m.free(); err != nil {
+		return err
 	}
 	if err := m.writeScript(); err != nil {
 		return err

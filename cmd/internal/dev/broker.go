@@ -181,7 +181,7 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 		return nil, err
 	}
 	r.gateway, err = gateway.New(gateway.Options{
-		Conn: r.conn, Ready: r.notReady, Logger: logger, Registerer: reg,
+		Conn: r.conn, Ready: r.notReady, Logger: logger, Registerer: reg, Limits: cfg.Gateway(),
 		Metrics: promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}),
 	})
 	if err != nil {
