@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/millstream-io/millstream/storage/vfs"
 )
 
 // spoil names the server that a test has spoil its file, and how.
@@ -184,6 +186,18 @@ func TestARunEndsWithItsContext(t *testing.T) {
 	isEmpty(t, o.Dir)
 }
 
+func TestADiskThatHasNoRoomForIt(t *testing.T) {
+	o := options(t, io.Discard)
+	o.MB, o.Followers = mostMB, mostFollowers
+	if free, _, err := vfs.OS().FreeBytes(o.Dir); err != nil || free > mostMB*1e6 {
+		t.Skipf("%d bytes are free: this disk may have room (%v)", free, err)
+	}
+	if err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "MB are free") {
+		t.Errorf("got %v", err)
+	}
+	isEmpty(t, o.Dir)
+}
+
 func TestOptionsAreChecked(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"rounds":       func(o *Options) { o.Rounds = 0 },
@@ -193,7 +207,6 @@ func TestOptionsAreChecked(t *testing.T) {
 		"window, most": func(o *Options) { o.Window = mostWindow + 1 },
 		"size":         func(o *Options) { o.Size = headBytes },
 		"size, 4 M":    func(o *Options) { o.Size = 4<<20 + 1 },
-		"no room":      func(o *Options) { o.MB = mostMB },
 		"message":      func(o *Options) { o.Size, o.MB = 2<<20, 1 },
 		"followers":    func(o *Options) { o.Followers = -1 },
 		"acks":         func(o *Options) { o.Acks = "some" },
