@@ -207,6 +207,7 @@ func (w *recordFrames) flush(next record.Offset) (kept bool, err error) {
 		return false, nil
 	}
 	r, _ := w.s.head(next)
+	w.s.said(&r)
 	r.CreditUsed = uint32(n)
 	w.f.s.metrics.delivered(int(next-w.s.next), n, w.s.roaming.replica)
 	w.s.next = next

@@ -143,6 +143,7 @@ func (f *fetchStream) deliverBatches(s *subscription, most int) error {
 	}
 	b := f.mem.take()
 	r, atEnd := s.head(got.Next)
+	s.said(&r)
 	r.CreditUsed = uint32(n)
 	*b = wire.AppendFetchResponse(got.Bytes, &r)
 	f.s.metrics.delivered(int(got.Next-s.next), len(got.Bytes), s.roaming.replica)
@@ -191,7 +192,8 @@ func cutAt(got commitlog.Range, until record.Offset) commitlog.Range {
 }
 
 // head returns the fields of the subscription's next frame, which ends at
-// `next`, and whether the reader then has reached the end.
+// `next`, and whether the reader then has reached the end. Who sends the frame
+// calls said.
 func (s *subscription) head(next record.Offset) (r wire.FetchResponse, atEnd bool) {
 	st := s.part.State()
 	r = wire.FetchResponse{
@@ -199,18 +201,25 @@ func (s *subscription) head(next record.Offset) (r wire.FetchResponse, atEnd boo
 		HighWatermark: st.HighWatermark, LogStart: st.LogStart,
 	}
 	if !s.announced {
-		s.announced = true
 		r.Topic, r.TopicID, r.HasTopicID = s.topic.Name, record.TopicID(s.topic.ID), true
 	}
 	if !s.roaming.named {
-		s.roaming.named = true
 		r.BrokerID, r.HasBrokerID = s.f.s.broker.ID(), true
 	}
 	finished := s.atGoal(next) && s.goal.short == nil
 	atEnd = next >= st.HighWatermark || finished
 	r.CaughtUp, r.Finished = atEnd, finished
-	s.caughtUp = atEnd
 	return r, atEnd
+}
+
+// said notes what the client is told with a frame of head's, so that it is not
+// told again.
+//
+// WHY not in head: a frame that is not sent after all has told nothing. Who is
+// not told by its first frame of which topic a subscription is takes those that
+// come for frames of another one, and drops them.
+func (s *subscription) said(r *wire.FetchResponse) {
+	s.announced, s.roaming.named, s.caughtUp = true, true, r.CaughtUp
 }
 
 // pay takes credit for a frame, or lets the subscription wait for it.
@@ -266,10 +275,13 @@ func (f *fetchStream) requeue(s *subscription) {
 // atEnd is told that there is nothing to read: the client is told once.
 func (f *fetchStream) atEnd(s *subscription) error {
 	if !s.caughtUp {
-		if r, atEnd := s.head(s.next); !atEnd {
+		r, atEnd := s.head(s.next)
+		if !atEnd {
 			f.requeue(s) // there is more by now
 			return nil
-		} else if err := f.frame(&r); err != nil {
+		}
+		s.said(&r)
+		if err := f.frame(&r); err != nil {
 			return err
 		}
 	}
@@ -291,6 +303,7 @@ func (f *fetchStream) finish(s *subscription) error {
 		return nil
 	default:
 		r, _ = s.head(s.next)
+		s.said(&r)
 	}
 	return f.frame(&r)
 }
