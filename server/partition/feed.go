@@ -56,8 +56,10 @@ type Feed struct {
 
 	// The owner's.
 	away bool // offered, and not back
+	// heard says that an ack has come since it was offered.
+	heard bool
 	// starved says that the next batch is larger than the credit: more has to
-	// be granted, or acked, first.
+	// be granted, or acked, first. INVARIANT: an ack is still to come then.
 	starved bool
 	ended   bool
 
@@ -281,13 +283,15 @@ func (p *Partition) feedNoted(f *Feed) {
 			p.forgetFeed(f)
 			f.outlet.Closed(f, back.failure)
 		case back.starved:
-			f.starved = true
+			// An ack that came meanwhile gave credit that the offer did not have. It
+			// may have been the last one: nobody else would end the waiting.
+			f.starved = !f.heard
 		case back.end > 0 || back.bytes > 0 || !f.offer.Records:
 			o.core.Sent(f.id, f.offer, max(back.end, f.offer.From), back.bytes, p.uptime())
 		}
 	}
 	if acked && !f.ended {
-		f.starved = false
+		f.heard, f.starved = true, false
 		o.core.Ack(f.id, ack)
 	}
 	if closed && !f.ended {
@@ -321,7 +325,7 @@ func (p *Partition) pump() {
 			f.outlet.Closed(f, offer.Closed)
 			i--
 		default:
-			f.away, f.offer = true, offer
+			f.away, f.heard, f.offer = true, false, offer
 			f.outlet.Offer(f)
 		}
 	}

@@ -26,8 +26,12 @@ type line struct {
 	last  uint64 // session that was asked for
 	cut   bool
 	down  chan func()
-	up    chan func()
-	over  chan struct{}
+	// before, if not nil, is called before an offer of records is read.
+	before func(f *Feed)
+	// slow, if not nil, holds acks up until it is closed.
+	slow chan struct{}
+	up   chan func()
+	over chan struct{}
 }
 
 func newLine(leader, follower *env) *line {
@@ -71,6 +75,9 @@ func (l *line) Opened(a replica.Opened, f *Feed) {
 
 func (l *line) Offer(f *Feed) {
 	l.say(l.down, func() {
+		if l.before != nil && f.offer.Records {
+			l.before(f)
+		}
 		push, b, end, ok := f.Read(func(n int) []byte { return make([]byte, n) })
 		if !ok {
 			return
@@ -112,6 +119,9 @@ func (l *line) Open(o replica.Open) {
 
 func (l *line) Ack(a replica.Ack) {
 	l.say(l.up, func() {
+		if l.slow != nil {
+			<-l.slow
+		}
 		if f := l.feed(a.Session); f != nil {
 			f.Ack(a)
 		}
