@@ -140,20 +140,13 @@ func TestTheNextLeaderIsToldWhereASubscriptionEnds(t *testing.T) {
 // The broker that the client is at comes to lead, and has less than there was.
 func TestASubscriptionThatComesHomeToAShorterLogSaysSo(t *testing.T) {
 	for _, end := range []int64{3, 9} {
-		own := ownPartition(t)
-		m := startMovingLeader(t)
-		m.own = own
-		leadOwn(own, 1)
-		m.lead(1, 1)
-		for at := range 4 {
-			m.append(fmt.Sprint(at))
-		}
+		m := ownWith(t, 4, nil)
 		m.lead(2, 2)
 		st := subscribeTo(t, m, toTheEnd(nil))
 		two := <-m.leaders[2].streams
 		two.begun(t, <-two.asked, end)
 		wantValue(t, st, 0, "0")
-		leadOwn(own, 3)
+		leadOwn(m.own, 3)
 		m.lead(1, 3)
 		two.end <- fmt.Errorf("killed")
 		if end == 3 {
@@ -166,14 +159,7 @@ func TestASubscriptionThatComesHomeToAShorterLogSaysSo(t *testing.T) {
 
 // And it keeps what it saw when it leaves again.
 func TestASubscriptionTakesTheEndThatItSawWithIt(t *testing.T) {
-	own := ownPartition(t)
-	m := startMovingLeader(t)
-	m.own = own
-	leadOwn(own, 1)
-	m.lead(1, 1)
-	for at := range 200 {
-		m.append(fmt.Sprint(at))
-	}
+	m := ownWith(t, 200, nil)
 	st, err := m.client.Fetch(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +174,7 @@ func TestASubscriptionTakesTheEndThatItSawWithIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.lead(2, 2)
-	own.Resign(2, 2)
+	m.own.Resign(2, 2)
 	if err := st.Send(&pb.FetchRequest{Credit: new(uint64(1 << 20))}); err != nil {
 		t.Fatal(err)
 	}
