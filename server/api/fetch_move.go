@@ -176,7 +176,7 @@ func (s *subscription) resume() *pb.FetchPosition {
 // takeHome lets a subscription go on here. It returns how long to wait if this
 // broker is not ready for it.
 func (f *fetchStream) takeHome(s *subscription, topic *metadata.Topic) (wait time.Duration) {
-	part, next, ends, err := f.homePosition(s, topic)
+	part, reader, next, ends, err := f.homePosition(s, topic)
 	if err != nil {
 		if leaderGone(err) || isType[*partition.EndUnknownError](err) || isType[*broker.NotLeaderError](err) {
 			return placeRetry
@@ -189,31 +189,32 @@ func (f *fetchStream) takeHome(s *subscription, topic *metadata.Topic) (wait tim
 	if s.state == over || f.closed {
 		return 0
 	}
-	s.topic, s.part, s.next, s.goal, s.roaming.named = topic, part, next, ends, false
-	s.away = awayPosition{}
+	s.readFrom(part, reader, next, s.resume())
+	s.topic, s.goal, s.roaming.named, s.away = topic, ends, false, awayPosition{}
 	f.queue(s)
 	wake(f.work)
 	return 0
 }
 
 // homePosition returns where a subscription goes on here, and where it ends.
-func (f *fetchStream) homePosition(s *subscription, topic *metadata.Topic) (*partition.Partition, record.Offset, goal, error) {
+func (f *fetchStream) homePosition(s *subscription, topic *metadata.Topic) (*partition.Partition, *partition.Reader, record.Offset, goal, error) {
 	ends := goal{end: noEnd}
 	part, err := f.s.broker.PartitionOf(topic, uint32(s.partition))
 	if err != nil {
-		return nil, 0, ends, err
+		return nil, nil, 0, ends, err
 	}
 	ctx, cancel := context.WithTimeout(f.ctx, homeWait)
 	defer cancel()
 	if err := part.AwaitEnd(ctx); err != nil {
-		return nil, 0, ends, err
+		return nil, nil, 0, ends, err
 	}
+	reader := part.NewReader() // before the position is checked
 	since := partition.Uptime()
 	next, err := positionOf(ctx, part, s.resume(), since)
 	if err == nil && s.away.untilEnd {
 		ends, err = goalOf(ctx, part, s.away.until, since)
 	}
-	return part, next, ends, err
+	return part, reader, next, ends, err
 }
 
 // giveUp ends a subscription that no leader was found for, and says why.

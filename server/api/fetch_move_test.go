@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -40,7 +41,9 @@ type movingLeader struct {
 // playedLeader is a broker whose Fetch streams a test answers.
 type playedLeader struct {
 	pb.UnimplementedBrokerServiceServer
+	pb.UnimplementedTopicServiceServer
 
+	logEnd  atomic.Int64 // as ListOffsets says
 	conn    *grpc.ClientConn
 	streams chan *playedStream
 	reads   chan *playedRead
@@ -142,7 +145,10 @@ func startMovingLeaderWith(t *testing.T, limits Limits) *movingLeader {
 	}
 	for id := int32(2); id <= 3; id++ {
 		l := &playedLeader{streams: make(chan *playedStream, 10), reads: make(chan *playedRead, 10)}
-		l.conn = serveFor(t, func(r grpc.ServiceRegistrar) { pb.RegisterBrokerServiceServer(r, l) })
+		l.conn = serveFor(t, func(r grpc.ServiceRegistrar) {
+			pb.RegisterBrokerServiceServer(r, l)
+			pb.RegisterTopicServiceServer(r, l)
+		})
 		m.leaders[id] = l
 	}
 	s, err := newBrokerService(Options{

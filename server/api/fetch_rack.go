@@ -41,7 +41,6 @@ var errRoams = errors.New("served by the nearest replica")
 type roaming struct {
 	replica bool      // it is served here, by a replica that follows or has done so
 	named   bool      // a frame has said that it is served here
-	epoch   int32     // of the record before next, while replica
 	lookAt  time.Time // when to look for a nearer replica
 	avoid   int32     // broker that could not serve it; nobodyAvoided: none
 	until   time.Time // for how long
@@ -109,19 +108,16 @@ func notServed(p *partition.Partition) error {
 func (s *subscription) serveFrom(p *partition.Partition) bool {
 	// Before the position is checked: what is cut from here on it notices.
 	reader := p.NewReplicaReader()
-	at, next, epoch := s.resume(), p.State().LogStart, noEpoch
+	at, next := s.resume(), p.State().LogStart
 	if offset, ok := at.GetAt().(*pb.FetchPosition_Offset); ok {
 		next = record.Offset(offset.Offset)
-		if at.LeaderEpoch != nil {
-			epoch = at.GetLeaderEpoch()
-		}
 	}
-	if !p.PositionHere(next, record.LeaderEpoch(epoch)) {
+	if !p.PositionHere(next, record.LeaderEpoch(epochIn(at))) {
 		reader.Close()
 		return false
 	}
-	s.part, s.reader, s.next, s.roaming.named = p, reader, next, false
-	s.roaming.replica, s.roaming.epoch = true, epoch
+	s.readFrom(p, reader, next, at)
+	s.roaming.named, s.roaming.replica = false, true
 	return true
 }
 
@@ -204,12 +200,6 @@ func (f *fetchStream) nearer(s *subscription, at int32) bool {
 //
 // REQUIRES: the subscription is in send's hands.
 func (f *fetchStream) roam(s *subscription) bool {
-	if s.roaming.replica {
-		// In this order: the epoch is that of what was sent unless it was cut.
-		if epoch := int32(s.part.EpochBefore(s.next)); s.reader != nil && !s.reader.Cut() {
-			s.roaming.epoch = epoch
-		}
-	}
 	if f.s.peers == nil || !s.roaming.named || !f.nearer(s, f.s.broker.ID()) {
 		return false
 	}
@@ -222,41 +212,33 @@ func (f *fetchStream) roam(s *subscription) bool {
 	return true
 }
 
-// leave notes where a subscription that was served here goes on elsewhere.
+// leave notes where a subscription that was served here goes on elsewhere: behind
+// what was sent, whatever stands there in the log by now.
 //
 // REQUIRES: it is in send's hands.
 func (s *subscription) leave() {
-	epoch := s.roaming.epoch
-	if !s.roaming.replica {
-		epoch = int32(s.part.EpochBefore(s.next))
-	}
-	s.away = awayPosition{begun: true, epoch: epoch}
+	s.away = awayPosition{begun: true, epoch: s.epoch}
 	s.roaming.replica = false
-	if s.reader != nil {
-		s.reader.Close()
-		s.reader = nil
-	}
+	s.reader.Close()
+	s.reader = nil
 }
 
 // unserved returns why a partition cannot be read, as the rest sees it: what a
-// replica that follows cannot judge, the leader can.
+// replica that follows cannot judge, the leader can. So can it say what has
+// become of a position where records were cut, this broker too if it is the one
+// that leads now.
 func (f *fetchStream) unserved(s *subscription, err error) error {
+	if isType[*partition.CutError](err) {
+		err = notServed(s.part)
+	}
 	if !s.roaming.replica {
 		return err
 	}
-	if isType[*partition.CutError](err) || isType[*commitlog.OffsetOutOfRangeError](err) {
+	if isType[*commitlog.OffsetOutOfRangeError](err) {
 		err = notServed(s.part)
 	}
 	if isType[*partition.NotLeaderError](err) {
 		s.keepAway(f.s.broker.ID())
 	}
 	return err
-}
-
-// notify arms the subscription at its partition.
-func (s *subscription) notify() bool {
-	if s.roaming.replica {
-		return s.reader.Notify(s, s.next)
-	}
-	return s.part.Notify(s, s.next)
 }

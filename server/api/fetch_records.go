@@ -68,6 +68,7 @@ type recordFrames struct {
 	b       *[]byte       // nil: empty
 	most    int           // bytes of records for b
 	next    record.Offset // where the frame ends: after its last record, or the last batch
+	epoch   int32         // of the record before next
 	sent    bool          // a frame
 	starved bool          // the subscription waits for credit
 }
@@ -140,13 +141,13 @@ func (w *recordFrames) add(h *record.Header, batch []byte) (more bool, err error
 			}
 		}
 		*w.b = wire.AppendFetchedRecord(*w.b, &fr)
-		w.next = it.Offset() + 1
+		w.next, w.epoch = it.Offset()+1, int32(h.LeaderEpoch)
 	}
 	if err := it.Err(); err != nil {
 		w.discard()
 		return false, w.f.fail(w.s, err)
 	}
-	if w.next = max(w.next, h.End()); w.s.atGoal(w.next) {
+	if w.next, w.epoch = max(w.next, h.End()), int32(h.LeaderEpoch); w.s.atGoal(w.next) {
 		w.next = w.s.goal.end
 	}
 	return true, nil
@@ -210,7 +211,7 @@ func (w *recordFrames) flush(next record.Offset) (kept bool, err error) {
 	w.s.said(&r)
 	r.CreditUsed = uint32(n)
 	w.f.s.metrics.delivered(int(next-w.s.next), n, w.s.roaming.replica)
-	w.s.next = next
+	w.s.next, w.s.epoch = next, w.epoch
 	b := w.b
 	w.b = nil
 	if b == nil { // of batches without a record that is asked for

@@ -109,9 +109,6 @@ func (f *fetchStream) deliver(s *subscription) error {
 	if s.rack != "" && f.roam(s) {
 		return nil
 	}
-	if s.reader == nil {
-		s.reader = s.part.NewReader()
-	}
 	most := min(uint64(s.maxFrame), room)
 	if s.form == pb.FetchForm_FETCH_FORM_RECORDS {
 		return f.deliverRecords(s, int(most))
@@ -147,7 +144,7 @@ func (f *fetchStream) deliverBatches(s *subscription, most int) error {
 	r.CreditUsed = uint32(n)
 	*b = wire.AppendFetchResponse(got.Bytes, &r)
 	f.s.metrics.delivered(int(got.Next-s.next), len(got.Bytes), s.roaming.replica)
-	s.next = got.Next
+	s.next, s.epoch = got.Next, int32(got.LastEpoch)
 	if err := f.out.lend(b); err != nil {
 		return err
 	}
@@ -319,7 +316,7 @@ func (f *fetchStream) arm(s *subscription) {
 	}
 	s.state = armed
 	f.mu.Unlock()
-	if !s.notify() {
+	if !s.reader.Notify(s, s.next) {
 		s.Wake()
 		return
 	}

@@ -34,7 +34,7 @@ type readCall struct {
 
 	part   *partition.Partition
 	reader *partition.Reader
-	wait   func(partition.Waiter, record.Offset) bool // arms it at the partition
+	near   *nearEnd // of one that a replica near serves to its end; nil: another one
 
 	next   record.Offset
 	goal   goal
@@ -71,7 +71,10 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 		return err
 	}
 	if near != nil {
-		return s.read(ctx, cancel, r, stream, near)
+		if err := s.read(ctx, cancel, r, stream, near); err != nil {
+			return err
+		}
+		return near.ended()
 	}
 	p := &passage{s: s, topic: topic, asked: r, stream: stream, cancel: cancel, end: seenEnd(r.End)}
 	part, err := p.locate(ctx)
@@ -88,6 +91,14 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 	if err := s.read(ctx, cancel, p.request(), stream, c); err != nil {
 		return err
 	}
+	return c.ended()
+}
+
+// ended returns why a Read that was served has less than it should; nil: it has
+// not, or has as much as was asked for.
+//
+// REQUIRES: run has returned.
+func (c *readCall) ended() error {
 	if enough := c.capped && c.left == 0; c.goal.short != nil && !enough {
 		return c.failed(c.goal.short)
 	}
@@ -97,7 +108,7 @@ func (s *BrokerService) Read(r *pb.ReadRequest, stream grpc.ServerStreamingServe
 // here begins a Read of a partition that this broker leads, or goes on with one
 // that others led so far.
 func (p *passage) here(ctx context.Context, part *partition.Partition) (*readCall, error) {
-	c := &readCall{topic: p.topic.ID, part: part, reader: part.NewReader(), wait: part.Notify, goal: goal{end: noEnd}}
+	c := &readCall{topic: p.topic.ID, part: part, reader: part.NewReader(), goal: goal{end: noEnd}}
 	since := partition.Uptime()
 	var err error
 	if c.next, err = startOf(ctx, part, p.request(), since); err != nil {
@@ -121,11 +132,12 @@ func (s *BrokerService) read(ctx context.Context, cancel context.CancelCauseFunc
 	c.out.lent = c.mem
 	s.metrics.fetchStreams.Inc()
 	defer s.metrics.fetchStreams.Dec()
+	ends := c.goal.end >= 0 // run may change where
 	s.streams.Go(func() {
 		defer c.mem.rest()
 		cancel(c.run())
 	})
-	err := c.decide()
+	err := c.decide(ends)
 	s.endReading(stream.Context(), c.mem)
 	return err
 }
@@ -151,11 +163,11 @@ func startOf(ctx context.Context, p *partition.Partition, r *pb.ReadRequest, sin
 	return p.State().LogStart, nil
 }
 
-// decide waits for the first reason to end.
-func (c *readCall) decide() error {
+// decide waits for the first reason to end; ends says that it does by itself.
+func (c *readCall) decide(ends bool) error {
 	draining := c.s.draining
-	if c.goal.end >= 0 {
-		draining = nil // it ends by itself, or is cut
+	if ends {
+		draining = nil // unless it is cut
 	}
 	select {
 	case <-c.ctx.Done():
@@ -229,8 +241,13 @@ func (c *readCall) failed(err error) error {
 
 // await waits until there is more to read.
 func (c *readCall) await() error {
-	if !c.wait(c, c.next) {
+	if !c.reader.Notify(c, c.next) {
 		return nil
+	}
+	// Once it is armed: a leader that comes later wakes it.
+	if c.near.outdated(c.part) {
+		c.part.Cancel(c)
+		return c.seeEndAgain()
 	}
 	select {
 	case <-c.more:

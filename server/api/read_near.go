@@ -8,6 +8,7 @@ import (
 	"github.com/millstream-io/millstream/server/broker"
 	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/storage/record"
 )
 
@@ -53,10 +54,9 @@ func (s *BrokerService) readNear(ctx context.Context, topic *metadata.Topic, r *
 		} else if seen != noEnd {
 			end = seen
 		}
-		c.goal = goal{end: end, seen: end}
+		c.goal, c.near = goal{end: end, seen: end}, &nearEnd{record.LeaderEpoch(part.LeaderEpoch)}
 	}
 	c.part, c.reader = p, p.NewReplicaReader()
-	c.wait = c.reader.Notify
 	if r.GetStart() == nil {
 		c.next = p.State().LogStart
 	}
@@ -65,6 +65,55 @@ func (s *BrokerService) readNear(ctx context.Context, topic *metadata.Topic, r *
 		return nil, nil
 	}
 	return c, nil
+}
+
+// nearEnd is in which leader epoch the end was seen that a replica near is read
+// to. It is the reading goroutine's own.
+//
+// INVARIANT: a Read waits for records before that end only in the leader epoch in
+// which it was seen last. A later leader may have less, after an election that
+// accepted a loss, and this replica then never gets so far.
+type nearEnd struct{ epoch record.LeaderEpoch }
+
+// outdated tells whether another leader has come since.
+func (n *nearEnd) outdated(p *partition.Partition) bool {
+	return n != nil && p.State().LeaderEpoch != n.epoch
+}
+
+// seeEndAgain asks the leader of now where the log ends, and has the Read end
+// there, with the reason, if that is before the end that it was to have.
+func (c *readCall) seeEndAgain() error {
+	epoch := c.part.State().LeaderEpoch // first: what comes later is noticed
+	m := c.s.metadata.Current()
+	topic := m.TopicByID(c.topic)
+	if topic == nil {
+		return c.failed(partition.ErrClosed)
+	}
+	end, err := c.s.endNow(c.ctx, c.part, topic, c.id)
+	if err != nil {
+		return c.failed(err)
+	}
+	if c.near.epoch = epoch; end < c.goal.end {
+		c.goal = goal{end: end, seen: c.goal.seen, short: shorter(c.part.EpochBefore(end), end, c.goal.seen)}
+	}
+	return nil
+}
+
+// endNow asks whoever leads a partition by now where its log ends.
+func (s *BrokerService) endNow(ctx context.Context, p *partition.Partition, topic *metadata.Topic, id uint32) (record.Offset, error) {
+	part := topic.Partition(id)
+	switch {
+	case part == nil || part.Leader == metadata.NoLeader:
+		return 0, &broker.NotLeaderError{Topic: topic.Name, Partition: id, Leader: metadata.NoLeader}
+	case part.Leader != s.broker.ID():
+		return s.endAt(ctx, part.Leader, topic, id)
+	}
+	patience, cancel := context.WithTimeout(ctx, endWait)
+	defer cancel()
+	if err := p.AwaitEnd(patience); err != nil {
+		return 0, err
+	}
+	return freshEnd(patience, p, partition.Uptime())
 }
 
 // endAt asks a leader where a log ends.

@@ -37,8 +37,9 @@ type subscription struct {
 	rack      string // where the client stands; "": it wants the leader
 
 	// send's own, and receive's before the subscription is in the stream.
-	reader    *partition.Reader // nil: none is open
+	reader    *partition.Reader // of part; nil: none is open
 	next      record.Offset
+	epoch     int32 // of the record before next, as it was when that was sent; noEpoch: unknown
 	goal      goal
 	announced bool      // its first frame is sent
 	caughtUp  bool      // and has said so
@@ -141,7 +142,7 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 		f.refuse(wire.FetchResponse{Error: bad.RequestError()})
 		return
 	}
-	s := &subscription{f: f, id: id, roaming: roaming{avoid: nobodyAvoided}, partition: record.PartitionID(want.GetPartition()), goal: goal{end: noEnd}}
+	s := &subscription{f: f, id: id, epoch: noEpoch, roaming: roaming{avoid: nobodyAvoided}, partition: record.PartitionID(want.GetPartition()), goal: goal{end: noEnd}}
 	var err error
 	if most := f.s.limits.Subscriptions; count >= most {
 		err = tooManySubscriptions(most, count+1)
@@ -221,6 +222,7 @@ func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscript
 	if s.part, err = readable(until, broker.broker, s.topic, want.GetPartition()); err != nil {
 		return err
 	}
+	reader := s.part.NewReader() // before the position is checked: what is cut from here on it notices
 	if s.next, err = positionOf(until, s.part, want.GetPosition(), since); err != nil {
 		return err
 	}
@@ -229,7 +231,31 @@ func (s *subscription) begin(ctx, until context.Context, want *pb.FetchSubscript
 			return err
 		}
 	}
+	s.readFrom(s.part, reader, s.next, want.GetPosition())
 	return nil
+}
+
+// readFrom has the subscription read a partition here from an offset on, which
+// was checked for that position while the reader was there.
+func (s *subscription) readFrom(p *partition.Partition, r *partition.Reader, next record.Offset, at *pb.FetchPosition) {
+	s.part, s.reader, s.next, s.epoch = p, r, next, epochIn(at)
+	if s.epoch != noEpoch {
+		return
+	}
+	// In this order: of what was put in the place of that record since, a leader
+	// would be right to say that it has it.
+	if epoch := p.EpochBefore(next); !r.Cut() {
+		s.epoch = int32(epoch)
+	}
+}
+
+// epochIn returns the leader epoch that a position says the record before it
+// has; noEpoch: it does not.
+func epochIn(at *pb.FetchPosition) int32 {
+	if _, isOffset := at.GetAt().(*pb.FetchPosition_Offset); !isOffset || at.LeaderEpoch == nil {
+		return noEpoch
+	}
+	return at.GetLeaderEpoch()
 }
 
 func checkTopicID(t *metadata.Topic, want []byte) error {

@@ -243,10 +243,13 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 		p.logger.Info("log is cut to that of the leader", "from", int64(e.To), "end", int64(p.log.End()),
 			"leader", int32(o.follow.Leader()), "leader_epoch", int32(o.follow.Epoch()), "reset", e.Reset)
 	}
-	// What is cut is not readable before it goes: readers look at this end.
+	// What is cut is not readable before it goes: readers look at this end. Those
+	// who wait behind it are told, or they would wait until the log is as long
+	// again (Reader.Notify).
 	if record.Offset(p.readable.Load()) > e.To {
 		p.cuts.Add(1)
 		p.readable.Store(int64(e.To))
+		p.wakeAll()
 	}
 	from := p.log.End()
 	p.auditCut(from, e.To)

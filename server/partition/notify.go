@@ -98,8 +98,18 @@ func (p *Partition) Notify(w Waiter, from record.Offset) bool {
 }
 
 // Notify is that of the partition; a reader of a replica is also armed while
-// this replica follows, and woken when it does not any more.
-func (r *Reader) Notify(w Waiter, from record.Offset) bool { return r.p.notify(w, from, r.unreadable) }
+// this replica follows, and woken when it does not any more. No reader is armed
+// behind a cut: it would wait for records of another history, at an offset that
+// may never come, and nobody would tell it that its own are gone.
+func (r *Reader) Notify(w Waiter, from record.Offset) bool { return r.p.notify(w, from, r.over) }
+
+// over returns why the reader reads no further, or nil.
+func (r *Reader) over() error {
+	if r.Cut() {
+		return &CutError{}
+	}
+	return r.unreadable()
+}
 
 func (p *Partition) notify(w Waiter, from record.Offset, unreadable func() error) bool {
 	p.waiters.add(w, from)

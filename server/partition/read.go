@@ -20,8 +20,16 @@ type Reader struct {
 	cuts    int64
 }
 
-// NewReader returns a reader. It costs nothing until it reads.
-func (p *Partition) NewReader() *Reader { return &Reader{p: p, r: p.log.NewReader()} }
+// NewReader returns a reader that goes on while this replica leads: also when it
+// leads again, unless records were cut in between. It costs nothing until it
+// reads.
+func (p *Partition) NewReader() *Reader {
+	return &Reader{p: p, r: p.log.NewReader(), cuts: p.cuts.Load()}
+}
+
+// Cut tells whether records were cut here that could be read since the reader
+// began.
+func (r *Reader) Cut() bool { return r.p.cuts.Load() != r.cuts }
 
 // Read returns the stored bytes of the batches from offset on that can be
 // read, about maxBytes of them and at least one batch, in memory that alloc
@@ -29,15 +37,16 @@ func (p *Partition) NewReader() *Reader { return &Reader{p: p, r: p.log.NewReade
 // begin before from.
 //
 // It fails with ErrClosed, *FailedError, *NotLeaderError, *NotFreshError,
-// *commitlog.OffsetOutOfRangeError, *segment.CorruptError, after which the
-// partition is quarantined, or why the file of a segment could not be opened.
-// One of NewReplicaReader also fails with *CutError.
+// *CutError, *commitlog.OffsetOutOfRangeError, *segment.CorruptError, after which
+// the partition is quarantined, or why the file of a segment could not be opened.
 func (r *Reader) Read(from record.Offset, maxBytes int, alloc func(int) []byte) (commitlog.Range, error) {
 	if err := r.unreadable(); err != nil {
 		return commitlog.Range{}, err
 	}
 	limit := record.Offset(r.p.readable.Load())
-	if from > limit && r.replica {
+	// Behind the limit: one that a cut has lowered is not taken for the end. What a
+	// follower does not have yet it does not judge.
+	if r.Cut() || from > limit && r.replica {
 		return commitlog.Range{}, &CutError{}
 	}
 	if from > limit {
@@ -47,6 +56,9 @@ func (r *Reader) Read(from record.Offset, maxBytes int, alloc func(int) []byte) 
 		return commitlog.Range{}, &commitlog.OffsetOutOfRangeError{Requested: from, Start: r.p.log.Start(), End: limit}
 	}
 	got, err := r.r.Read(from, limit, maxBytes, alloc)
+	if _, gone := errors.AsType[*commitlog.OffsetOutOfRangeError](err); gone && r.Cut() {
+		return commitlog.Range{}, &CutError{}
+	}
 	if err != nil {
 		return commitlog.Range{}, r.p.examine(err)
 	}
@@ -55,7 +67,7 @@ func (r *Reader) Read(from record.Offset, maxBytes int, alloc func(int) []byte) 
 	if err := r.p.stale(); err != nil {
 		return commitlog.Range{}, err
 	}
-	if r.replica && r.Cut() {
+	if r.Cut() { // while it was read
 		return commitlog.Range{}, &CutError{}
 	}
 	return got, nil

@@ -23,10 +23,6 @@ func (p *Partition) NewReplicaReader() *Reader {
 	return &Reader{p: p, r: p.log.NewReader(), replica: true, cuts: p.cuts.Load()}
 }
 
-// Cut tells whether records were cut here that could be read since the reader
-// began.
-func (r *Reader) Cut() bool { return r.p.cuts.Load() != r.cuts }
-
 // ServesReaders tells whether a reader of NewReplicaReader can read now: nil, or
 // why not.
 func (p *Partition) ServesReaders() error { return p.unservable() }

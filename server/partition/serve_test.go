@@ -105,6 +105,11 @@ func TestAFollowerThatHearsNobodyServesNobody(t *testing.T) {
 	}
 }
 
+// cutTo removes what a leader does not have.
+func (e *env) cutTo(to record.Offset) {
+	e.p.exclusively(func() { e.p.cut(replica.FollowerEffects{Truncate: true, To: to, Lost: true, LogStart: -1}) })
+}
+
 func TestAReaderNoticesThatWhatItReadWasCut(t *testing.T) {
 	inTrio(t, replica.Memory, func(t *testing.T, g *trio) {
 		f := g.follows()
@@ -113,7 +118,7 @@ func TestAReaderNoticesThatWhatItReadWasCut(t *testing.T) {
 		if next, err := served(r, 0); err != nil || next != 5 {
 			t.Fatalf("read to %d, %v", next, err)
 		}
-		f.p.exclusively(func() { f.p.cut(replica.FollowerEffects{Truncate: true, To: 3, Lost: true, LogStart: -1}) })
+		f.cutTo(3)
 		for _, from := range []record.Offset{0, 3, 5} {
 			_, err := served(r, from)
 			mustBe[*CutError](t, err)
@@ -137,5 +142,73 @@ func TestAReaderGoesOnWhenItsReplicaLeads(t *testing.T) {
 		if next, err := served(r, 0); err != nil || next != 10 {
 			t.Errorf("read to %d, %v", next, err)
 		}
+	})
+}
+
+// What it waits for may never come: the log is shorter now, and nobody may write
+// to it for long.
+func TestNobodyWaitsBehindACut(t *testing.T) {
+	inTrio(t, replica.Memory, func(t *testing.T, g *trio) {
+		f := g.follows()
+		r := f.p.NewReplicaReader()
+		defer r.Close()
+		tail := &bell{rung: make(chan struct{}, 1)}
+		if !r.Notify(tail, 5) {
+			t.Fatal("not armed")
+		}
+		f.cutTo(3)
+		select {
+		case <-tail.rung:
+		default:
+			t.Error("who waits at the end that was is not woken")
+		}
+		// So too who was about to: it had read to the end, and wrote that to a client
+		// that was slow.
+		if r.Notify(tail, 5) {
+			t.Error("armed behind the end of the log")
+		}
+		again := f.p.NewReplicaReader()
+		defer again.Close()
+		if !again.Notify(tail, 3) {
+			t.Error("who began behind the cut is not armed at the end that is")
+		}
+		f.p.Cancel(tail)
+	})
+}
+
+// A reader may be asleep, for want of credit, from one leadership of its replica
+// to the next.
+func TestAReaderNoticesACutBetweenTwoLeaderships(t *testing.T) {
+	inBubble(t, func(t *testing.T, e *env) {
+		e.lead(1, replica.Memory)
+		e.acked(batch("a", 3))
+		e.acked(batch("c", 2))
+		r, kept := e.p.NewReader(), e.p.NewReader()
+		defer r.Close()
+		defer kept.Close()
+		if next, err := served(r, 0); err != nil || next != 5 {
+			t.Fatalf("read to %d, %v", next, err)
+		}
+		e.p.Resign(2, 2)
+		if !e.p.Lead(alone(3, replica.Memory)) {
+			t.Fatal("does not lead")
+		}
+		if next, err := served(kept, 0); err != nil || next != 5 {
+			t.Errorf("nothing was cut, and it is read to %d, %v", next, err)
+		}
+		e.p.Resign(2, 4)
+		e.cutTo(3)
+		if !e.p.Lead(alone(5, replica.Memory)) {
+			t.Fatal("does not lead")
+		}
+		e.acked(batch("b", 5))
+		for _, from := range []record.Offset{0, 5} {
+			_, err := served(r, from)
+			mustBe[*CutError](t, err)
+		}
+		if r.Notify(&bell{rung: make(chan struct{}, 1)}, 8) {
+			t.Error("armed")
+		}
+		e.wantLog("a#0", "a#1", "a#2", "b#0", "b#1", "b#2", "b#3", "b#4")
 	})
 }
