@@ -70,7 +70,7 @@ func (a *active) register(ctx context.Context, r *controllerv1.RegisterBrokerReq
 	if err != nil {
 		return nil, err
 	}
-	in := incarnation{id: string(r.GetIncarnationId()), epoch: epoch, eligible: eligible}
+	in := incarnation{id: string(r.GetIncarnationId()), epoch: epoch, eligible: eligible && !r.GetCopied()}
 	a.incarnations[id] = in
 	a.sessions.begin(id, epoch)
 	a.scan = true
@@ -145,10 +145,11 @@ func (a *active) mayReplace(old *controllerv1.BrokerRecord, r *controllerv1.Regi
 // Since all of that comes before the new incarnation is known, a failure
 // half-way leaves the broker fenced, and it registers again.
 //
-// A directory that is not what it was is not trusted at all. After a stop that
-// was not orderly, what was only in memory is gone if the machine was restarted
-// (rule H4); what was on disk the broker itself has looked through, and reports
-// if it is doubtful.
+// A directory that is not what it was is not trusted at all. Nor is a copy of it
+// that was made meanwhile, but what that one has may be the most that is left: it
+// is not called old, so that it is asked. After a stop that was not orderly, what
+// was only in memory is gone if the machine was restarted (rule H4); what was on
+// disk the broker itself has looked through, and reports if it is doubtful.
 func (a *active) retire(ctx context.Context, old image.Broker, r *controllerv1.RegisterBrokerRequest, eligible bool) error {
 	if old.Record == nil {
 		return nil
@@ -167,6 +168,10 @@ func (a *active) retire(ctx context.Context, old image.Broker, r *controllerv1.R
 	switch {
 	case !eligible:
 		a.o.Logger.ErrorContext(ctx, "a broker's directory is older than what it acknowledged; its replicas are not trusted",
+			slog.Int("broker_id", int(id)), slog.String("directory_id", hex.EncodeToString(r.GetDirectoryId())))
+		return a.distrust(ctx, id, r.GetDirectoryId(), func(electable) bool { return true })
+	case r.GetCopied():
+		a.o.Logger.ErrorContext(ctx, "a broker's directory is a copy of the one that it had; its replicas are not trusted to have everything",
 			slog.Int("broker_id", int(id)), slog.String("directory_id", hex.EncodeToString(r.GetDirectoryId())))
 		return a.distrust(ctx, id, r.GetDirectoryId(), func(electable) bool { return true })
 	case !r.GetClean() && !r.GetSameBoot():

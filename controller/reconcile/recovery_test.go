@@ -20,6 +20,10 @@ import (
 // rebooted is a registration after a power cut.
 func rebooted(r *controllerv1.RegisterBrokerRequest) { r.Clean, r.SameBoot = false, false }
 
+// copied is a registration on a copy of the directory that was made while it was
+// in use.
+func copied(r *controllerv1.RegisterBrokerRequest) { r.Copied = true }
+
 // ended is a heartbeat that says where the log of a partition ends.
 func (c *controller) ended(p *controllerv1.PartitionRecord, epoch int32, end int64) func(*controllerv1.HeartbeatRequest) {
 	return func(r *controllerv1.HeartbeatRequest) {
@@ -37,6 +41,37 @@ func powerCut(t *testing.T, bs ...*controllertest.Broker) {
 		}
 		beat(t, b)
 	}
+}
+
+// The copy of a directory has the epoch of the first, and not what that has
+// acknowledged since. It is neither led nor counted on where others have more, and
+// leads where there is nobody else, which is told as a loss.
+func TestACopyLeadsWhereNobodyHasMore(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		bs := c.brokers(2)
+		r := ask("orders", 1, "")
+		r.ReplicationFactor = 2
+		c.create(r)
+		for _, b := range bs {
+			if resp, err := b.Register(t.Context(), copied); err != nil || resp.GetEligible() {
+				t.Fatalf("broker %d: %v, %v", b.ID, resp, err)
+			}
+			beat(t, b)
+		}
+		p := c.partition("orders", 0)
+		if p.GetLeader() != -1 || len(p.GetInSyncReplicas())+len(p.GetEligibleLeaderReplicas()) != 0 {
+			t.Fatalf("both are copies, and the partition is %v", p)
+		}
+		beat(t, bs[0], c.ended(p, 1, 7))
+		if now := c.partition("orders", 0); now.GetLeader() != -1 {
+			t.Errorf("the other one may have more, and the partition is %v", now)
+		}
+		beat(t, bs[1], c.ended(p, 1, 10))
+		if now := c.partition("orders", 0); now.GetLeader() != bs[1].ID || c.Losses() != 1 {
+			t.Errorf("led by who has the most the partition is %v; %d losses were told", now, c.Losses())
+		}
+	})
 }
 
 // inMemory creates a topic of one partition whose records are in memory.
@@ -61,6 +96,8 @@ func TestWhoIsTrustedAfterAnUncleanStop(t *testing.T) {
 		"power cut, on disk":              {rebooted, "disk", true},
 		"stopped in order, then rebooted": {func(r *controllerv1.RegisterBrokerRequest) { r.Clean, r.SameBoot = true, false }, "memory", true},
 		"killed, on disk":                 {func(*controllerv1.RegisterBrokerRequest) {}, "disk", true},
+		"on a copy, in memory":            {copied, "memory", false},
+		"on a copy, on disk":              {copied, "disk", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			story(t, func(t *testing.T, kv *controllertest.MemStore) {

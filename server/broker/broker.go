@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -137,7 +136,7 @@ func (b *Broker) Run(ctx context.Context) (err error) {
 	if err := b.dir.create(); err != nil {
 		return err
 	}
-	lock, err := b.opts.FS.Lock(filepath.Join(b.opts.DataDir, "lock"))
+	lock, err := b.opts.FS.Lock(b.dir.lock())
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}

@@ -60,6 +60,7 @@ func parseLogKey(name string) (logKey, bool) {
 	return k, err == nil && k.String() == name
 }
 
+func (d *directory) lock() string            { return filepath.Join(d.path, "lock") }
 func (d *directory) topics() string          { return filepath.Join(d.path, "topics") }
 func (d *directory) trash() string           { return filepath.Join(d.path, "trash") }
 func (d *directory) logPath(k logKey) string { return filepath.Join(d.topics(), k.String()) }

@@ -35,6 +35,9 @@ func (b *Broker) follow(ctx context.Context, revision int64) error {
 		}
 		next := b.mirror.Current()
 		b.apply(seen, next)
+		if was, is := seen.Broker(b.opts.ID), next.Broker(b.opts.ID); is != nil && (was == nil || was.Epoch != is.Epoch) {
+			b.realign() // what was meant for another incarnation before may not be now
+		}
 		b.vouched.carriedOut(next.Revision)
 		b.settleDoubts()
 		seen = next

@@ -30,6 +30,20 @@ type Incarnation struct {
 	BootID ID16 `json:"boot_id"`
 	// Clean is true from the last write of an orderly stop to the next start.
 	Clean bool `json:"clean"`
+	// Made is when the directory's lock was made, as its file system says (MadeAt);
+	// empty: it does not. The lock stays as long as the directory does; that of a
+	// copy was made later.
+	Made string `json:"made,omitempty"`
+}
+
+// copied tells whether the directory, whose lock was made then, is a copy that was
+// made while the other was in use, or was left by a process that was killed: the
+// copy does not know what that one has acknowledged since.
+//
+// WHY not after a stop in order: then there is nothing since, but for what another
+// incarnation has done, which has another epoch.
+func (inc *Incarnation) copied(made string) bool {
+	return inc.BrokerEpoch != 0 && !inc.Clean && inc.Made != "" && made != "" && inc.Made != made
 }
 
 // ID16 is an identity of 16 bytes; hexadecimal as text.

@@ -223,7 +223,9 @@ func (l *localLog) align() {
 		}
 		p.SetSettings(settings(&w.topic.Config))
 		p.SetLogConfig(logConfig(&w.topic.Config))
-		l.carryOut(p, w)
+		if !l.carryOut(p, w) {
+			return // realign does it if this broker turns out to be meant
+		}
 		l.carried.Store(w)
 		if p.Quarantined() {
 			l.b.damaged(l)

@@ -98,6 +98,8 @@ type Options struct {
 	Now func() time.Time
 	// BootID tells one boot of the machine from the next; BootID unless set.
 	BootID func() ID16
+	// MadeAt tells a file from a copy of it; MadeAt unless set.
+	MadeAt func(path string) string
 	// Logger takes changes of state; slog.Default unless set.
 	Logger *slog.Logger
 	// Registerer takes the metrics; nil: nobody.
@@ -172,6 +174,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.MadeAt == nil {
+		o.MadeAt = MadeAt
 	}
 	if o.BootID == nil {
 		o.BootID = BootID

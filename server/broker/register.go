@@ -54,6 +54,11 @@ func (b *Broker) register(ctx context.Context, inc Incarnation) (registration, e
 	if inc.ClusterID != (ID16{}) {
 		req.ClusterId = inc.ClusterID[:]
 	}
+	made := b.opts.MadeAt(b.dir.lock())
+	if req.Copied = inc.copied(made); req.Copied {
+		b.logger.Warn("the data directory is a copy of one that was not stopped in order: what it has is not trusted to be all", "directory", b.opts.DataDir)
+	}
+	inc.Made = made
 	fresh := newID16()
 	req.IncarnationId = fresh[:]
 	begun := time.Now()
@@ -107,6 +112,7 @@ func (b *Broker) adopt(inc Incarnation, resp *controllerv1.RegisterBrokerRespons
 		return registration{}, err
 	}
 	b.identity.Store(&inc)
+	b.realign()
 	b.logger.Info("registered", "broker_epoch", inc.BrokerEpoch, "cluster", inc.ClusterID.String(), "eligible", resp.GetEligible())
 	reg := registration{
 		epoch: resp.GetBrokerEpoch(), revision: resp.GetRevision(),

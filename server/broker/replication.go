@@ -80,13 +80,18 @@ func (b *Broker) replicaOf(topic record.TopicID, number record.PartitionID) *par
 	return p
 }
 
-// carryOut leads, goes on leading, follows, or resigns.
+// carryOut leads, goes on leading, follows, or resigns. It returns false if what
+// is wanted is for another incarnation of this broker.
 //
 // REQUIRES: carrying is held.
-func (l *localLog) carryOut(p *partition.Partition, w *wanted) {
+func (l *localLog) carryOut(p *partition.Partition, w *wanted) bool {
 	self, leader := l.b.opts.ID, w.part.Leader
 	a := w.assignment()
 	switch {
+	case leader == self && l.b.replaced():
+		l.retire(p, a.Epoch)
+		l.unlink(a.Epoch)
+		return false
 	case leader == self:
 		if !p.Lead(a) {
 			p.Confirm(a)
@@ -109,6 +114,7 @@ func (l *localLog) carryOut(p *partition.Partition, w *wanted) {
 			l.b.followers.Connect(next)
 		}
 	}
+	return true
 }
 
 // unlink ends the link to a leader, in a newer leader epoch; -1: in the one in

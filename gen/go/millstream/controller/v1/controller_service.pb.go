@@ -1021,6 +1021,9 @@ type RegisterBrokerRequest struct {
 	FeatureLevelMax uint32 `protobuf:"varint,13,opt,name=feature_level_max,json=featureLevelMax,proto3" json:"feature_level_max,omitempty"`
 	// Chosen at random for each start: a repeated call is recognised.
 	IncarnationId []byte `protobuf:"bytes,14,opt,name=incarnation_id,json=incarnationId,proto3" json:"incarnation_id,omitempty"`
+	// Whether its directory is a copy that was made while another one was in use:
+	// it may lack what was acknowledged on that one since.
+	Copied        bool `protobuf:"varint,15,opt,name=copied,proto3" json:"copied,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1151,6 +1154,13 @@ func (x *RegisterBrokerRequest) GetIncarnationId() []byte {
 		return x.IncarnationId
 	}
 	return nil
+}
+
+func (x *RegisterBrokerRequest) GetCopied() bool {
+	if x != nil {
+		return x.Copied
+	}
+	return false
 }
 
 // RegisterBrokerResponse gives a broker its epoch.
@@ -5188,7 +5198,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"generation\x18\x02 \x01(\rR\n" +
 	"generation\x12#\n" +
 	"\rfeature_level\x18\x03 \x01(\rR\ffeatureLevel\x12$\n" +
-	"\x0ecreate_time_ms\x18\x04 \x01(\x03R\fcreateTimeMs\"\xfe\x03\n" +
+	"\x0ecreate_time_ms\x18\x04 \x01(\x03R\fcreateTimeMs\"\x96\x04\n" +
 	"\x15RegisterBrokerRequest\x12\x1b\n" +
 	"\tbroker_id\x18\x01 \x01(\x05R\bbrokerId\x12\x1d\n" +
 	"\n" +
@@ -5205,7 +5215,8 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\aversion\x18\v \x01(\tR\aversion\x12*\n" +
 	"\x11feature_level_min\x18\f \x01(\rR\x0ffeatureLevelMin\x12*\n" +
 	"\x11feature_level_max\x18\r \x01(\rR\x0ffeatureLevelMax\x12%\n" +
-	"\x0eincarnation_id\x18\x0e \x01(\fR\rincarnationId\"\x98\x02\n" +
+	"\x0eincarnation_id\x18\x0e \x01(\fR\rincarnationId\x12\x16\n" +
+	"\x06copied\x18\x0f \x01(\bR\x06copied\"\x98\x02\n" +
 	"\x16RegisterBrokerResponse\x12!\n" +
 	"\fbroker_epoch\x18\x01 \x01(\x03R\vbrokerEpoch\x12A\n" +
 	"\acluster\x18\x02 \x01(\v2'.millstream.controller.v1.ClusterRecordR\acluster\x12\x1a\n" +
