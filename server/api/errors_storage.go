@@ -59,6 +59,16 @@ func readFault(err error) *rpc.Fault {
 // storage failed; where and how is in the broker's log, for paths are nothing
 // to clients.
 func storageFault(err error) *rpc.Fault {
+	// First what is final, whatever was the cause: a log that has failed for want
+	// of room takes nothing when there is room again, and who was told to wait for
+	// that would wait for ever.
+	for _, final := range [...]func(error) bool{
+		isType[*commitlog.FailedError], isType[*segment.SyncError], isType[*segment.RollbackError],
+	} {
+		if final(err) {
+			return storageFailed(reasonOf(err))
+		}
+	}
 	if vfs.IsFull(err) {
 		return diskFull()
 	}
@@ -69,7 +79,7 @@ func storageFault(err error) *rpc.Fault {
 		return storageFailed(e.Kind.String())
 	}
 	for _, is := range [...]func(error) bool{
-		isType[*commitlog.FailedError], isType[*commitlog.EpochError], isType[*commitlog.BatchError], isType[*commitlog.RangeError], isType[*partition.UnequalPushError], isType[*checkpoint.TooLargeError], isType[*segment.RollbackError], isType[*segment.SyncError],
+		isType[*commitlog.EpochError], isType[*commitlog.BatchError], isType[*commitlog.RangeError], isType[*partition.UnequalPushError], isType[*checkpoint.TooLargeError],
 		isType[*mmap.FaultError], isType[*vfs.LockedError], isType[*fs.PathError],
 		isType[*broker.MisplacedError], isType[*broker.WrongBrokerError], isType[*broker.WrongClusterError],
 		isError(commitlog.ErrClosed, segment.ErrSealed, checkpoint.ErrNotExist, mmap.ErrReleased, mmap.ErrOutside),

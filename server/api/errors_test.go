@@ -136,6 +136,26 @@ func TestEveryErrorFromBelowIsMapped(t *testing.T) {
 	}
 }
 
+// What has failed for good is not cured by room on the disk, so a client is not
+// told to wait for that, though want of room was the cause.
+func TestWhatHasFailedForWantOfRoomIsNoFullDisk(t *testing.T) {
+	full := &commitlog.WriteError{Kind: commitlog.DiskFull, Err: syscall.ENOSPC}
+	for name, err := range map[string]error{
+		"a log":                      &commitlog.FailedError{Cause: full},
+		"a partition":                &partition.FailedError{Cause: &commitlog.FailedError{Cause: full}},
+		"a sync":                     &segment.SyncError{Err: syscall.ENOSPC},
+		"what cannot be taken away":  &segment.RollbackError{Write: syscall.ENOSPC, Rollback: syscall.EIO},
+		"an open that met that, too": fmt.Errorf("open: %w", &commitlog.FailedError{Cause: &segment.SyncError{Err: syscall.EDQUOT}}),
+	} {
+		if f := FaultOf(err); f.Reason != storageReason || f.Retryable {
+			t.Errorf("%s is told as %+v", name, f)
+		}
+	}
+	if f := FaultOf(full); f.Reason != pb.ErrorReason_ERROR_REASON_DISK_FULL || !f.Retryable {
+		t.Errorf("a write that was refused is told as %+v", f)
+	}
+}
+
 // exportedErrors returns the exported error types and sentinels of the
 // packages at and below a directory.
 func exportedErrors(t *testing.T, dir string) []string {

@@ -88,6 +88,8 @@ func TestWhatAFailingStorageRefusesIsRetryableWhileOthersMayLead(t *testing.T) {
 		"a partition that is damaged":      {&partition.QuarantinedError{Cause: syscall.EIO}, true, false},
 		"what may be written":              {fmt.Errorf("%w: %w", partition.ErrUnknownOutcome, &partition.FailedError{Cause: refused}), false, false},
 		"a log that could not be restored": {failed, false, false},
+		"the same, for want of room":       {&commitlog.FailedError{Cause: &commitlog.WriteError{Kind: commitlog.DiskFull, Err: syscall.ENOSPC}}, false, false},
+		"a partition that has failed so":   {&partition.FailedError{Cause: &commitlog.FailedError{Cause: syscall.ENOSPC}}, true, false},
 		"a batch that does not fit":        {&commitlog.EpochError{}, false, false},
 		"what was not foreseen":            {errors.New("what"), false, false},
 	} {

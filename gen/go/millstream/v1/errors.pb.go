@@ -92,7 +92,9 @@ const (
 	// A limit of the server is exceeded; `limit` says which (RESOURCE_EXHAUSTED;
 	// INVALID_ARGUMENT if a single request has too many things in it).
 	ErrorReason_ERROR_REASON_LIMIT_EXCEEDED ErrorReason = 24
-	// The disk is full (RESOURCE_EXHAUSTED, retryable).
+	// The disk is full (RESOURCE_EXHAUSTED, retryable): nothing was written, and
+	// can be when there is room. A log that has failed for good for want of room is
+	// STORAGE_FAILED.
 	ErrorReason_ERROR_REASON_DISK_FULL ErrorReason = 25
 	// The storage of the partition failed on the broker that leads it
 	// (UNAVAILABLE). Retryable while another broker can lead: it is about to.
