@@ -62,17 +62,11 @@ func (s *Segment) sealedIndex(h *handle) (*Index, error) {
 	if x := h.index.Load(); x != nil {
 		return x, nil
 	}
-	x, err := readIndex(s.o, s.base, IndexSuffix, s.path(IndexSuffix))
-	if err == nil && (x.End.Offset != s.End() || x.End.Position != s.Size()) {
-		err = ErrIndex // Or the log does not fit the index; reading it will tell.
+	x, err := s.readSealed()
+	if isStale(err) {
+		x, err = s.remake()
 	}
-	switch {
-	case err == nil:
-	case isStale(err):
-		if x, err = s.rebuild(); err != nil {
-			return nil, err
-		}
-	default:
+	if err != nil {
 		return nil, err
 	}
 	h.index.CompareAndSwap(nil, x)
@@ -82,7 +76,29 @@ func (s *Segment) sealedIndex(h *handle) (*Index, error) {
 	return x, nil
 }
 
+// readSealed reads the index file of a sealed segment.
+func (s *Segment) readSealed() (*Index, error) {
+	x, err := readIndex(s.o, s.base, IndexSuffix, s.path(IndexSuffix))
+	if err == nil && (x.End.Offset != s.End() || x.End.Position != s.Size()) {
+		err = ErrIndex // Or the log does not fit the index; reading it will tell.
+	}
+	return x, err
+}
+
+// remake makes the index of a sealed segment again, unless another reader has
+// done so since its file was looked at.
+func (s *Segment) remake() (*Index, error) {
+	s.rebuilding.Lock()
+	defer s.rebuilding.Unlock()
+	if x, err := s.readSealed(); !isStale(err) {
+		return x, err
+	}
+	return s.rebuild()
+}
+
 // rebuild makes the index of a sealed segment from its log.
+//
+// REQUIRES: rebuilding is held.
 func (s *Segment) rebuild() (*Index, error) {
 	x, err := s.extend(&Index{End: Start(s.base, Point{Epoch: NoEpoch})}, s.Size())
 	if err != nil {

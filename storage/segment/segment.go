@@ -3,6 +3,7 @@ package segment
 import (
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 
 	"github.com/millstream-io/millstream/storage/record"
@@ -74,6 +75,10 @@ type Segment struct {
 
 	live    atomic.Pointer[liveIndex] // nil once sealed
 	summary atomic.Pointer[Point]     // the end of a sealed segment, once known
+	// rebuilding is held while the index of a sealed segment is made from its log
+	// and written. WHY across that: another one at a time would read it all again,
+	// and write the same file.
+	rebuilding sync.Mutex
 
 	// The writer's, meaningful until s is sealed: where the next batch goes, how
 	// far the index was kept, and how far blocks were set aside, or asked for.
