@@ -32,6 +32,20 @@ func (q *buffer) steer(l *lane) {
 	l.next = q.routes.to(l.leader)
 }
 
+// reroute notes who leads a partition, as a broker says that passes on what it is
+// sent for it. "" is nobody who can be reached.
+func (q *buffer) reroute(partition uint32, leader string) {
+	if leader == "" || partition >= uint32(len(q.lanes)) {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := &q.lanes[partition]
+	l.leader = leader
+	q.steer(l)
+	q.proceed(l)
+}
+
 // arrive has lanes use a route from now on.
 func (q *buffer) arrive(r *route) {
 	q.mu.Lock()

@@ -256,6 +256,9 @@ func (p *Producer) unusual(s *produceStream, message []byte, stop func()) error 
 		s.drain = m.GetDrain()
 		stop()
 	}
+	if to := m.GetReroute(); to.GetTopic() == p.opts.Topic {
+		p.reroute(to.GetPartition(), to.GetLeader().GetAddress())
+	}
 	switch {
 	case m.GetCorrelationId() == 0:
 		return nil

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 
 	millstream "github.com/millstream-io/millstream/clients/go"
+	"github.com/millstream-io/millstream/clients/go/internal/faketest"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/metadata"
 	"github.com/millstream-io/millstream/server/servertest"
@@ -94,6 +96,73 @@ func TestAProducerGoesToTheLeader(t *testing.T) {
 	appendUntil(t, p, &next, func() bool { return next >= upTo })
 	if err := p.Close(inTime(t)); err != nil {
 		t.Error(err)
+	}
+}
+
+// A broker may know who leads and not get through to it. Who is told goes there
+// itself, though nothing was acknowledged yet, and once for each time it is told.
+func TestAProducerGoesWhereItIsRerouted(t *testing.T) {
+	const there = "leader:1"
+	for name, c := range map[string]struct {
+		reroute *pb.Reroute
+		goes    bool
+	}{
+		"to the leader":               {&pb.Reroute{Topic: "t", Partition: 1, Leader: &pb.LeaderHint{BrokerId: 2, Address: there}}, true},
+		"of another topic":            {&pb.Reroute{Topic: "u", Partition: 1, Leader: &pb.LeaderHint{BrokerId: 2, Address: there}}, false},
+		"of a partition that is none": {&pb.Reroute{Topic: "t", Partition: 9, Leader: &pb.LeaderHint{BrokerId: 2, Address: there}}, false},
+		"to nobody":                   {&pb.Reroute{Topic: "t", Partition: 1, Leader: &pb.LeaderHint{BrokerId: -1}}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, leads := faketest.New(t, "t", 2, nil), faketest.New(t, "t", 2, nil)
+			refusals := make(chan struct{}, 1000)
+			asked.OnProduce = func(*pb.ProduceRequest) faketest.Verdict {
+				refusals <- struct{}{}
+				return faketest.Verdict{Reroute: c.reroute, Error: &pb.RequestError{
+					Code: uint32(codes.Unavailable), Reason: pb.ErrorReason_ERROR_REASON_LEADER_UNAVAILABLE, Retryable: true,
+				}}
+			}
+			client, err := millstream.New(millstream.Options{
+				Addr: faketest.Addr, DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+					if addr == there {
+						return leads.Dial(ctx)
+					}
+					return asked.Dial(ctx)
+				})},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(client.Close)
+			p, err := client.NewProducer(inTime(t), millstream.ProducerOptions{Topic: "t", RetryFor: time.Minute})
+			if err != nil {
+				t.Fatal(err)
+			}
+			pending, err := p.AppendTo(inTime(t), 1, millstream.Record{Value: value(0)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !c.goes {
+				for range 3 {
+					<-refusals // it is asked again, here
+				}
+				if n := len(leads.Log("t", 1).Records()); n != 0 {
+					t.Errorf("the other broker has %d records", n)
+				}
+				return
+			}
+			if _, err := pending.Wait(inTime(t)); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 100 {
+				if _, err := p.AppendTo(inTime(t), 1, millstream.Record{Value: value(i + 1)}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := p.Close(inTime(t)); err != nil {
+				t.Error(err)
+			}
+			wantValues(t, leads.Log("t", 1), 101)
+		})
 	}
 }
 

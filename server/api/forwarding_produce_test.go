@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/metadata"
@@ -56,16 +57,51 @@ func TestAForwardedAnswerSaysOnceWhereTheLeaderIs(t *testing.T) {
 	p := openProducer(t, c.Broker(1).Broker)
 	for i := range 3 {
 		a := p.ask(&pb.ProduceRequest{Topic: "t", Partition: new(led[2][0]), Batch: batch("x")})
-		if first := i == 0; (a.GetLeader() != nil) != first {
-			t.Fatalf("answer %d has the hint %v", i, a.GetLeader())
-		} else if first && (a.GetLeader().GetBrokerId() != 2 || a.GetLeader().GetAddress() != c.Broker(2).Address()) {
-			t.Errorf("the hint is %v", a.GetLeader())
+		to := a.GetReroute()
+		if first := i == 0; (a.GetLeader() != nil) != first || (to != nil) != first {
+			t.Fatalf("answer %d has the hint %v and the reroute %v", i, a.GetLeader(), to)
+		} else if first && (to.GetTopic() != "t" || to.GetPartition() != led[2][0] || to.GetLeader().GetBrokerId() != 2 ||
+			to.GetLeader().GetAddress() != c.Broker(2).Address() || !proto.Equal(to.GetLeader(), a.GetLeader())) {
+			t.Errorf("the hint is %v, the reroute %v", a.GetLeader(), to)
 		}
 	}
-	if a := p.ask(&pb.ProduceRequest{Topic: "t", Partition: new(led[1][0]), Batch: batch("x")}); a.GetLeader() != nil {
-		t.Errorf("what was not forwarded has the hint %v", a.GetLeader())
+	if a := p.ask(&pb.ProduceRequest{Topic: "t", Partition: new(led[1][0]), Batch: batch("x")}); a.GetLeader() != nil || a.GetReroute() != nil {
+		t.Errorf("what was not forwarded has the hint %v and the reroute %v", a.GetLeader(), a.GetReroute())
 	}
 	p.end(0)
+	// Another stream has another client, for all the broker knows.
+	p = openProducer(t, c.Broker(1).Broker)
+	if a := p.ask(&pb.ProduceRequest{Topic: "t", Partition: new(led[2][0]), Batch: batch("x"), Acks: pb.Acks_ACKS_NONE}); a.GetReroute().GetLeader().GetBrokerId() != 2 {
+		t.Errorf("without acks the answer is %v", a)
+	}
+	p.end(0)
+}
+
+// One answer names one partition; the others of a split request are named later,
+// and none twice.
+func TestEachPartitionOfASplitRequestIsNamedInTime(t *testing.T) {
+	c := servertest.StartForwarders(t, 2, servertest.Options{})
+	led := c.CreateTopic("t", 6)
+	var keys []string
+	for i := range 100 {
+		keys = append(keys, fmt.Sprint("k", i))
+	}
+	p := openProducer(t, c.Broker(1).Broker)
+	var named []uint32
+	for range len(led[2]) + 2 {
+		a := p.ask(&pb.ProduceRequest{Topic: "t", Batch: keyed(keys...)})
+		if a.GetError() != nil || len(a.GetParts()) != 6 {
+			t.Fatalf("the answer is %v", a)
+		}
+		if to := a.GetReroute(); to != nil {
+			named = append(named, to.GetPartition())
+		}
+	}
+	p.end(0)
+	slices.Sort(named)
+	if want := slices.Sorted(slices.Values(led[2])); !slices.Equal(named, want) {
+		t.Errorf("named were the partitions %v, and led elsewhere are %v", named, want)
+	}
 }
 
 func TestARequestWithoutPartitionIsDividedAmongLeaders(t *testing.T) {

@@ -117,8 +117,9 @@ func (r *produceRequest) appendAnswer(dst []byte) []byte {
 		a.BaseOffset, a.HasBaseOffset, a.LeaderEpoch = u.Base, true, u.Epoch
 		a.HasAck, a.Ack = true, r.ack()
 	}
-	if a.Error == nil {
-		a.Leader = u.hint
+	a.Reroute = r.reroute
+	if a.Error == nil && a.Reroute.GetPartition() == uint32(a.Partition) {
+		a.Leader = a.Reroute.GetLeader()
 	}
 	return wire.AppendProduceResponse(dst, &a)
 }

@@ -17,7 +17,7 @@ type awayLane struct {
 	to       forward.Target
 	snap     *metadata.Snapshot // that says so
 	active   bool               // the last request was forwarded
-	hinted   bool               // the client was told of this leader
+	told     bool               // the client is told of this leader
 }
 
 // leads tells whether requests go to another broker, as the metadata has it.
@@ -51,7 +51,7 @@ func (p *produceStream) goAway(l *lane, u *unit, cause error) error {
 		if l.order != nil && !a.active && l.order.Failed() && u.ordered && !u.Restart {
 			return partition.ErrPrecedingFailed
 		}
-		a.hinted = false
+		a.told = false
 	}
 	a.active, a.to, a.snap = true, to, p.s.metadata.Current()
 	if a.snap.Revision != to.Revision {
@@ -99,8 +99,12 @@ func (p *produceStream) forward(l *lane, u *unit) error {
 	if u.ordered {
 		u.forward.Lane = &a.order
 	}
-	if !a.hinted {
-		a.hinted, u.hint = true, p.s.hintOf(a.to)
+	// Whatever becomes of the request: if that leader refuses it the client may
+	// still want to ask there itself. An answer has room for one; of a request that
+	// was split the others are told with their next answers.
+	if !a.told && u.req.reroute == nil {
+		a.told = true
+		u.req.reroute = &pb.Reroute{Topic: l.topic.name, Partition: l.partition, Leader: p.s.hintOf(a.to)}
 	}
 	u.away = true
 	if err := a.producer.Send(u.forward); err != nil {

@@ -40,6 +40,9 @@ type produceRequest struct {
 
 	// drainMs, if positive, makes it a control message instead of an answer.
 	drainMs uint32
+	// reroute goes with the answer: who leads a partition of it. nil: the client
+	// need not know, or knows. It is receive's until the last unit is submitted.
+	reroute *pb.Reroute
 
 	// Guarded by produceStream.mu once the request is in its lanes.
 	unsettled int  // units that a partition still has
@@ -63,8 +66,7 @@ type unit struct {
 
 	// forward is the request to another broker; it is kept for the next time.
 	forward *forward.Request
-	away    bool           // another broker has it, or had
-	hint    *pb.LeaderHint // for the client: who that is
+	away    bool // another broker has it, or had
 
 	// ordered says that a failure refuses what comes behind it in the lane.
 	ordered bool
@@ -108,7 +110,7 @@ func (r *produceRequest) reset() {
 	if cap(r.units) > keptUnits {
 		r.units = nil
 	}
-	r.bytes, r.split, r.drainMs = 0, false, 0
+	r.bytes, r.split, r.drainMs, r.reroute = 0, false, 0, nil
 	r.unsettled, r.waiting, r.answered = 0, 0, false
 }
 

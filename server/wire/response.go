@@ -24,7 +24,8 @@ type ProduceResponse struct {
 	Parts      []ProducePart
 	Leader     *pb.LeaderHint
 	ThrottleMs uint32
-	// Drain and Reroute: at most one of them is set.
+	// Drain and Reroute: at most one of them is set. Drain is a message of its own,
+	// Reroute goes with an answer.
 	Drain   *pb.Drain
 	Reroute *pb.Reroute
 }

@@ -70,6 +70,8 @@ type Verdict struct {
 	Wait <-chan struct{}
 	// Drain says so before the answer, and takes no more requests.
 	Drain bool
+	// Reroute goes with the answer.
+	Reroute *pb.Reroute
 }
 
 // Topic is a topic.
@@ -131,12 +133,15 @@ func (s *Server) Stop() {
 
 // Dialer returns the option that lets a client reach the server at Addr.
 func (s *Server) Dialer() grpc.DialOption {
-	return grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-		s.mu.Lock()
-		l := s.listener
-		s.mu.Unlock()
-		return l.DialContext(ctx)
-	})
+	return grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return s.Dial(ctx) })
+}
+
+// Dial connects to the server.
+func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
+	s.mu.Lock()
+	l := s.listener
+	s.mu.Unlock()
+	return l.DialContext(ctx)
 }
 
 // Log returns a partition.

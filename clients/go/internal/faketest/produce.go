@@ -40,6 +40,9 @@ func (s *Server) Produce(stream grpc.BidiStreamingServer[pb.ProduceRequest, pb.P
 			}
 		}
 		a := s.carryOut(q, v.Error, broken)
+		if v.Reroute != nil {
+			a.Control = &pb.ProduceResponse_Reroute{Reroute: v.Reroute}
+		}
 		if v.Lose != nil {
 			return v.Lose
 		}

@@ -514,7 +514,9 @@ type ProduceResponse struct {
 	// Where the records went, if the broker split the batch.
 	Parts []*ProducePart `protobuf:"bytes,7,rep,name=parts,proto3" json:"parts,omitempty"`
 	// Where to send requests for this partition for a shorter way; set when the
-	// broker forwarded.
+	// broker forwarded the request and has not told the client of that leader yet.
+	// `reroute` says the same, and also in answers of requests that failed or were
+	// split.
 	Leader *LeaderHint `protobuf:"bytes,8,opt,name=leader,proto3" json:"leader,omitempty"`
 	// How long the client should wait before the next request.
 	ThrottleMs uint32 `protobuf:"varint,9,opt,name=throttle_ms,json=throttleMs,proto3" json:"throttle_ms,omitempty"`
@@ -652,12 +654,17 @@ type isProduceResponse_Control interface {
 }
 
 type ProduceResponse_Drain struct {
-	// The server stops.
+	// The server stops. A message of its own: correlation_id is 0.
 	Drain *Drain `protobuf:"bytes,10,opt,name=drain,proto3,oneof"`
 }
 
 type ProduceResponse_Reroute struct {
-	// Another broker serves the partition better.
+	// Another broker leads the partition that is named here, and this one forwards
+	// requests for it. Goes with the answer of a request, failed or not, that was
+	// forwarded: once for each partition and leader on a stream, one for each
+	// answer. It may be ignored: this broker goes on forwarding. A client that
+	// follows it sends to that broker once nothing of the partition is unanswered
+	// here; records sent over two streams at a time have no order.
 	Reroute *Reroute `protobuf:"bytes,11,opt,name=reroute,proto3,oneof"`
 }
 
@@ -851,7 +858,8 @@ func (x *Drain) GetDeadlineMs() uint32 {
 	return 0
 }
 
-// Reroute says that another broker serves a partition.
+// Reroute says that another broker serves a partition. In a ProduceResponse it is
+// advice; in a FetchResponse it ends the subscription.
 type Reroute struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the topic.
