@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
@@ -129,6 +131,16 @@ func (p *pipeline) counts() (taken, answered int) {
 	return p.taken, len(p.answers)
 }
 
+// valueOf returns what a metric says.
+func valueOf(t *testing.T, m prometheus.Metric) float64 {
+	t.Helper()
+	var said dto.Metric
+	if err := m.Write(&said); err != nil {
+		t.Fatal(err)
+	}
+	return said.GetGauge().GetValue() + said.GetCounter().GetValue()
+}
+
 func newPipeline(t *testing.T, requests, bytes int) *pipeline {
 	t.Helper()
 	enc, err := proto.Marshal(&pb.ProduceRequest{
@@ -141,9 +153,12 @@ func newPipeline(t *testing.T, requests, bytes int) *pipeline {
 }
 
 func TestRequestsInFlightAreBoundedByTheirBytes(t *testing.T) {
-	for name, c := range map[string]struct{ budget, most int64 }{
-		"of the stream":  {1 << 30, 8 << 20},
-		"of the process": {4 << 20, 4 << 20},
+	for name, c := range map[string]struct {
+		budget, most           int64
+		streamWaits, allInWait int64 // who waits is told by metrics
+	}{
+		"of the stream":  {1 << 30, 8 << 20, 1, 0},
+		"of the process": {4 << 20, 4 << 20, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -161,12 +176,21 @@ func TestRequestsInFlightAreBoundedByTheirBytes(t *testing.T) {
 				if most := int(c.most>>19) + 1; taken > most {
 					t.Errorf("%d requests were taken", taken)
 				}
+				if n := int64(valueOf(t, s.metrics.streamWaiters)); n != c.streamWaits || s.budget.Waiting() != c.allInWait {
+					t.Errorf("%d streams wait for themselves and %d for all, want %d and %d", n, s.budget.Waiting(), c.streamWaits, c.allInWait)
+				}
 				disk.release()
 				if err := <-ended; err != nil {
 					t.Fatal(err)
 				}
 				s.Wait()
 				synctest.Wait() // the partition gives bytes back after the answer
+				if n := valueOf(t, s.metrics.streamWaits); (n > 0) != (c.streamWaits > 0) || valueOf(t, s.metrics.streamWaiters) != 0 {
+					t.Errorf("%v waits of the stream are counted", n)
+				}
+				if n := s.budget.Waits(); (n > 0) != (c.allInWait > 0) {
+					t.Errorf("%d waits for all are counted", n)
+				}
 				if _, answered := client.counts(); answered != 100 || s.budget.Used() != 0 {
 					t.Errorf("%d answers, %d bytes still in flight", answered, s.budget.Used())
 				}

@@ -19,6 +19,8 @@ type brokerMetrics struct {
 	produceRecords  prometheus.Counter
 	produceBytes    prometheus.Counter
 	produceErrors   *prometheus.CounterVec
+	streamWaiters   prometheus.Gauge
+	streamWaits     prometheus.Counter
 
 	fetchStreams       prometheus.Gauge
 	fetchSubscriptions prometheus.Gauge
@@ -54,6 +56,9 @@ func newBrokerMetrics(reg prometheus.Registerer, reading, receiving *broker.Budg
 		produceBytes:    counter("millstream_produce_bytes_total", "Bytes of batches that were acknowledged, as sent."),
 		produceErrors:   reasons("millstream_produce_errors_total", "Batches that were refused or failed, by reason."),
 
+		streamWaiters: gauge("millstream_produce_stream_waiters", "Produce streams that wait until fewer of their own bytes are in flight (stream-inflight-bytes)."),
+		streamWaits:   counter("millstream_produce_stream_waits_total", "Times that a Produce stream had to wait until fewer of its own bytes were in flight (stream-inflight-bytes)."),
+
 		fetchStreams:       gauge("millstream_fetch_streams", "Fetch streams and Read calls that are open."),
 		fetchSubscriptions: gauge("millstream_fetch_subscriptions", "Subscriptions of all Fetch streams."),
 		fetchFrames:        counter("millstream_fetch_frames_total", "Frames with records that were sent."),
@@ -67,7 +72,7 @@ func newBrokerMetrics(reg prometheus.Registerer, reading, receiving *broker.Budg
 		stalled: counter("millstream_streams_stalled_total", "Streams that were ended because the client did not read."),
 		cut:     counter("millstream_connections_cut_total", "Connections that were cut because the client did not take the last frames of a stream that had ended."),
 	}
-	return m, telemetry.Register(reg, m.produceStreams, m.produceRequests, m.produceRecords, m.produceBytes, m.produceErrors,
+	return m, telemetry.Register(reg, m.produceStreams, m.produceRequests, m.produceRecords, m.produceBytes, m.produceErrors, m.streamWaiters, m.streamWaits,
 		m.fetchStreams, m.fetchSubscriptions, m.fetchFrames, m.fetchRecords, m.fetchBytes, m.fetchReplicaBytes, m.fetchErrors, m.stalled, m.cut, m.forwarded,
 		now("millstream_produce_receiving_bytes", "Bytes that large Produce requests on their way may take.", receiving.Used),
 		now("millstream_produce_receiving_limit_bytes", "The most that large Produce requests on their way may take (inflight-bytes).", receiving.Limit),

@@ -29,7 +29,7 @@ type intake struct {
 // its partition, or refused. An error ends the stream.
 func (p *produceStream) admit(r *produceRequest) error {
 	n := r.frame.msg.Len()
-	if err := p.held.Acquire(p.ctx, n); err != nil {
+	if err := p.hold(n); err != nil {
 		return err
 	}
 	if err := p.s.budget.Acquire(p.ctx, n); err != nil {
@@ -62,6 +62,20 @@ func (p *produceStream) admit(r *produceRequest) error {
 		p.submit(r.units[i])
 	}
 	return nil
+}
+
+// hold takes bytes of what the stream may have in flight. A stream that waits
+// for its own answers is counted: its client sees that it gets on slowly, and not
+// which of the limits is why.
+func (p *produceStream) hold(n int) error {
+	if p.held.TryAcquire(n) {
+		return nil
+	}
+	m := p.s.metrics
+	m.streamWaits.Inc()
+	m.streamWaiters.Inc()
+	defer m.streamWaiters.Dec()
+	return p.held.Acquire(p.ctx, n)
 }
 
 // laneOf returns the lane that a request belongs to before it is looked at.

@@ -15,7 +15,8 @@ type Budget struct {
 	limit int64
 	sem   *semaphore.Weighted
 	used  atomic.Int64
-	waits atomic.Int64
+	waits atomic.Int64 // that are under way
+	begun atomic.Int64 // waits, since the process began
 }
 
 // BudgetError says that one request is larger than the whole budget.
@@ -42,6 +43,7 @@ func (b *Budget) Acquire(ctx context.Context, bytes int) error {
 		return &BudgetError{Bytes: n, Limit: b.limit}
 	}
 	if !b.sem.TryAcquire(n) {
+		b.begun.Add(1)
 		b.waits.Add(1)
 		defer b.waits.Add(-1)
 		if err := b.sem.Acquire(ctx, n); err != nil {
@@ -75,3 +77,6 @@ func (b *Budget) Used() int64 { return b.used.Load() }
 
 // Waiting returns how many wait for bytes.
 func (b *Budget) Waiting() int64 { return b.waits.Load() }
+
+// Waits returns how often somebody has had to wait.
+func (b *Budget) Waits() int64 { return b.begun.Load() }

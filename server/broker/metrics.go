@@ -263,7 +263,7 @@ func (m *flusherMetrics) took(d time.Duration, err error) {
 type census struct {
 	b                                                    *Broker
 	logs, open, held, waiters, failed, used, wait, files *prometheus.Desc
-	fileOpens, delay, impaired                           *prometheus.Desc
+	fileOpens, delay, impaired, waits                    *prometheus.Desc
 }
 
 func newCensus(b *Broker) *census {
@@ -279,6 +279,7 @@ func newCensus(b *Broker) *census {
 		failed:    desc("failed_directories", "Log directories that have failed."),
 		used:      desc("inflight_bytes", "Bytes of produce requests in flight."),
 		wait:      desc("inflight_waiters", "Produce requests that wait for the budget of bytes in flight."),
+		waits:     desc("inflight_waits_total", "Times that a produce request had to wait for the budget of bytes in flight."),
 		files:     desc("open_files", "Files of segments that are open."),
 		fileOpens: desc("file_opens_total", "Files of segments opened. If it grows fast, more are in use than may be open."),
 		delay:     desc("disk_delay_seconds", "How long writes and syncs took in the last seconds, for whoever had to wait for one."),
@@ -290,7 +291,7 @@ func newCensus(b *Broker) *census {
 
 // Describe lists the metrics.
 func (c *census) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.logs, c.open, c.held, c.waiters, c.failed, c.used, c.wait, c.files, c.fileOpens, c.delay, c.impaired} {
+	for _, d := range []*prometheus.Desc{c.logs, c.open, c.held, c.waiters, c.failed, c.used, c.wait, c.waits, c.files, c.fileOpens, c.delay, c.impaired} {
 		ch <- d
 	}
 }
@@ -317,6 +318,7 @@ func (c *census) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.failed, float64(failed))
 	gauge(c.used, float64(c.b.budget.Used()))
 	gauge(c.wait, float64(c.b.budget.Waiting()))
+	ch <- prometheus.MustNewConstMetric(c.waits, prometheus.CounterValue, float64(c.b.budget.Waits()))
 	files := c.b.files.Counts()
 	gauge(c.files, float64(files.Open))
 	gauge(c.delay, time.Duration(c.b.disk.delay.Load()).Seconds())
