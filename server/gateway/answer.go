@@ -125,8 +125,13 @@ func writeError(w http.ResponseWriter, httpStatus int, st *status.Status) {
 }
 
 // restError answers a call that failed.
-func (g *Gateway) restError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+func (g *Gateway) restError(ctx context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	st := restStatus(err)
+	if st.Code() == codes.InvalidArgument && len(status.Convert(err).Proto().GetDetails()) == 0 {
+		if named := badQuery(ctx, r); named != nil {
+			st = named
+		}
+	}
 	httpStatus := runtime.HTTPStatusFromCode(st.Code())
 	if st.Code() == codes.Unavailable || st.Code() == codes.ResourceExhausted {
 		setRetryAfter(w, st)

@@ -70,23 +70,27 @@ type strictQuery struct{ runtime.DefaultQueryParser }
 // Parse fills msg from the query.
 func (q strictQuery) Parse(msg proto.Message, values url.Values, filter *utilities.DoubleArray) error {
 	for key := range values {
-		if !hasField(msg.ProtoReflect().Descriptor(), key) {
+		if fieldOf(msg.ProtoReflect().Descriptor(), key) == nil {
 			return fmt.Errorf("no query parameter is called %q", clip(key))
 		}
 	}
 	return q.DefaultQueryParser.Parse(msg, values, filter)
 }
 
-// hasField tells whether a dotted path names a field, by either of its names.
-func hasField(d protoreflect.MessageDescriptor, path string) bool {
+// fieldOf returns the field that a dotted path names, by either of its names;
+// nil: none is.
+func fieldOf(d protoreflect.MessageDescriptor, path string) protoreflect.FieldDescriptor {
 	name, rest, nested := strings.Cut(path, ".")
 	name, _, _ = strings.Cut(name, "[") // an entry of a map: config[retention.ms]
 	f := d.Fields().ByJSONName(name)
 	if f == nil {
 		f = d.Fields().ByName(protoreflect.Name(name))
 	}
-	if f == nil || f.IsMap() || !nested {
-		return f != nil
+	switch {
+	case f == nil || f.IsMap() || !nested:
+		return f
+	case f.Message() == nil:
+		return nil
 	}
-	return f.Message() != nil && hasField(f.Message(), rest)
+	return fieldOf(f.Message(), rest)
 }

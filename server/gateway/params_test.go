@@ -93,6 +93,47 @@ func TestWhatIsSaidTwiceAlikeIsTaken(t *testing.T) {
 	}
 }
 
+// A value that a field does not take is said with the field's name, as a client
+// wrote it, also where the name is not one of a field.
+func TestABadValueInTheQueryIsNamed(t *testing.T) {
+	s := &services{}
+	url := start(t, s, nil)
+	const read = "/v1/topics/t/partitions/0/records?"
+	for query, field := range map[string]string{
+		read + "offset=abc":                             "offset",
+		read + "offset=9223372036854775808":             "offset",
+		read + "offset=":                                "offset",
+		read + "follow=true&offset=abc":                 "offset",
+		read + "max_records=-1":                         "max_records",
+		read + "maxRecords=-1":                          "maxRecords",
+		read + "follow=perhaps":                         "follow",
+		read + "form=FANCY":                             "form",
+		read + "time=yesterday":                         "time",
+		read + "ofset=3":                                "ofset",
+		read + "rack.a=3":                               "rack.a",
+		read + "offset=1&offset=2":                      "offset",
+		read + "latest=true&offset=1":                   "offset",
+		"/v1/topics?page_size=many":                     "page_size",
+		"/v1/topics/t/offsets?latest=true&partitions=x": "partitions",
+	} {
+		a := do(t, "GET", url+query, "")
+		p := a.problem(t)
+		if a.status != 400 || p.Status != "INVALID_ARGUMENT" || p.Reason != "MALFORMED_REQUEST" {
+			t.Errorf("%s: %d %s", query, a.status, a.body)
+		}
+		if !slices.ContainsFunc(p.details(t), func(d detail) bool { return d.Field.Field == field }) {
+			t.Errorf("%s: no detail names %q: %s", query, field, a.body)
+		}
+	}
+	// What cannot be told apart is refused all the same.
+	if a := do(t, "GET", url+read+"max_records=1&maxRecords=2", ""); a.status != 400 || a.problem(t).Reason != "MALFORMED_REQUEST" {
+		t.Errorf("one field by two names: %d %s", a.status, a.body)
+	}
+	if s.read.Load() != nil {
+		t.Error("a service was called")
+	}
+}
+
 // What the gateway itself refuses has details as what a service refuses.
 func TestRequestsThatCannotBeReadHaveDetails(t *testing.T) {
 	url := start(t, &services{}, nil)
