@@ -3,6 +3,7 @@ package millstream
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -174,6 +175,30 @@ type InvalidRecordError struct {
 
 // Error says what is wrong.
 func (e *InvalidRecordError) Error() string { return "invalid record: " + e.Field + ": " + e.What }
+
+// unknownPartitionError says that a topic has no such partition: as the argument
+// that is wrong, and as a server says it.
+type unknownPartitionError struct {
+	argument error
+	said     *Error
+}
+
+// Error says which argument is wrong.
+func (e *unknownPartitionError) Error() string { return e.argument.Error() }
+
+// Unwrap returns both.
+func (e *unknownPartitionError) Unwrap() []error { return []error{e.argument, e.said} }
+
+// unknownPartition adds to an error what a server would say, so that programs need
+// not know who found out.
+func unknownPartition(op, topic string, partition uint32, argument error) error {
+	return &unknownPartitionError{argument, &Error{
+		Op: op, Topic: topic, Partition: int32(min(partition, math.MaxInt32)), Code: codes.NotFound,
+		Reason:   pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION,
+		Message:  fmt.Sprintf("topic %s has no partition %d", topic, partition),
+		Resource: &pb.ResourceReference{Type: "partition", Name: fmt.Sprintf("%s-%d", topic, partition)},
+	}}
+}
 
 // UnacknowledgedError is what Flush and Close return when records were not
 // acknowledged.

@@ -209,13 +209,14 @@ func (p *Producer) Append(ctx context.Context, r Record) (Pending, error) {
 	return p.append(ctx, l, &r)
 }
 
-// AppendTo is Append to a given partition.
+// AppendTo is Append to a given partition. If the topic has none of that number
+// the error is an InvalidRecordError, and an Error with its reason.
 func (p *Producer) AppendTo(ctx context.Context, partition uint32, r Record) (Pending, error) {
 	if partition >= p.count {
-		return Pending{}, &InvalidRecordError{
+		return Pending{}, unknownPartition("produce", p.opts.Topic, partition, &InvalidRecordError{
 			Field: "partition", What: fmt.Sprintf("topic %s has no partition %d", p.opts.Topic, partition),
 			Limit: int64(p.count) - 1, Actual: int64(partition),
-		}
+		})
 	}
 	return p.append(ctx, &p.lanes[partition], &r)
 }

@@ -459,6 +459,16 @@ func TestAppendBlocksWhileTheBufferIsFull(t *testing.T) {
 	}
 }
 
+// wantUnknownPartition fails unless an error says what a server would.
+func wantUnknownPartition(t *testing.T, err error, name string) {
+	t.Helper()
+	var said *millstream.Error
+	if !errors.As(err, &said) || said.Reason != pb.ErrorReason_ERROR_REASON_UNKNOWN_TOPIC_OR_PARTITION || said.Code != codes.NotFound ||
+		said.Resource.GetType() != "partition" || said.Resource.GetName() != name || said.Retryable {
+		t.Errorf("%v has no reason, or another: %+v", err, said)
+	}
+}
+
 func TestInvalidRecordsAreRefusedAlone(t *testing.T) {
 	s := faketest.New(t, "t", 1, map[string]string{"max.record.bytes": "100", "max.batch.bytes": "10000"})
 	p := newProducer(t, s, millstream.ProducerOptions{})
@@ -474,9 +484,11 @@ func TestInvalidRecordsAreRefusedAlone(t *testing.T) {
 		}
 	}
 	var invalid *millstream.InvalidRecordError
-	if _, err := p.AppendTo(ctx, 1, millstream.Record{}); !errors.As(err, &invalid) || invalid.Field != "partition" {
+	_, err := p.AppendTo(ctx, 1, millstream.Record{})
+	if !errors.As(err, &invalid) || invalid.Field != "partition" {
 		t.Errorf("partition: %v", err)
 	}
+	wantUnknownPartition(t, err, "t-1")
 	if _, err := p.AppendSync(ctx, millstream.Record{Value: make([]byte, 98)}); err != nil {
 		t.Errorf("a record of the largest size: %v", err)
 	}

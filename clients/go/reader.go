@@ -189,7 +189,7 @@ func (c *Client) NewReader(ctx context.Context, o ReaderOptions) (*Reader, error
 	}
 	for _, p := range partitions {
 		if p >= topic.GetPartitionCount() {
-			return nil, &InvalidOptionError{"Partitions", fmt.Sprintf("topic %s has no partition %d", o.Topic, p)}
+			return nil, unknownPartition("fetch", o.Topic, p, &InvalidOptionError{"Partitions", fmt.Sprintf("topic %s has no partition %d", o.Topic, p)})
 		}
 		if r.reached[p] != nil {
 			return nil, &InvalidOptionError{"Partitions", fmt.Sprintf("partition %d is named twice", p)}

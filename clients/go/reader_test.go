@@ -458,6 +458,8 @@ func TestOptionsOfAReaderAreChecked(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	_, err := c.NewReader(inTime(t), millstream.ReaderOptions{Topic: "t", Partitions: []uint32{2}})
+	wantUnknownPartition(t, err, "t-2")
 	if _, err := c.NewReader(inTime(t), millstream.ReaderOptions{Topic: "t", Partitions: []uint32{1, 1}}); err == nil {
 		t.Error("a partition named twice was taken")
 	}

@@ -142,14 +142,24 @@ func ofTheClient(err error) string {
 	const see = "; see which there are with: millstream topic describe TOPIC"
 	if bad, ok := errors.AsType[*millstream.InvalidOptionError](err); ok {
 		if bad.Option == "Partitions" {
-			return bad.What + see
+			return bad.What + reasonIn(err) + see
 		}
 		return strings.ToLower(bad.Option) + " " + bad.What
 	}
 	if bad, ok := errors.AsType[*millstream.InvalidRecordError](err); ok && bad.Field == "partition" {
-		return bad.What + see
+		return bad.What + reasonIn(err) + see
 	}
 	return ""
+}
+
+// reasonIn returns the reason that an error of the Go client has, as a server's
+// is shown; empty: it has none.
+func reasonIn(err error) string {
+	said, ok := errors.AsType[*millstream.Error](err)
+	if !ok {
+		return ""
+	}
+	return " [" + rpc.ReasonName(said.Reason) + "]"
 }
 
 // unreachable tells whether err may come from a connection that never was.
