@@ -108,7 +108,7 @@ type Limits struct {
 // Storage says how logs are kept.
 type Storage struct {
 	// AuditDir is a directory; empty: no history is kept.
-	AuditDir string `name:"audit-dir" doc:"Directory for a history of what the replicas of this broker do, which millstream check can judge; empty: none is kept." change:"A fault is to be understood; it costs a line for each group of records."`
+	AuditDir string `name:"audit-dir" doc:"Directory for a history of what the replicas of this broker do and what it is told of the cluster, which millstream check can judge; empty: none is kept." change:"A fault is to be understood; it costs a line for each group of records."`
 	// MaxOpenFiles bounds open and mapped segments.
 	MaxOpenFiles int `name:"max-open-files" doc:"Segments that are open or mapped at a time; a third of the system's limit of open files at most." change:"Descriptors are scarce; or more partitions than that are written to at a time, and files are opened and synced all the time."`
 	// MaxSyncs bounds fdatasync calls.

@@ -22,6 +22,10 @@ type Options struct {
 	// Found is called with where the controllers are, HOST:PORT, whenever one says
 	// so; nil: nobody wants to know. It must not block.
 	Found func(addresses []string)
+	// Told is called with what the mirror is about to publish, and what it has
+	// published before, by the goroutine that applies frames; nil: nobody wants to
+	// know. It must not block for long.
+	Told func(before, next *Snapshot)
 	// BrokerID is who watches; for the controller's log.
 	BrokerID int32
 	// SilenceMax is how long a controller may confirm nothing before the next
@@ -150,6 +154,9 @@ func (m *Mirror) Apply(f *controllerv1.WatchMetadataResponse) error {
 	next, err := b.finish()
 	if err != nil {
 		return err
+	}
+	if m.opts.Told != nil {
+		m.opts.Told(cur, next)
 	}
 	m.current.Store(next)
 	close(cur.superseded)

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/millstream-io/millstream/cmd/internal/check"
 	"github.com/millstream-io/millstream/cmd/internal/chronicle"
 	"github.com/millstream-io/millstream/cmd/internal/cluster"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
@@ -70,6 +71,7 @@ type run struct {
 	conns   []*grpc.ClientConn // to broker i+1
 	ids     map[string][]byte  // of topics
 	tally   tally
+	ledger  ledger
 	faults  map[string]int
 	history string
 	guard   guard
@@ -212,10 +214,17 @@ func (r *run) storm(ctx context.Context) error {
 		random := rand.New(rand.NewPCG(r.o.Seed, uint64(t)+100))
 		clients.Go(func() { r.follow(reading, t, random) })
 	}
+	for a := range admins {
+		random := rand.New(rand.NewPCG(r.o.Seed, uint64(a)+200))
+		producing.Go(func() { r.administer(working, random) })
+	}
 	begun := time.Now()
-	err := errors.Join(r.nemesis(ctx, time.Now().Add(r.o.Duration)), r.whole(ctx))
+	err := r.nemesis(ctx, time.Now().Add(r.o.Duration))
+	mended := time.Now()
+	err = errors.Join(err, r.whole(ctx))
 	// For a moment nothing is broken: what clients could not do before, they can.
 	pause(ctx, time.Second)
+	err = errors.Join(err, r.recovered(ctx, mended))
 	stopProducing()
 	producing.Wait()
 	r.tally.settle()
@@ -254,11 +263,30 @@ func (r *run) whole(ctx context.Context) error {
 	}
 }
 
+// recovered waits until every partition has acknowledged something since a time.
+// How long it takes, the history judges.
+func (r *run) recovered(ctx context.Context, since time.Time) error {
+	ctx, cancel := context.WithDeadline(ctx, since.Add(check.RecoveryMax+patience))
+	defer cancel()
+	for place := range uint64(len(topics) * partitions) {
+		for !r.tally.ackedSince(place, since) {
+			if !pause(ctx, lookEvery) {
+				topic, partition := partitionOf(place)
+				return fmt.Errorf("%s/%d acknowledges nothing %v after everything was mended", topic, partition, time.Since(since).Round(time.Second))
+			}
+		}
+	}
+	return nil
+}
+
 // judge reads everything once more, stops the cluster, writes down what is in
 // the logs, and has the history judged.
 func (r *run) judge(ctx context.Context) (passed, failed int, err error) {
 	ends, err := r.drain(ctx)
 	if err != nil {
+		return 0, 0, err
+	}
+	if err := r.describeAll(ctx); err != nil {
 		return 0, 0, err
 	}
 	// The dumps are to be complete: no replica has fallen behind meanwhile.

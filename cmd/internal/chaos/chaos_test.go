@@ -320,3 +320,42 @@ func TestAGuardRemembersWhatNoRuleSees(t *testing.T) {
 		t.Errorf("verdict %v", err)
 	}
 }
+
+// A run does not end before every partition has acknowledged something since all
+// was mended, and names one that does not.
+func TestAPartitionThatAcknowledgesNothingIsNamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &run{}
+		for place := range uint64(len(topics) * partitions) {
+			r.tally.ack(place)
+		}
+		<-time.After(time.Second)
+		mended := time.Now()
+		time.AfterFunc(time.Second, func() {
+			for place := range uint64(len(topics) * partitions) {
+				if place != 3 {
+					r.tally.ack(place)
+				}
+			}
+		})
+		topic, partition := partitionOf(3)
+		if err := r.recovered(t.Context(), mended); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%s/%d", topic, partition)) {
+			t.Errorf("%s/%d is stuck, and it says %v", topic, partition, err)
+		}
+		r.tally.ack(3)
+		if err := r.recovered(t.Context(), mended); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// What one admin has seen, the others may ask for.
+func TestTheGreatestRevisionIsKept(t *testing.T) {
+	var l ledger
+	for _, revision := range []int64{3, 7, 5} {
+		l.saw(revision)
+	}
+	if l.seen.Load() != 7 {
+		t.Errorf("%d is kept", l.seen.Load())
+	}
+}

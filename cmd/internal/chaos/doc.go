@@ -16,9 +16,10 @@
 // and disks (cmd/internal/netns, cmd/internal/disk), the form of the history
 // (cmd/internal/chronicle) and the verdict (cmd/internal/check).
 //
-// A producer is plain: what has an unknown outcome is not sent again.
+// A producer is plain: what has an unknown outcome is not sent again. An admin
+// asks again, under the same request id.
 //
-// Goroutines: one for each producer and reader, and what they start, and one for
+// Goroutines: one for each producer, reader and admin, and what they start, and one for
 // a step of a script in the middle of which somebody is broken; all end before
 // Run returns.
 package chaos

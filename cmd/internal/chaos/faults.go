@@ -42,6 +42,7 @@ var menu = map[string]fault{
 	"kill-quorum":      {make: killQuorum},
 	"partition":        {make: func(ctx context.Context, r *run) error { return r.partition(ctx, "partition") }, network: true},
 	"one-way":          {make: func(ctx context.Context, r *run) error { return r.partition(ctx, "one-way") }, network: true},
+	"long-cut":         {make: longCut, network: true},
 	"lost-writes":      {make: lostWrites, disk: true},
 	"power-all":        {make: powerAll, disk: true},
 	"disk-full":        {make: func(ctx context.Context, r *run) error { return r.diskFull(ctx, r.anyBroker()) }, disk: true},

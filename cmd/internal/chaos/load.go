@@ -61,6 +61,13 @@ func (t *tally) ack(place uint64) {
 	t.last[place] = now
 }
 
+// ackedSince tells whether a partition has acknowledged something since a time.
+func (t *tally) ackedSince(place uint64, since time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last[place].After(since)
+}
+
 // settle counts the time since the last acknowledgement of each partition.
 func (t *tally) settle() {
 	t.mu.Lock()

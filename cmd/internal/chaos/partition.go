@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/millstream-io/millstream/cmd/internal/check"
 	"github.com/millstream-io/millstream/cmd/internal/cluster"
 	"github.com/millstream-io/millstream/cmd/internal/history"
 )
@@ -44,9 +45,25 @@ func drawCut(random *rand.Rand, brokers, controllers []string) (alone string, ot
 
 // partition cuts the network for a while, in one direction or both.
 func (r *run) partition(ctx context.Context, kind history.FaultKind) error {
+	return r.cut(ctx, kind, 500*time.Millisecond, 12*time.Second)
+}
+
+// longCut cuts it by turns in both directions and in one, for longer than a
+// partition may take no append: what is left has to go on without who is cut
+// off.
+func longCut(ctx context.Context, r *run) error {
+	kind := history.FaultKind("partition")
+	if r.turn("long-cut")%2 == 1 {
+		kind = "one-way"
+	}
+	return r.cut(ctx, kind, check.RecoveryMax+5*time.Second, 2*check.RecoveryMax)
+}
+
+// cut cuts the network for a while that is drawn.
+func (r *run) cut(ctx context.Context, kind history.FaultKind, least, most time.Duration) error {
 	alone, others := drawCut(r.random, names(r.brokers()), names(r.controllers()))
 	way := r.random.IntN(2) // drawn for both kinds, and needed for one
-	while := r.between(500*time.Millisecond, 12*time.Second)
+	while := r.between(least, most)
 	var broker int32
 	for _, m := range r.brokers() {
 		if m.Name() == alone {

@@ -31,6 +31,9 @@ type following struct {
 // errNoneYet says that a reader has not been on two streams yet.
 var errNoneYet = errors.New("none yet")
 
+// errRerouted says that a broker has ended a subscription and named another.
+var errRerouted = errors.New("another broker serves the partition")
+
 // why returns why the reader went to another broker last.
 func (f *following) why() error {
 	if err := f.last.Load(); err != nil {
@@ -155,6 +158,9 @@ func (r *run) readOn(ctx context.Context, topic, broker int, at *following) (beg
 		if f.GetDrain() != nil {
 			return partitions, errors.New("the broker stops")
 		}
+		if f.GetReroute() != nil {
+			return partitions, errRerouted
+		}
 		if len(f.GetBatches()) == 0 || f.GetSubscriptionId() == 0 || f.GetSubscriptionId() > partitions {
 			continue
 		}
@@ -208,6 +214,9 @@ func (r *run) drainOne(ctx context.Context, topic string, partition uint32, read
 		}
 		if e := f.GetError(); e != nil {
 			return end, errors.New(e.GetMessage())
+		}
+		if f.GetReroute() != nil {
+			return end, errRerouted
 		}
 		s := seen(reader, f)
 		if len(f.GetBatches()) > 0 {

@@ -16,6 +16,8 @@ type Checker struct {
 	ops        map[opKey]*op
 	partitions map[partitionKey]*partition
 	faults     faults
+	metadata   metadata
+	troubles   troubles
 	off        map[int32]int64 // when brokers lost power that have not begun again
 	going      map[int32]int64 // and of which something may run still
 }
@@ -34,6 +36,7 @@ type partition struct {
 	leaders
 	replicas
 	dumps
+	recovery recovery
 }
 
 // opKey names an append.
@@ -62,8 +65,9 @@ func New(recorders []history.Recorder) *Checker {
 			records[r.Broker] = true
 		}
 	}
+	t := newTally()
 	return &Checker{
-		recorders: recorders, records: records, tally: newTally(), ops: map[opKey]*op{}, partitions: map[partitionKey]*partition{},
+		recorders: recorders, records: records, tally: t, ops: map[opKey]*op{}, partitions: map[partitionKey]*partition{}, metadata: newMetadata(t),
 	}
 }
 
@@ -75,7 +79,10 @@ func (c *Checker) of(e *history.Event) *partition {
 		s := scribe{e.Topic, e.Partition, c.tally}
 		p = &partition{
 			scribe: s, book: newBook(s, &c.faults), leaders: leaders{scribe: s},
-			replicas: replicas{scribe: s, losses: &c.faults, records: c.records}, dumps: dumps{scribe: s},
+			replicas: replicas{scribe: s, losses: &c.faults, records: c.records}, dumps: dumps{scribe: s}, recovery: recovery{scribe: s},
+		}
+		if c.troubles.ever {
+			p.recovery.begin(e, &c.troubles)
 		}
 		c.partitions[key] = p
 	}
@@ -110,10 +117,15 @@ func (c *Checker) Observe(e *history.Event) {
 		p.beginLeader(e, c.broker(e))
 		p.settings(e, c.broker(e), c.since(e.T))
 		p.moveHighWatermark(e, c.broker(e))
+		p.recovery.settings(e, &c.troubles)
+		c.metadata.goesBy(e, c.broker(e))
 	case history.LeaderEnd:
 		c.of(e).endLeader(e)
 	case history.ISR:
-		c.of(e).settings(e, c.broker(e), c.since(e.T))
+		p := c.of(e)
+		p.settings(e, c.broker(e), c.since(e.T))
+		p.recovery.settings(e, &c.troubles)
+		c.metadata.goesBy(e, c.broker(e))
 	case history.ReplicaHeard:
 		c.of(e).hears(e)
 	case history.HighWatermark:
@@ -128,10 +140,22 @@ func (c *Checker) Observe(e *history.Event) {
 		c.of(e).gone(c.broker(e))
 	case history.LogDump:
 		c.of(e).dumped(e, c.broker(e))
+	case history.MetadataTold:
+		c.metadata.watched(e, c.broker(e))
+	case history.TopicRead:
+		c.metadata.read(e)
+	case history.SettingsInvoke:
+		c.metadata.ask(e)
+	case history.SettingsOK, history.SettingsFail, history.SettingsUnknown:
+		c.metadata.answer(e)
 	case history.FaultBegin:
 		c.fault(e)
+		c.trouble(e)
+	case history.FaultEnd:
+		c.trouble(e)
 	case history.BrokerStart:
 		b := c.broker(e)
+		c.metadata.restarted(b)
 		for _, p := range c.partitions {
 			p.restarted(b)
 			if _, off := c.off[b]; off {
@@ -140,7 +164,7 @@ func (c *Checker) Observe(e *history.Event) {
 		}
 		delete(c.off, b)
 		delete(c.going, b)
-	case history.FaultEnd, history.BrokerStop, history.RecorderBegin, history.RecorderEnd:
+	case history.BrokerStop, history.RecorderBegin, history.RecorderEnd:
 		// For people, and for rules to come.
 	default:
 		whole.violated(Whole, at(e.At), "%s: not a kind of event of this version", e.Kind)
@@ -195,7 +219,22 @@ func lacks(e *history.Event) string {
 		if e.Replica == nil {
 			return "replica is missing"
 		}
-	case history.FaultBegin:
+	case history.MetadataTold, history.TopicRead:
+		if e.Metadata == nil {
+			return "metadata is missing"
+		}
+		if e.Metadata.Revision <= 0 {
+			return "the revision is missing"
+		}
+	case history.SettingsInvoke:
+		if e.Settings == nil || len(e.Settings.Set) == 0 {
+			return "settings are missing"
+		}
+	case history.SettingsOK:
+		if e.Settings == nil || e.Settings.Revision <= 0 {
+			return "settings, with a revision, are missing"
+		}
+	case history.FaultBegin, history.FaultEnd:
 		if e.Fault == nil {
 			return "fault is missing"
 		}
@@ -219,6 +258,7 @@ func (c *Checker) invoke(e *history.Event) {
 	o := &op{p: p, number: e.Op, Append: *e.Append, at: e.At, t: e.T, since: c.sinceAsked(e.T), session: sessionKey{e.At.Source, e.Append.Session}}
 	o.Tries = max(o.Tries, 1)
 	p.send(o, e)
+	p.recovery.try(e)
 	c.ops[key] = o
 }
 
@@ -238,10 +278,13 @@ func (c *Checker) complete(e *history.Event) {
 			p.durable(o, e)
 		}
 		p.book.acknowledged(o, e)
+		p.recovery.acknowledged(e)
 	case history.AppendFail:
 		p.failed(o, e)
+		p.recovery.try(e)
 	case history.AppendUnknown:
 		p.unknown(o)
+		p.recovery.try(e)
 	}
 }
 
@@ -272,6 +315,15 @@ func (c *Checker) fault(e *history.Event) {
 	}
 }
 
+// trouble takes note of what is broken, and mended.
+func (c *Checker) trouble(e *history.Event) {
+	if c.troubles.take(e) {
+		for _, p := range c.partitions {
+			p.recovery.begin(e, &c.troubles)
+		}
+	}
+}
+
 // Finish takes it that nothing follows, and returns what was found. Appends
 // that were not completed are as those of unknown outcome.
 func (c *Checker) Finish() *Report {
@@ -286,6 +338,7 @@ func (c *Checker) Finish() *Report {
 		p.book.finish()
 		p.dumps.finish()
 	}
+	c.metadata.finish()
 	if c.tally.Events == 0 {
 		scribe{tally: c.tally}.violated(Whole, nil, "there is not one event in it")
 	}

@@ -6,7 +6,7 @@
 // break it, and says how often it had something to judge: a rule that had
 // nothing neither passed nor failed.
 //
-// What the events say of one partition is kept by five bookkeepers, each of
+// What the events say of one partition is kept by six bookkeepers, each of
 // which knows nothing of the others' state but what it is given:
 //
 //   - book: which batch is at which offset, who says so, and which appends may
@@ -15,10 +15,15 @@
 //   - leaders: who acknowledges in which epoch (R16, H1);
 //   - replicas: how far each broker's log is written, synced and known to be
 //     committed (R15 R25 S2 S7);
-//   - dumps: whether replicas are the same (R17).
+//   - dumps: whether replicas are the same (R17);
+//   - recovery: whether it takes appends again after a fault (R26).
+//
+// Beside them metadata keeps what anybody was told of topics and partitions: the
+// versions of each, as registers (R24).
 //
 // INVARIANT: no violation is reported of a history in which every promise was
 // kept, whatever was lost of the last lines of a recorder that was killed.
 // Memory grows with the number of batches in the logs and of appends that
-// failed or whose outcome is open, not with the number of events.
+// failed or whose outcome is open, and of versions of the metadata, not with the
+// number of events.
 package check

@@ -31,6 +31,7 @@ type model struct {
 	chooser
 	events []history.Event
 	lines  [5]uint32
+	later  int64 // is added to all times
 
 	log     [4][]history.Batch // by broker, from 1
 	synced  [4]int64
@@ -40,6 +41,9 @@ type model struct {
 	epoch   int32
 	elected int64 // the end of the log when the leader began
 	start   int64
+
+	states []modelState
+	told   [4]int64 // the revision up to which a broker was told of the metadata
 
 	op      uint64
 	waiting []waiting
@@ -61,6 +65,7 @@ type modelReader struct {
 
 func newModel(c chooser) *model {
 	m := &model{chooser: c, leader: 1, readers: map[uint64]*modelReader{}}
+	m.change(func(*modelState) {})
 	m.lead(1)
 	return m
 }
@@ -68,7 +73,7 @@ func newModel(c chooser) *model {
 // say writes an event down.
 func (m *model) say(source int, e history.Event) {
 	m.lines[source]++
-	e.T = int64(len(m.events)) + 1
+	e.T = int64(len(m.events)) + 1 + m.later
 	e.Topic = "t"
 	e.At = history.Location{Source: uint16(source), Line: m.lines[source]}
 	m.events = append(m.events, e)
@@ -93,8 +98,14 @@ func (m *model) lead(b int) {
 	m.leader = b
 	m.epoch++
 	m.elected = m.end(b)
+	m.change(func(s *modelState) {
+		s.record.Revision, s.record.Epoch = s.revision, s.record.Epoch+1
+		s.record.Leader, s.record.LeaderEpoch = int32(b), m.epoch
+		s.record.ISR, s.record.Replicas = []int32{1, 2, 3}, []int32{1, 2, 3}
+	})
+	m.tell(b)
 	m.broker(b, history.LeaderBegin, history.Replica{
-		Epoch: m.epoch, HighWatermark: m.hw[b], ISR: []int32{1, 2, 3}, MinISR: 2, Medium: history.MediumDisk,
+		Epoch: m.epoch, PartitionEpoch: m.now().record.Epoch, HighWatermark: m.hw[b], ISR: []int32{1, 2, 3}, MinISR: 2, Medium: history.MediumDisk,
 	})
 	m.known[b] = max(m.known[b], m.hw[b])
 }
@@ -150,13 +161,18 @@ func (m *model) replicate(b int) {
 	m.known[b] = max(m.known[b], m.hw[b])
 }
 
-// sync syncs a log, and commits and acknowledges what that allows.
+// sync syncs a log, and commits what that allows.
 func (m *model) sync(b int) {
 	if m.synced[b] == m.end(b) {
 		return
 	}
 	m.synced[b] = m.end(b)
 	m.broker(b, history.LogSynced, history.Replica{End: m.synced[b]})
+	m.commit()
+}
+
+// commit lets the leader commit what all have synced, and acknowledge it.
+func (m *model) commit() {
 	hw := min(m.synced[1], m.synced[2], m.synced[3])
 	l := m.leader
 	if hw <= m.hw[l] {
@@ -203,6 +219,8 @@ func (m *model) power(b int) {
 	}
 	m.say(driver, history.Event{Kind: history.FaultBegin, Fault: &history.Fault{Kind: history.FaultPower, Broker: int32(b)}})
 	m.say(b, history.Event{Kind: history.BrokerStart})
+	m.told[b] = 0
+	m.tell(b)
 	m.hw[b] /= 2 // as an older checkpoint says
 	m.known[b] = m.hw[b]
 	m.broker(b, history.HighWatermark, history.Replica{Epoch: m.epoch, HighWatermark: m.hw[b]})
@@ -213,6 +231,7 @@ func (m *model) power(b int) {
 		m.broker(b, history.LogCut, history.Replica{From: from, To: m.end(b)})
 	}
 	m.broker(b, history.LogWritten, history.Replica{End: m.end(b)})
+	m.say(driver, history.Event{Kind: history.FaultEnd, Fault: &history.Fault{Kind: history.FaultPower, Broker: int32(b)}})
 }
 
 // trim moves the start of the log.
@@ -286,8 +305,14 @@ func (m *model) run(steps int) []history.Event {
 			m.replicate(1 + m.IntN(3))
 		case n < 75:
 			m.sync(1 + m.IntN(3))
-		case n < 90:
+		case n < 84:
 			m.read(1+uint64(m.IntN(3)), 3, false)
+		case n < 86:
+			m.set()
+		case n < 88:
+			m.tell(1 + m.IntN(3))
+		case n < 90:
+			m.ask(1 + m.IntN(3))
 		case n < 93:
 			m.failOver()
 		case n < 96:
@@ -310,8 +335,13 @@ func (m *model) settle() {
 			m.replicate(b)
 			m.sync(b)
 		}
+		m.commit() // the leader may be new, and all of it be synced
 	}
 	for !m.read(9, 3, true) {
+	}
+	for b := 1; b <= 3; b++ {
+		m.tell(b)
+		m.ask(b)
 	}
 	hw := m.hw[m.leader]
 	for b := 1; b <= 3; b++ {

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -64,6 +65,24 @@ func (s *story) replica(i int, change func(*history.Replica)) {
 	s.events[i].Replica = &r
 }
 
+// metadata lets a function change what was told of the metadata in an event.
+func (s *story) metadata(i int, change func(*history.Metadata)) {
+	md := *s.events[i].Metadata
+	md.Topics = slices.Clone(md.Topics)
+	for j := range md.Topics {
+		md.Topics[j].Settings = maps.Clone(md.Topics[j].Settings)
+		md.Topics[j].Partitions = slices.Clone(md.Topics[j].Partitions)
+	}
+	change(&md)
+	s.events[i].Metadata = &md
+}
+
+func (s *story) settings(i int, change func(*history.Settings)) {
+	x := *s.events[i].Settings
+	change(&x)
+	s.events[i].Settings = &x
+}
+
 func (s *story) remove(i int) { s.events = slices.Delete(s.events, i, i+1) }
 
 // add puts an event behind another, written by the same recorder.
@@ -92,13 +111,13 @@ func isPromise(e *history.Event) bool {
 }
 
 // lastEpoch is the epoch of the last leader.
-func (s *story) lastEpoch() (epoch int32, leader int) {
+func (s *story) lastEpoch() (epoch int32) {
 	for i := range s.events {
 		if s.events[i].Kind == history.LeaderBegin {
-			epoch, leader = s.events[i].Replica.Epoch, i
+			epoch = s.events[i].Replica.Epoch
 		}
 	}
-	return epoch, leader
+	return epoch
 }
 
 // invoked finds where the append that an event completes was invoked.

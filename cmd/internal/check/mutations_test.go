@@ -7,7 +7,7 @@ import (
 )
 
 func mutations() []mutation {
-	return slices.Concat(recorderMutations(), logMutations(), readMutations(), leaderMutations(), replicaMutations())
+	return slices.Concat(recorderMutations(), logMutations(), readMutations(), leaderMutations(), replicaMutations(), metadataMutations(), recoveryMutations())
 }
 
 func recorderMutations() []mutation {
@@ -56,7 +56,8 @@ func logMutations() []mutation {
 			return doctor(s.pick(isLastFrame(s)), func(i int) {
 				s.edit(i, func(l []history.Batch) []history.Batch {
 					again := l[0]
-					again.Base, again.Epoch = end(l, 0), l[len(l)-1].Epoch
+					again.Base = end(l, 0)
+					again.Epoch = s.lastEpoch() // a leader alone may have had something there
 					return append(l, again)
 				})
 				s.read(i, func(r *history.Read) {
@@ -190,7 +191,7 @@ func logMutations() []mutation {
 				return false
 			}
 			base := s.events[i].Batches[b].Base
-			epoch, _ := s.lastEpoch()
+			epoch := s.lastEpoch()
 			for i := range s.events {
 				e := &s.events[i]
 				if isPromise(e) && e.Ack.Base == base {

@@ -23,7 +23,9 @@ const (
 	R16         Rule = "R16"
 	R17         Rule = "R17"
 	R23         Rule = "R23"
+	R24         Rule = "R24"
 	R25         Rule = "R25"
+	R26         Rule = "R26"
 	ValidLog    Rule = "F5"
 	AckSays     Rule = "H1"
 	RecoveryCut Rule = "S2"
@@ -58,7 +60,9 @@ func Rules() []Description {
 		{R16, "one leader acknowledges in an epoch, and none of an older epoch after it", "acknowledgements or leader.begin"},
 		{R17, "replicas are the same below the high watermark", "log.dump of two brokers"},
 		{R23, "a reader begins where it asked to, and never jumps without an error", "reads"},
+		{R24, "all that is told of the metadata goes by one order: a version has one value, a leader epoch one leader, nobody misses a version or goes back, and a change comes behind all that was told before", "metadata, topic.read or settings"},
 		{R25, "what is acknowledged on disk was synced by at least the effective min ISR before", "acknowledgements and log.synced"},
+		{R26, "a partition takes appends again soon after what kept it from that was mended", "fault.begin, fault.end and appends"},
 		{ValidLog, "leader epochs never fall along the log, and a batch has one", "batches at offsets"},
 		{AckSays, "an acknowledgement says what was asked for, and holds what the partition promises", "acknowledgements"},
 		{RecoveryCut, "nothing synced is missing after a restart, nothing committed is truncated", "log.written, log.cut or log.truncated"},

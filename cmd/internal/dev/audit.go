@@ -10,7 +10,8 @@ import (
 	"github.com/millstream-io/millstream/storage/record"
 )
 
-// audit writes down what the replicas of a broker do.
+// audit writes down what the replicas of a broker do, and what it is told of the
+// metadata.
 type audit struct {
 	w      *history.Writer
 	logger *slog.Logger
@@ -64,7 +65,7 @@ func (a *auditor) say(kind history.Kind, reason string, r history.Replica) {
 
 func settingsOf(as *replica.Assignment, minInSync int, highWatermark record.Offset) history.Replica {
 	r := history.Replica{
-		Epoch: int32(as.Epoch), HighWatermark: int64(highWatermark), MinISR: uint32(minInSync), Medium: history.MediumDisk,
+		Epoch: int32(as.Epoch), PartitionEpoch: as.PartitionEpoch, HighWatermark: int64(highWatermark), MinISR: uint32(minInSync), Medium: history.MediumDisk,
 	}
 	if as.Durability == replica.Memory {
 		r.Medium = history.MediumMemory

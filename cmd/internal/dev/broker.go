@@ -131,9 +131,17 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 	}
 	cfg.InternalAdvertisedAddr = internalAddress(&cfg, lis.internal)
 	r := &brokerRole{logger: logger, lis: lis, inside: rpc.ListenInProcess(), ready: make(chan struct{})}
-	r.mirror = metadata.New(metadata.Options{
+	mo := metadata.Options{
 		Controllers: []controllerv1.ControllerServiceClient{controllers.Client()}, Found: r.follow(controllers, cfg.Controllers), BrokerID: cfg.BrokerID, Logger: logger,
-	})
+	}
+	var err error
+	if cfg.AuditDir != "" {
+		if r.audit, err = openAudit(cfg.AuditDir, cfg.BrokerID, logger); err != nil {
+			return nil, err
+		}
+		mo.Told = r.audit.told
+	}
+	r.mirror = metadata.New(mo)
 	po := peers.Options{Self: cfg.BrokerID, Metadata: r.mirror, Logger: logger, Registerer: reg}
 	if lis.internalTLS != nil {
 		r.callers = lis.internalTLS.Peer
@@ -141,17 +149,13 @@ func newBrokerRole(cfg config.Config, version string, lis *listeners, controller
 			return lis.internalTLS.ClientCredentialsOf(pki.RoleBroker, id)
 		}
 	}
-	var err error
 	if r.peers, err = peers.New(po); err != nil {
 		return nil, err
 	}
 	bo := cfg.Broker()
 	bo.Controller, bo.Metadata, bo.Version, bo.Logger, bo.Registerer = controllers.Client(), r.mirror, version, logger, reg
 	bo.Peers, bo.Callers = r.peers, r.callers
-	if cfg.AuditDir != "" {
-		if r.audit, err = openAudit(cfg.AuditDir, cfg.BrokerID, logger); err != nil {
-			return nil, err
-		}
+	if r.audit != nil {
 		bo.Audit, bo.AuditGone = r.audit.of, r.audit.gone
 	}
 	if r.broker, err = broker.New(bo); err != nil {

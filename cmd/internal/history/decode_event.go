@@ -41,7 +41,7 @@ func (d *decoder) event(e *Event) {
 				e.Batches = append(e.Batches, Batch{})
 				d.batch(&e.Batches[len(e.Batches)-1])
 			})
-		default: // recorder and fault are rare
+		default: // what else there is is rare
 			d.bad = true
 		}
 	})
@@ -155,6 +155,8 @@ func (d *decoder) replica(r *Replica) {
 		switch key {
 		case "epoch":
 			r.Epoch = d.int32()
+		case "partition_epoch":
+			r.PartitionEpoch = d.int32()
 		case "hw":
 			r.HighWatermark = d.int()
 		case "end":

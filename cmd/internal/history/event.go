@@ -21,6 +21,14 @@ const (
 	ReadEnd Kind = "read.end"
 	// ReadFail ends the read with an error.
 	ReadFail Kind = "read.fail"
+	// SettingsInvoke asks for another setting of a topic; it is completed once, as
+	// an append is.
+	SettingsInvoke  Kind = "settings.invoke"
+	SettingsOK      Kind = "settings.ok"
+	SettingsFail    Kind = "settings.fail"
+	SettingsUnknown Kind = "settings.unknown"
+	// TopicRead says what a client was told of a topic.
+	TopicRead Kind = "topic.read"
 )
 
 // What brokers record.
@@ -49,6 +57,9 @@ const (
 	LogGone Kind = "log.gone"
 	// LogDump is a piece of the log of a replica as it is at the end.
 	LogDump Kind = "log.dump"
+	// MetadataTold says what a broker was told of the metadata, before it acts on
+	// it.
+	MetadataTold Kind = "metadata"
 )
 
 // What whoever drives the run records, and what every recorder does.
@@ -83,6 +94,8 @@ type Event struct {
 	Read     *Read     `json:"read,omitempty"`
 	Batches  []Batch   `json:"batches,omitempty"`
 	Replica  *Replica  `json:"replica,omitempty"`
+	Metadata *Metadata `json:"metadata,omitempty"`
+	Settings *Settings `json:"settings,omitempty"`
 	Fault    *Fault    `json:"fault,omitempty"`
 	Recorder *Recorder `json:"recorder,omitempty"`
 
@@ -92,12 +105,13 @@ type Event struct {
 
 // needed tells whether the loss of the event could make a sound history look
 // broken, so that it has to be in the file before its effect is seen: an append
-// that others may read, the end of a read, and all that brokers say but for
-// the last dump. The
-// loss of an answer or of a frame only leaves less to check.
+// that others may read, settings that others may be told of, the end of a read,
+// and all that brokers say of replicas but for the last dump. The loss of an
+// answer, of a frame or of what somebody was told only leaves less to check.
 func (e *Event) needed() bool {
 	switch e.Kind {
-	case AppendOK, AppendFail, AppendUnknown, ReadBegin, ReadOK, ReadFail, LogDump:
+	case AppendOK, AppendFail, AppendUnknown, ReadBegin, ReadOK, ReadFail, LogDump,
+		SettingsOK, SettingsFail, SettingsUnknown, TopicRead, MetadataTold:
 		return false
 	default:
 		return true
@@ -224,6 +238,9 @@ type Batch struct {
 type Replica struct {
 	// Epoch is the leader epoch.
 	Epoch int32 `json:"epoch,omitempty"`
+	// PartitionEpoch is the version of the record of the partition that the broker
+	// goes by (LeaderBegin, ISR); 0: not known.
+	PartitionEpoch int32 `json:"partition_epoch,omitempty"`
 	// HighWatermark as the broker knows it.
 	HighWatermark int64 `json:"hw,omitempty"`
 	// End of what is written, is synced, was dumped.

@@ -97,6 +97,11 @@ func TestEventsComeBack(t *testing.T) {
 	w := create(t, Options{Dir: dir, Name: "a", Role: RoleClient, Run: "r"})
 	full := fullEvent()
 	full.Fault = &Fault{Kind: FaultPower, Broker: 9}
+	full.Metadata = &Metadata{Generation: 1, Revision: 2, Least: 3, More: true, Gone: []string{"u"}, Topics: []TopicState{{
+		Topic: "t", ID: "7", Revision: 4, Settings: map[string]string{"a": "b"},
+		Partitions: []PartitionState{{Partition: 5, Revision: 6, Epoch: 7, Leader: -1, LeaderEpoch: 8, ISR: []int32{1}, Replicas: []int32{2, 1}}},
+	}}}
+	full.Settings = &Settings{Set: map[string]string{"a": "b"}, Expected: new(int64), Revision: 9, Now: map[string]string{"a": "c"}}
 	record(t, w, full)
 	if err := w.Close(); err != nil {
 		t.Fatal(err)

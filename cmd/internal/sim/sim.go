@@ -6,8 +6,9 @@ import (
 )
 
 const (
-	stormy   = 30 * time.Second // with faults
-	settling = 60 * time.Second // the longest that convergence may take without
+	stormy     = 30 * time.Second // with faults
+	recovering = 30 * time.Second // the longest until something is acknowledged without (rule R26)
+	settling   = 60 * time.Second // the longest that convergence may take without
 )
 
 // Mistake is a known mistake around the cores, for the test that shows that it
@@ -82,10 +83,10 @@ func Run(seed uint64, m Mistake) Result {
 // acknowledged again, and when they stop all replicas are in sync and equal.
 func (w *world) converge() {
 	before := w.check.count
-	deadline := w.now + settling
+	deadline, acked := w.now+settling, w.now+recovering
 	for w.failed == nil && w.check.count == before {
-		if w.now > deadline {
-			w.fail("no acknowledgement %v after the last fault", settling)
+		if w.now > acked {
+			w.fail("no acknowledgement %v after the last fault", recovering)
 		}
 		w.run(w.now + 500*time.Millisecond)
 	}
