@@ -36,6 +36,14 @@ func (s *Service) ListControllers(ctx context.Context, _ *controllerv1.ListContr
 	return &controllerv1.ListControllersResponse{Controllers: records(list)}, nil
 }
 
+// DescribeController is part of ControllerService. Any controller answers.
+func (s *Service) DescribeController(context.Context, *controllerv1.DescribeControllerRequest) (*controllerv1.DescribeControllerResponse, error) {
+	at := s.o.Pace()
+	return &controllerv1.DescribeControllerResponse{
+		ControllerId: at.ControllerID, Revision: s.o.Image.Revision(), DiskDelayUs: uint64(at.Delay.Microseconds()), DiskSlow: at.Slow,
+	}, nil
+}
+
 // AddController is part of ControllerService.
 func (s *Service) AddController(ctx context.Context, r *controllerv1.AddControllerRequest) (*controllerv1.AddControllerResponse, error) {
 	if id := r.GetControllerId(); id < 0 || id > maxBrokerID {
