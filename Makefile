@@ -82,10 +82,11 @@ decoders: ## Ask the protobuf libraries of four languages what they read in the 
 
 DIR ?=
 PORT ?= 9650
+CONTROLLERS ?= 3
 .PHONY: cluster
-cluster: build ## Run three controllers and three brokers until SIGTERM (make cluster DIR=./data PORT=9650).
+cluster: build ## Run three controllers and three brokers until SIGTERM (make cluster DIR=./data PORT=9650 CONTROLLERS=5).
 	$(GO) build -o bin/cluster ./cmd/cluster
-	@exec bin/cluster -millstream bin/millstream -dir '$(DIR)' -port '$(PORT)'
+	@exec bin/cluster -millstream bin/millstream -dir '$(DIR)' -port '$(PORT)' -controllers '$(CONTROLLERS)'
 
 CYCLES ?= 300
 .PHONY: crash
@@ -132,7 +133,7 @@ failover: build ## Measure how long clients wait when leaders and active control
 TROUBLE ?= slow
 GRAY ?=
 .PHONY: gray
-gray: build ## Measure what clients notice when the disk of the leader is in trouble: TROUBLE=slow, full or read-only (root, about 2 min).
+gray: build ## Measure what clients notice when the disk of the leader is in trouble: TROUBLE=slow, full, read-only or slow-controller (root, about 2 min).
 	@.ci/chaos-needs
 	$(GO) run ./cmd/growth -millstream bin/millstream -trouble $(TROUBLE) $(GRAY)
 

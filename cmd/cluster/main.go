@@ -1,4 +1,4 @@
-// Command cluster runs three controllers and three brokers on this machine
+// Command cluster runs controllers, three unless told otherwise, and three brokers on this machine
 // until SIGTERM: see package cluster. It prints where they are, and `ready` on a
 // line of its own when all brokers serve.
 package main
@@ -27,7 +27,12 @@ func run() int {
 	flag.StringVar(&o.Binary, "millstream", "bin/millstream", "the binary to run")
 	flag.StringVar(&o.Dir, "dir", "", "keep everything in this directory; empty: a temporary one")
 	flag.IntVar(&o.Port, "port", 9650, "the port of the first broker, from which the others follow; 0: any that are free")
+	flag.IntVar(&o.Controllers, "controllers", 3, "how many controllers there are: 1, 3 or 5; in a directory that has a cluster, as many as that has")
 	flag.Parse()
+	if o.Controllers != 1 && o.Controllers != 3 && o.Controllers != 5 {
+		fmt.Fprintf(os.Stderr, "cluster: %d controllers: 1, 3 or 5 bear as many failures as one more would\n", o.Controllers)
+		return 2
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := serve(ctx, o); err != nil {

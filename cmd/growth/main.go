@@ -31,7 +31,7 @@ func run() int {
 	flag.IntVar(&o.Partitions, "partitions", 0, "measure a cluster with so many partitions instead")
 	flag.IntVar(&o.Kills, "kills", 0, "measure how long clients wait when so many leaders, and so many active controllers, are killed, instead")
 	flag.BoolVar(&o.Verbose, "v", false, "say what was noticed in each second, and what happened to the partitions in it")
-	flag.StringVar(&o.Trouble, "trouble", "", "measure what clients notice when the disk of the leader of all is slow, full or read-only, instead")
+	flag.StringVar(&o.Trouble, "trouble", "", "measure what clients notice when the disk of the leader of all is slow, full or read-only, or that of the active controller is slow (slow-controller), instead")
 	flag.StringVar(&o.SlowDisk, "slow-disk", "", "the setting of that name of the brokers for -trouble; 0 shows what clients notice without it")
 	timeout := flag.Duration("timeout", 30*time.Minute, "the longest that all may take")
 	flag.Parse()

@@ -36,6 +36,14 @@ func (s *Service) ListControllers(ctx context.Context, _ *controllerv1.ListContr
 	return &controllerv1.ListControllersResponse{Controllers: records(list)}, nil
 }
 
+// DescribeController is part of ControllerService. Any controller answers.
+func (s *Service) DescribeController(context.Context, *controllerv1.DescribeControllerRequest) (*controllerv1.DescribeControllerResponse, error) {
+	at := s.o.Pace()
+	return &controllerv1.DescribeControllerResponse{
+		ControllerId: at.ControllerID, Revision: s.o.Image.Revision(), DiskDelayUs: uint64(at.Delay.Microseconds()), DiskSlow: at.Slow,
+	}, nil
+}
+
 // AddController is part of ControllerService.
 func (s *Service) AddController(ctx context.Context, r *controllerv1.AddControllerRequest) (*controllerv1.AddControllerResponse, error) {
 	if id := r.GetControllerId(); id < 0 || id > maxBrokerID {
@@ -208,7 +216,9 @@ func voters(list []member) (all, reachable int) {
 	return all, reachable
 }
 
-// mayAdd refuses what could leave no quorum: the new one counts as away.
+// mayAdd refuses what could leave no quorum: the new one counts as away, unless
+// there is only one so far. That one cannot bear any to be away, and there would
+// never be more: the new one has its vote when it is there and has everything.
 func mayAdd(list []member, r *controllerv1.AddControllerRequest) error {
 	for _, m := range list {
 		if m.ID == r.GetControllerId() || m.address == r.GetAddress() {
@@ -221,7 +231,7 @@ func mayAdd(list []member, r *controllerv1.AddControllerRequest) error {
 	if len(list) >= maxControllers {
 		return &reconcile.LimitError{Limit: "controllers", Most: maxControllers, Actual: int64(len(list)) + 1}
 	}
-	if all, here := voters(list); here < (all+1)/2+1 {
+	if all, here := voters(list); here < min(all, (all+1)/2+1) {
 		return &store.MembershipError{Why: fmt.Sprintf("%d of %d are reached, too few for one more: remove those that are lost, or start them", here, all), Retryable: true}
 	}
 	return nil

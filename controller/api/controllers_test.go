@@ -90,7 +90,9 @@ func TestWhoIsAddedToTheControllers(t *testing.T) {
 		refused string
 	}{
 		"one more":                        {at(false, true, true, true), 9, free, ""},
-		"one more than one":               {at(false, true), 9, free, "QUORUM_AT_RISK"},
+		"one more than one":               {at(false, true), 9, free, ""},
+		"one more than two":               {at(false, true, true), 9, free, ""},
+		"one more than two, one lost":     {at(false, true, false), 9, free, "QUORUM_AT_RISK"},
 		"while one is lost":               {at(false, true, true, false), 9, free, "QUORUM_AT_RISK"},
 		"while one of five is lost":       {at(false, true, true, true, true, false), 9, free, ""},
 		"while another is added":          {at(true, true, true, true), 9, free, "QUORUM_AT_RISK"},

@@ -22,6 +22,7 @@ import (
 	"github.com/millstream-io/millstream/server/caller"
 
 	"github.com/millstream-io/millstream/controller/image"
+	"github.com/millstream-io/millstream/controller/pace"
 	"github.com/millstream-io/millstream/controller/reconcile"
 	"github.com/millstream-io/millstream/controller/store"
 )
@@ -69,6 +70,8 @@ type Options struct {
 	// Serving returns where controllers serve brokers, HOST:PORT; nil: brokers
 	// are not told.
 	Serving func() []string
+	// Pace says who this controller is and how fast its disk is; nil: nobody knows.
+	Pace func() pace.Standing
 	// Callers says who calls; nil: nobody knows, and what requests say of
 	// their broker is believed.
 	Callers caller.Func
@@ -100,6 +103,9 @@ func New(o Options) *Service {
 	}
 	if o.Serving == nil {
 		o.Serving = func() []string { return nil }
+	}
+	if o.Pace == nil {
+		o.Pace = func() pace.Standing { return pace.Standing{ControllerID: -1, Slow: true} } // whom nobody hands over to
 	}
 	return &Service{o: o, drain: make(chan struct{})}
 }

@@ -32,6 +32,8 @@ type Config struct {
 	// AdvertisedAddr is HOST:PORT; empty: ControllerAddr, with the host that Peers
 	// have of this one if that names none.
 	AdvertisedAddr string `name:"advertised-addr" doc:"HOST:PORT where brokers reach this controller, if that is not addr; brokers learn it from any controller. The host is in its internal certificate." change:"Brokers are told an address that they cannot reach."`
+	// HTTPAddr is HOST:PORT; empty: nowhere.
+	HTTPAddr string `name:"http-addr" env:"CONTROLLER_HTTP_ADDR" doc:"HOST:PORT of metrics, health and readiness; empty: nowhere." change:"The controller is watched."`
 	// Insecure allows a listener that is not on loopback without TLS.
 	Insecure bool `name:"insecure" doc:"Serve other machines without TLS." change:"The network is trusted, or something in front adds TLS."`
 	// InternalTLSCert is a file; with the other two or not at all.
@@ -204,6 +206,14 @@ func (c *Config) Validate() error {
 	}
 	if host, ok := splitAddr(c.AdvertisedAddr); c.AdvertisedAddr != "" && (!ok || host == "") {
 		refuse("advertised-addr", fmt.Sprintf("%q is not HOST:PORT", c.AdvertisedAddr))
+	}
+	if host, ok := splitAddr(c.HTTPAddr); c.HTTPAddr != "" {
+		switch ip := net.ParseIP(host); {
+		case !ok:
+			refuse("http-addr", fmt.Sprintf("%q is not HOST:PORT", c.HTTPAddr))
+		case !c.Insecure && host != "localhost" && (ip == nil || !ip.IsLoopback()):
+			refuse("http-addr", c.HTTPAddr+" can be reached from other machines, and is served without TLS: listen on 127.0.0.1, or allow it with --insecure")
+		}
 	}
 	files := []struct{ name, file string }{
 		{"internal-tls-cert", c.InternalTLSCert}, {"internal-tls-key", c.InternalTLSKey}, {"internal-tls-ca", c.InternalTLSCA},

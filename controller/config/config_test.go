@@ -14,6 +14,11 @@ func TestDefaultsAreValid(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Error(err)
 	}
+	for _, addr := range []string{"127.0.0.1:9654", "localhost:0", "[::1]:9654"} {
+		if c.HTTPAddr = addr; c.Validate() != nil {
+			t.Errorf("%s: %v", addr, c.Validate())
+		}
+	}
 	c.ControllerAddr, c.Insecure = ":9653", true
 	if err := c.Validate(); err != nil {
 		t.Error(err)
@@ -80,6 +85,10 @@ func TestWhatCannotBeIsNamed(t *testing.T) {
 		{"addr ", func(c *config.Config) { c.ControllerAddr = "x" }},
 		{"addr ", func(c *config.Config) { c.ControllerAddr = "x:y" }},
 		{"advertised-addr", func(c *config.Config) { c.AdvertisedAddr = ":9653" }},
+		{"http-addr", func(c *config.Config) { c.HTTPAddr = "9654" }},
+		{"http-addr", func(c *config.Config) {
+			c.HTTPAddr, c.InternalTLSCert, c.InternalTLSKey, c.InternalTLSCA = "10.0.0.1:9654", "c", "k", "a"
+		}},
 		{"--insecure", func(c *config.Config) { c.ControllerAddr = "0.0.0.0:9653" }},
 		{"--internal-tls-cert", func(c *config.Config) { c.ControllerAddr = "10.0.0.1:9653" }},
 		{"internal-tls-cert", func(c *config.Config) { c.InternalTLSKey, c.InternalTLSCA = "x", "x" }},

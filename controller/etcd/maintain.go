@@ -39,7 +39,8 @@ const (
 // given back, one member at a time and none while it leads others, and the
 // alarm of a full store is ended when there is room again. A member that was
 // added gets its vote when it has everything, and one whose store differs from
-// the others' is taken out. Nobody has to do anything.
+// the others' is taken out. Nobody has to do anything but what it says in the log of
+// authorities.
 func (m *Member) Maintain(ctx context.Context) error {
 	t := time.NewTicker(maintainEvery)
 	defer t.Stop()
@@ -54,6 +55,7 @@ func (m *Member) Maintain(ctx context.Context) error {
 			m.promoteLearners(short)
 			m.takeOutCorrupt(short)
 			cancel()
+			m.tellStale(ctx)
 			continue
 		case <-t.C:
 		}

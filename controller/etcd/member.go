@@ -68,7 +68,7 @@ type Peer struct {
 }
 
 // TLS is the certificate of a member, in PEM files. Certificate and key are
-// read for each connection, the authorities once.
+// read for each connection, the authorities once: see Member.StaleAuthorities.
 type TLS struct {
 	Cert, Key string
 	// CA has the authorities of members.
@@ -137,6 +137,8 @@ type Member struct {
 	scheme string // of the addresses of peers; empty: it can have none
 	lock   *os.File
 	closed sync.Once
+	// trusted is Maintain's but for what never changes.
+	trusted authorities
 }
 
 // smallWAL sets what etcd has as a variable of its package, once.
@@ -164,6 +166,10 @@ func Open(o Options) (*Member, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
+	trusted, err := readAuthorities(o.TLS)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
 	_, fresh := os.Stat(filepath.Join(cfg.Dir, "member"))
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
@@ -185,7 +191,7 @@ func Open(o Options) (*Member, error) {
 	if len(o.Peers) > 0 {
 		scheme = cfg.AdvertisePeerUrls[0].Scheme
 	}
-	return &Member{etcd: e, scheme: scheme, client: v3client.New(e.Server), logger: o.Logger, quota: cfg.QuotaBackendBytes, dir: o.Dir, lock: lock}, nil
+	return &Member{etcd: e, scheme: scheme, client: v3client.New(e.Server), logger: o.Logger, quota: cfg.QuotaBackendBytes, dir: o.Dir, lock: lock, trusted: trusted}, nil
 }
 
 func (o Options) config() (*embed.Config, error) {

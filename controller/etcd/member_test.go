@@ -221,3 +221,23 @@ func TestOptionsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// What the store writes and syncs is counted.
+func TestTheDiskIsMeasured(t *testing.T) {
+	m, ctx := open(t, Options{ID: 0, Dir: t.TempDir()})
+	before, err := DiskCalls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		put(ctx, t, m, fmt.Sprint("/", i), "1", 0)
+	}
+	now, err := DiskCalls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A write and a sync of the log for each.
+	if c := now.Since(before); c.Count < 40 || c.Seconds <= 0 || c.Squares <= 0 {
+		t.Errorf("it has counted %+v", c)
+	}
+}

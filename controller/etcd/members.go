@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +29,7 @@ func (m *Member) Members(ctx context.Context) ([]store.Member, error) {
 	}
 	infos := make([]store.Member, len(resp.Members))
 	for i, p := range resp.Members {
-		infos[i] = store.Member{Key: p.ID, ID: idOf(p.Name), Learner: p.IsLearner, Leading: p.ID == uint64(m.etcd.Server.Leader())}
+		infos[i] = store.Member{Key: p.ID, ID: idOf(p.Name), Serves: servedAt(p.ClientURLs), Learner: p.IsLearner, Leading: p.ID == uint64(m.etcd.Server.Leader())}
 		if len(p.PeerURLs) > 0 {
 			infos[i].URL = p.PeerURLs[0]
 		}
@@ -44,11 +43,8 @@ func (m *Member) Members(ctx context.Context) ([]store.Member, error) {
 func (m *Member) Serving() []string {
 	var addrs []string
 	for _, p := range m.etcd.Server.Cluster().Members() {
-		if p.IsLearner || len(p.ClientURLs) == 0 {
-			continue
-		}
-		if u, err := url.Parse(p.ClientURLs[0]); err == nil && u.Host != "" {
-			addrs = append(addrs, u.Host)
+		if at := servedAt(p.ClientURLs); at != "" && !p.IsLearner {
+			addrs = append(addrs, at)
 		}
 	}
 	slices.Sort(addrs)

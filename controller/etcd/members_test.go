@@ -76,6 +76,21 @@ func TestAControllerIsAddedAndAnotherRemoved(t *testing.T) {
 	if p, err := added.Range(ctx, store.Range{Prefix: "/a", Limit: 1}); err != nil || len(p.Entries) != 1 {
 		t.Errorf("the one that was added has %v, %v", p, err)
 	}
+	if got := m.Others(); len(got) != 1 || got[0].Key != members[1].Key || got[0].ID != 1 || got[0].Serves != "[fd00::1]:9653" || got[0].URL != socket(1) {
+		t.Errorf("the others are %+v", got)
+	}
+	if err := added.HandOverTo(ctx, members[1].Key); err != nil { // which it does not lead to
+		t.Error(err)
+	}
+	if err := m.HandOverTo(ctx, members[1].Key); err != nil {
+		t.Fatal(err)
+	}
+	if _, leading := added.Leadership(); !leading {
+		t.Error("it was handed over to the other, who does not lead")
+	}
+	if err := added.HandOverTo(ctx, members[0].Key); err != nil {
+		t.Fatal(err)
+	}
 	// The first hands over, and goes.
 	if ok, err := m.HandOver(ctx); !ok || err != nil {
 		t.Fatal(ok, err)

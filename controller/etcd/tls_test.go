@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,5 +157,33 @@ func TestMembersKnowEachOtherByCertificates(t *testing.T) {
 	second, err := c.call(c.issue(pki.RoleController, 2))
 	if err != nil || first.Cmp(second) == 0 {
 		t.Errorf("the new certificate is not in use: %v", err)
+	}
+
+	// Authorities are read once, and that is said.
+	if m.StaleAuthorities() {
+		t.Error("the authorities have not changed")
+	}
+	before, err := os.ReadFile(filepath.Join(c.dir, "ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := pki.NewAuthority("prod", time.Now(), 2*time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.write("ca.crt", append(before, pki.EncodeCertificate(next.Cert)...))
+	if !m.StaleAuthorities() || !added.StaleAuthorities() {
+		t.Error("another authority is in the file, and nobody says so")
+	}
+	var said bytes.Buffer
+	m.logger = slog.New(slog.NewTextHandler(&said, nil))
+	m.tellStale(ctx)
+	m.tellStale(ctx)
+	if n := strings.Count(said.String(), "restart one after the other"); n != 1 {
+		t.Errorf("it says so %d times: %s", n, said.String())
+	}
+	c.write("ca.crt", before)
+	if m.StaleAuthorities() {
+		t.Error("the authorities are what they were")
 	}
 }

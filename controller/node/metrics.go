@@ -16,13 +16,14 @@ import (
 
 // metrics reads its values from the running controller when it is asked.
 type metrics struct {
-	active, revision, topics, partitions, offline, brokers, fenced, impaired, watchers, storeBytes, elections, losses, moving, underReplicated, underMin, corrupt *prometheus.Desc
+	active, revision, topics, partitions, offline, brokers, fenced, impaired, watchers, storeBytes, elections, losses, moving, underReplicated, underMin, corrupt, diskDelay, handOvers, stale *prometheus.Desc
 
 	mu      sync.Mutex // guards what follows, which is nil while nothing runs
 	img     *image.Image
 	loop    *reconcile.Loop
 	service *api.Service
 	member  *etcd.Member
+	pacer   *pacer
 }
 
 func newMetrics() *metrics {
@@ -45,20 +46,23 @@ func newMetrics() *metrics {
 		underReplicated: d("under_replicated_partitions", "Partitions that are led and have fewer replicas in sync than replicas, not counting those that are added for a move."),
 		underMin:        d("under_min_isr_partitions", "Partitions that are led and have fewer replicas in sync than min.insync.replicas: they take no writes of acks all."),
 		corrupt:         d("store_corrupt", "1 while the metadata stores of the controllers are known to differ and nothing is changed: for seconds, until the one that is wrong is taken out; for longer, if nobody can know which."),
+		diskDelay:       d("disk_delay_seconds", "How long writes and syncs of the metadata store took in the last seconds, for whoever had to wait for one; 0: it has no others, or nothing was written."),
+		handOvers:       d("hand_overs_total", "Times that this controller, while it was active, made another one active because its own disk was slow."),
+		stale:           d("stale_authorities", "1 while the file of authorities for internal certificates has others than controllers trust among each other, which is until this one is started again."),
 		losses:          d("lossy_elections_total", "Leaders that this controller has let lead though they may lack acknowledged records."),
 	}
 }
 
-func (m *metrics) watch(img *image.Image, loop *reconcile.Loop, service *api.Service, member *etcd.Member) {
+func (m *metrics) watch(img *image.Image, loop *reconcile.Loop, service *api.Service, member *etcd.Member, pacer *pacer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.img, m.loop, m.service, m.member = img, loop, service, member
+	m.img, m.loop, m.service, m.member, m.pacer = img, loop, service, member, pacer
 }
 
 // Describe is part of prometheus.Collector.
 func (m *metrics) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.impaired, m.watchers, m.storeBytes, m.elections, m.losses, m.moving, m.underReplicated, m.underMin, m.corrupt,
+		m.active, m.revision, m.topics, m.partitions, m.offline, m.brokers, m.fenced, m.impaired, m.watchers, m.storeBytes, m.elections, m.losses, m.moving, m.underReplicated, m.underMin, m.corrupt, m.diskDelay, m.handOvers, m.stale,
 	} {
 		to <- d
 	}
@@ -124,6 +128,13 @@ func (m *metrics) Collect(to chan<- prometheus.Metric) {
 	gauge(m.corrupt, corrupt)
 	gauge(m.watchers, float64(m.service.Watchers()))
 	gauge(m.storeBytes, float64(m.member.StoredBytes()))
+	stale := 0.0
+	if m.member.StaleAuthorities() {
+		stale = 1
+	}
+	gauge(m.stale, stale)
+	gauge(m.diskDelay, m.pacer.Standing().Delay.Seconds())
+	to <- prometheus.MustNewConstMetric(m.handOvers, prometheus.CounterValue, float64(m.pacer.HandOvers()))
 	to <- prometheus.MustNewConstMetric(m.elections, prometheus.CounterValue, float64(m.loop.Elections()))
 	to <- prometheus.MustNewConstMetric(m.losses, prometheus.CounterValue, float64(m.loop.Losses()))
 }

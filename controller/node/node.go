@@ -23,14 +23,20 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 
+	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/caller"
 	"github.com/millstream-io/millstream/server/rpc"
 
 	"github.com/millstream-io/millstream/controller/api"
 	"github.com/millstream-io/millstream/controller/etcd"
 	"github.com/millstream-io/millstream/controller/image"
+	"github.com/millstream-io/millstream/controller/pace"
 	"github.com/millstream-io/millstream/controller/reconcile"
+	"github.com/millstream-io/millstream/controller/store"
 )
 
 // DevTick is Options.Tick where the only member is in dev: an election takes
@@ -79,6 +85,14 @@ type Options struct {
 	// Name, Logger, Registerer, FaultOf, Authorize and MinPingInterval are set
 	// by the node.
 	Server rpc.Options
+	// Dial connects to other controllers where they serve; nil: over TCP.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// PeerCredentials returns those for connections to another controller where it
+	// serves, which must refuse everybody else; nil: plain text.
+	PeerCredentials func(controller int32) credentials.TransportCredentials
+	// DiskCalls returns the writes and syncs of the disk of the store so far; nil: as
+	// the store counts them.
+	DiskCalls func() (pace.Calls, error)
 	// Callers says who calls; required with credentials. Then only brokers and
 	// controllers are served, and brokers only in their own name.
 	Callers caller.Func
@@ -174,14 +188,15 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 		ReplicationFactor: n.o.ReplicationFactor, MaxPartitions: n.o.MaxPartitions, Recovery: n.o.Recovery, Room: member.Room, Now: n.o.Now, Random: n.o.Random,
 		Logger: n.o.Logger,
 	})
+	pacer := n.pacer(img, loop, member)
 	service := api.New(api.Options{
-		Loop: loop, Image: img, KV: member, Members: member, Serving: member.Serving,
+		Loop: loop, Image: img, KV: member, Members: member, Serving: member.Serving, Pace: pacer.Standing,
 		Callers: n.o.Callers, Version: n.o.Version, Logger: n.o.Logger,
 	})
 	service.Register(n.server)
 	n.server.OnDrain(service.Drain)
-	n.metrics.watch(img, loop, service, member)
-	defer n.metrics.watch(nil, nil, nil, nil)
+	n.metrics.watch(img, loop, service, member, pacer)
+	defer n.metrics.watch(nil, nil, nil, nil, nil)
 
 	// Outer contexts end first: calls in flight find the loop still there, and
 	// the loop the image.
@@ -191,6 +206,9 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 	g.Go(func() error { return quiet(imageCtx, img.Run(imageCtx)) })
 	g.Go(func() error { return quiet(loopCtx, loop.Run(loopCtx)) })
 	g.Go(func() error { return quiet(imageCtx, member.Maintain(imageCtx)) })
+	if len(n.o.Peers) > 0 { // else there is nobody to hand over to
+		g.Go(func() error { return quiet(loopCtx, pacer.run(loopCtx)) })
+	}
 	for _, l := range n.o.Listeners {
 		g.Go(func() error { return n.server.Serve(l) })
 	}
@@ -217,6 +235,34 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// pacer returns the one of this controller, which does not run yet.
+func (n *Node) pacer(img *image.Image, loop *reconcile.Loop, member *etcd.Member) *pacer {
+	p := &pacer{id: n.o.ID, calls: n.o.DiskCalls, quorum: member, loop: loop, revision: img.Revision, ask: n.ask, logger: n.o.Logger}
+	if p.calls == nil {
+		p.calls = etcd.DiskCalls
+	}
+	return p
+}
+
+// ask asks another controller how it is. That is done seldom enough to connect
+// anew each time.
+func (n *Node) ask(ctx context.Context, m store.Member) (*controllerv1.DescribeControllerResponse, error) {
+	creds := insecure.NewCredentials()
+	if n.o.PeerCredentials != nil {
+		creds = n.o.PeerCredentials(m.ID)
+	}
+	opts := append(rpc.MemberOptions(), grpc.WithTransportCredentials(creds))
+	if n.o.Dial != nil {
+		opts = append(opts, grpc.WithContextDialer(n.o.Dial))
+	}
+	conn, err := grpc.NewClient("passthrough:///"+m.Serves, opts...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = conn.Close() }() // it was only asked
+	return controllerv1.NewControllerServiceClient(conn).DescribeController(ctx, &controllerv1.DescribeControllerRequest{})
 }
 
 // quiet makes an end that was asked for no error.

@@ -2,8 +2,13 @@ package node_test
 
 import (
 	"context"
+	"fmt"
+	"net"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -12,6 +17,8 @@ import (
 	"github.com/millstream-io/millstream/server/rpc"
 
 	"github.com/millstream-io/millstream/controller/controllertest"
+	"github.com/millstream-io/millstream/controller/node"
+	"github.com/millstream-io/millstream/controller/pace"
 )
 
 // beat sends a broker's heartbeat to one controller after the other until the
@@ -115,5 +122,115 @@ func TestWithoutAQuorumWatchesGoOn(t *testing.T) {
 	v.until(t, made.GetRevision())
 	if len(v.partitions[string(made.GetTopic().GetTopicId())]) != 3 {
 		t.Errorf("a watch without a quorum tells of %v", v.topics)
+	}
+}
+
+// disk says how long writes take, and that there are some whenever it is asked.
+type disk struct {
+	mu    sync.Mutex // guards what follows
+	took  time.Duration
+	calls pace.Calls
+}
+
+func (d *disk) be(took time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.took = took
+}
+
+func (d *disk) so() (pace.Calls, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.took.Seconds()
+	d.calls = pace.Calls{Count: d.calls.Count + 2, Seconds: d.calls.Seconds + 2*s, Squares: d.calls.Squares + 2*s*s}
+	return d.calls, nil
+}
+
+// activeOf waits until one of the controllers is active, and returns which.
+func activeOf(ctx context.Context, t *testing.T, cs []*controllertest.Controller) int {
+	t.Helper()
+	for i := 0; ; i++ {
+		_, err := cs[i%len(cs)].Client.ListOfflinePartitions(ctx, &controllerv1.ListOfflinePartitionsRequest{})
+		switch {
+		case err == nil:
+			return i % len(cs)
+		case ctx.Err() != nil:
+			t.Fatalf("no controller is active: %v", err)
+		}
+	}
+}
+
+// counter returns the value of a counter or a gauge.
+func counter(t *testing.T, r *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue() + f.GetMetric()[0].GetGauge().GetValue()
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return 0
+}
+
+// The disk of the active controller becomes slow: another one is active within
+// seconds, goes on with what there is, and stays active though the first is well
+// again.
+func TestAControllerWithASlowDiskIsNotActive(t *testing.T) {
+	t.Chdir(t.TempDir())
+	ctx := bounded(t)
+	const n = 3
+	var at [n]*rpc.InProcess
+	var disks [n]disk
+	var registries [n]*prometheus.Registry
+	for i := range n {
+		at[i], registries[i] = rpc.ListenInProcess(), prometheus.NewRegistry()
+		disks[i].be(2 * time.Millisecond)
+	}
+	cs := controllertest.StartQuorum(t, n, func(o *node.Options) {
+		o.Listeners, o.Serves = append(o.Listeners, at[o.ID]), fmt.Sprintf("c%d:1", o.ID)
+		o.Dial = func(ctx context.Context, address string) (net.Conn, error) {
+			var i int
+			if _, err := fmt.Sscanf(address, "c%d:1", &i); err != nil {
+				return nil, err
+			}
+			return at[i].DialContext(ctx)
+		}
+		o.DiskCalls, o.Registerer = disks[o.ID].so, registries[o.ID]
+	})
+	first := activeOf(ctx, t, cs)
+	b := controllertest.StartBroker(t, cs[first].Client, 1)
+	create(ctx, t, cs[first], "before", 3)
+	disks[first].be(400 * time.Millisecond)
+	next := first
+	for begun := time.Now(); next == first; next = activeOf(ctx, t, cs) {
+		if time.Since(begun) > patience/2 {
+			t.Fatal("it stays active")
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	if _, resp := beat(ctx, t, cs, &controllerv1.HeartbeatRequest{BrokerId: 1, BrokerEpoch: b.Epoch, Revision: b.Epoch, Ready: true}); resp.GetFenced() {
+		t.Error("the broker is fenced for that")
+	}
+	create(ctx, t, cs[next], "after", 3)
+	disks[first].be(2 * time.Millisecond)
+	<-time.After(3 * time.Second)
+	if now := activeOf(ctx, t, cs); now != next {
+		t.Errorf("controller %d is active, and %d was", now, next)
+	}
+	for i, r := range registries {
+		want := 0.0
+		if i == first {
+			want = 1
+		}
+		if got := counter(t, r, "millstream_controller_hand_overs_total"); got != want {
+			t.Errorf("controller %d has handed over %v times, want %v", i, got, want)
+		}
+		if got := counter(t, r, "millstream_controller_disk_delay_seconds"); got <= 0 {
+			t.Errorf("controller %d says that its disk takes %v s", i, got)
+		}
 	}
 }

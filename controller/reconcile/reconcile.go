@@ -273,6 +273,13 @@ func ask[T any](ctx context.Context, l *Loop, step func(ctx context.Context, a *
 	return said, nil
 }
 
+// HandOver carries move out, which has another controller lead, between two steps
+// of this one: then nothing that it began has an unknown outcome for that. move
+// bounds itself; it may go on when ctx has ended.
+func (l *Loop) HandOver(ctx context.Context, move func(context.Context) error) error {
+	return l.do(ctx, func(ctx context.Context, _ *active) error { return move(ctx) })
+}
+
 // AwaitActive returns nil if this controller is the active one, once it is known
 // who is.
 func (l *Loop) AwaitActive(ctx context.Context) error {

@@ -10,6 +10,8 @@ type Member struct {
 	ID int32
 	// URL is where its peers reach it.
 	URL string
+	// Serves is HOST:PORT where it serves brokers; empty: nobody was told.
+	Serves string
 	// Learner says that it is being filled and has no vote yet.
 	Learner bool
 	// Leading says that it leads.

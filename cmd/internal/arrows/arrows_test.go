@@ -68,7 +68,8 @@ var rules = []rule{
 	{"server/config", []string{"gen", "server", "storage"}, etcd, "composes the options of the server's packages"},
 	{"server/servertest", []string{"gen", "server", "storage", "controller/node", "controller/controllertest"}, nil, "test support"},
 
-	{"controller/etcd", []string{"controller/store", "server/telemetry"}, nil, "the only package that speaks to etcd"},
+	{"controller/etcd", []string{"controller/pace", "controller/store", "server/telemetry"}, nil, "the only package that speaks to etcd"},
+	{"controller/pace", nil, outsideStorage, "pure: how a disk is in, who is to be active out"},
 	{"controller/placement", nil, outsideStorage, "pure: a cluster in, a plan out"},
 	{"controller/election", []string{"controller/placement"}, outsideStorage, "pure: choose, bump, fence"},
 	{"controller", []string{"controller", "gen", "server/caller", "server/metahash", "server/pki", "server/ports", "server/rpc", "server/telemetry", "server/topicconfig"}, etcd, "controller and broker meet only in proto"},

@@ -329,7 +329,7 @@ func newCertView(file string, cert *x509.Certificate, now time.Time) certView {
 	case now.Before(cert.NotBefore):
 		v.State = "not valid yet"
 	default:
-		v.State = fmt.Sprintf("valid for %d days", int(left.Hours()/24))
+		v.State = "valid for " + counted(int(left.Hours()/24), "day", "days")
 	}
 	return v
 }

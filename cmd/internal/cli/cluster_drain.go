@@ -92,7 +92,7 @@ func (p *Program) awaitDrained(c *cobra.Command, w patienceFlags, v drainView) e
 		}
 		left := list.GetBrokers()[at].GetReplicaCount()
 		if left > 0 && !list.GetBrokers()[at].GetDraining() {
-			return 0, "", fmt.Errorf("broker %d is not drained any more and holds %d replicas", v.BrokerID, left)
+			return 0, "", fmt.Errorf("broker %d is not drained any more and holds %s", v.BrokerID, counted(left, "replica", "replicas"))
 		}
 		moves, err := p.reassignments(c)
 		moves = slices.DeleteFunc(moves, func(m *pb.OngoingReassignment) bool {

@@ -115,9 +115,9 @@ func (v *movesView) refused() error {
 	case n == 0:
 		return nil
 	case v.DryRun:
-		return fmt.Errorf("nothing was changed: %d of %d partitions were refused", n, len(v.Moves))
+		return errors.New("nothing was changed: " + refusedOf(n, len(v.Moves)))
 	default:
-		return fmt.Errorf("%d of %d partitions were refused", n, len(v.Moves))
+		return errors.New(refusedOf(n, len(v.Moves)))
 	}
 }
 

@@ -111,7 +111,7 @@ func (v *recoveredView) loss() string {
 		parts = append(parts, fmt.Sprintf("what broker %d has, to %d", e.BrokerID, e.End))
 	}
 	if len(v.Unknown) > 0 {
-		parts = append(parts, "unknown: brokers "+ids(v.Unknown))
+		parts = append(parts, "unknown: "+brokersNamed(v.Unknown))
 	}
 	if len(parts) == 0 {
 		return "nothing known"
@@ -158,7 +158,7 @@ func (v *recoveriesView) refused() error {
 	if n == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %d partitions were refused", n, len(v.Partitions))
+	return errors.New(refusedOf(n, len(v.Partitions)))
 }
 
 // recoverMany recovers the partitions that nobody leads, one after the other,

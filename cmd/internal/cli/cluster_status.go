@@ -63,16 +63,16 @@ func (m *ongoingView) left() string {
 // troubles says what is not as it should be.
 func (v *statusView) troubles() []string {
 	var all []string
-	add := func(n uint32, what string) {
+	add := func(n uint32, one, many string) {
 		if n > 0 {
-			all = append(all, fmt.Sprintf("%d %s", n, what))
+			all = append(all, counted(n, one, many))
 		}
 	}
-	add(v.Brokers-v.ActiveBrokers, "brokers are not active")
-	add(v.ImpairedBrokers, "brokers have disks that are slow, full or failing")
-	add(v.Offline, "partitions have no leader")
-	add(v.UnderMinInsync, "partitions take no writes of acks all")
-	add(v.UnderReplicated, "partitions have replicas that are not in sync")
+	add(v.Brokers-v.ActiveBrokers, "broker is not active", "brokers are not active")
+	add(v.ImpairedBrokers, "broker has a disk that is slow, full or failing", "brokers have disks that are slow, full or failing")
+	add(v.Offline, "partition has no leader", "partitions have no leader")
+	add(v.UnderMinInsync, "partition takes no writes of acks all", "partitions take no writes of acks all")
+	add(v.UnderReplicated, "partition has replicas that are not in sync", "partitions have replicas that are not in sync")
 	if v.ActiveController < 0 {
 		all = append(all, "no active controller is known")
 	}
@@ -185,7 +185,7 @@ func (v *statusView) tables() []*table {
 	if len(v.OfflineList) > 0 {
 		t := &table{header: []string{"OFFLINE", "WAITS-FOR"}}
 		for _, o := range v.OfflineList {
-			waits := "brokers " + ids(o.Awaited)
+			waits := brokersNamed(o.Awaited)
 			if len(o.Awaited) == 0 {
 				waits = "cluster recover"
 			}

@@ -130,7 +130,7 @@ func TestABrokerLeavesTheClusterByTheBook(t *testing.T) {
 		t.Errorf("a plan was carried out: %s", out)
 	}
 	_, said := s.moved("cluster", "drain", "2", "--yes", "--wait", "-o", "json")
-	wantIn(t, said, "broker 2: 3 replicas left of 3, waiting for brokers ", "broker 2: 0 replicas left of 3")
+	wantIn(t, said, "broker 2: 3 replicas left of 3, waiting for broker", "broker 2: 0 replicas left of 3")
 	list, _ := s.ok("cluster", "describe", "-o", "json")
 	for _, b := range parsed[clusterView](t, list).Brokers {
 		if b.BrokerID == 2 && (b.ReplicaCount != 0 || !b.Draining) {
@@ -162,7 +162,7 @@ func TestABrokerIsAddedAndGetsItsShare(t *testing.T) {
 		t.Errorf("%d moves are planned: %s", n, plan)
 	}
 	out, said := s.moved("cluster", "rebalance", "--yes", "--wait", "--max-moves", "2", "-o", "json")
-	wantIn(t, said, "0 of 2 partitions moved, waiting for brokers 5", "2 of 2 partitions moved")
+	wantIn(t, said, "0 of 2 partitions moved, waiting for broker 5", "2 of 2 partitions moved")
 	if v := parsed[movesView](t, out); len(v.Moves) != 2 || v.DryRun || !v.Moves[0].Done || !v.Moves[1].Done || !slices.Equal(v.Moves[0].Adding, []int32{5}) {
 		t.Errorf("moved are %+v", v)
 	}
@@ -206,12 +206,12 @@ func TestMovesAreRefusedPutBackAndGivenUpWaitingFor(t *testing.T) {
 		to[i] = fmt.Sprintf("orders/%d=%s", i, ids(next))
 	}
 	// One that cannot be keeps the others.
-	plan := s.fails("nothing was changed: 1 of 2 partitions were refused", "cluster", "move", to[0], "orders/1=2,3,77", "--yes")
+	plan := s.fails("nothing was changed: 1 of 2 partitions was refused", "cluster", "move", to[0], "orders/1=2,3,77", "--yes")
 	wantIn(t, plan, "planned", "refused: there is no broker 77 [UNKNOWN_BROKER]; see which there are with: millstream cluster describe")
 	if out, _ := s.ok("cluster", "status", "-o", "json"); len(parsed[statusView](t, out).Moves) != 0 {
 		t.Errorf("something moves: %s", out)
 	}
-	s.fails("0 of 1 partitions moved, waiting for brokers", "cluster", "move", to[0], "--yes", "--wait", "--timeout", "1ms", "--throttle", "7")
+	s.fails("0 of 1 partition moved, waiting for broker", "cluster", "move", to[0], "--yes", "--wait", "--timeout", "1ms", "--throttle", "7")
 	status, _ := s.ok("cluster", "status", "-o", "json")
 	if v := parsed[statusView](t, status); len(v.Moves) != 1 || v.Moves[0].BytesPerSecond != 7 || v.Reassigning != 1 || !v.Healthy || len(v.Moves[0].Awaited) != 1 {
 		t.Errorf("the status is %+v", v)
@@ -219,8 +219,8 @@ func TestMovesAreRefusedPutBackAndGivenUpWaitingFor(t *testing.T) {
 	wantIn(t, first(s.ok("cluster", "status")), "MOVING", "orders/0", "7 B/s")
 	wantIn(t, first(s.ok("topic", "describe", "orders")), "MOVING-TO")
 	back := "orders/0=" + ids(got.GetPartitions()[0].GetReplicas())
-	wantIn(t, s.fails("1 of 1 partitions were refused", "cluster", "move", "--yes", back), "REASSIGNMENT_IN_PROGRESS", "--cancel TOPIC/PARTITION")
-	s.fails("1 of 2 partitions were refused", "cluster", "move", "--cancel", "orders/0", "orders/7", "--yes")
+	wantIn(t, s.fails("1 of 1 partition was refused", "cluster", "move", "--yes", back), "REASSIGNMENT_IN_PROGRESS", "--cancel TOPIC/PARTITION")
+	s.fails("1 of 2 partitions was refused", "cluster", "move", "--cancel", "orders/0", "orders/7", "--yes")
 	wantIn(t, s.fails("--yes", "cluster", "move", "--cancel", "orders/0"), "planned")
 	s.ok("cluster", "move", "--cancel", "--all", "--yes")
 	wantIn(t, first(s.ok("cluster", "move", "--cancel", "orders/0")), "unchanged")
@@ -239,8 +239,8 @@ func TestAPartitionIsRecoveredByTheBook(t *testing.T) {
 	s.fails("PARTITION_NOT_OFFLINE", "cluster", "recover", "orders/0", "--dry-run")
 	s.ok("cluster", "status", "--check")
 	s.peers[2].Fail()
-	out := s.fails("1 brokers are not active, 1 partitions have no leader", "cluster", "status", "--check")
-	wantIn(t, out, "OFFLINE", "orders/0  brokers 2", "fenced")
+	out := s.fails("1 broker is not active, 1 partition has no leader", "cluster", "status", "--check")
+	wantIn(t, out, "OFFLINE", "orders/0  broker 2", "fenced")
 	s.fails("NO_REPLICA_SERVES", "cluster", "recover", "orders/0", "--accept-loss")
 	s.peers[2].Return()
 	wantIn(t, s.fails("--accept-loss", "cluster", "recover", "orders/0"), "WOULD-LEAD")
@@ -278,11 +278,11 @@ func TestManyPartitionsAreRecovered(t *testing.T) {
 	s.fails("8 of 8 partitions were refused", "cluster", "recover", "--all", "--lost", "2,3", "--accept-loss")
 	s.peers[2].Return() // with nothing; broker 3 may come back with everything
 	all := []string{"cluster", "recover", "--all", "--lost", "2"}
-	refused := fmt.Sprintf("%d of 8 partitions were refused", at[3])
+	refused := refusedOf(at[3], 8)
 	wantIn(t, s.fails(refused, append(all, "--dry-run")...), "WOULD-LEAD", "planned", "[REPLICAS_MAY_RETURN]", "--lost")
 	s.fails("--accept-loss", all...)
 	s.fails(refused, append(all, "--accept-loss")...)
-	out := s.fails(fmt.Sprintf("%d partitions have no leader", at[3]), "cluster", "status", "--check", "-o", "json")
+	out := s.fails(counted(at[3], "partition has no leader", "partitions have no leader"), "cluster", "status", "--check", "-o", "json")
 	if v := parsed[statusView](t, out); len(v.OfflineList) != at[3] {
 		t.Errorf("offline are %+v", v.OfflineList)
 	}
@@ -307,7 +307,7 @@ func TestWhatARecoveryLosesIsTold(t *testing.T) {
 		},
 	}
 	v := newRecoveredView(offlineView{Topic: "orders", Partition: 7}, r)
-	if *v.End != 100 || v.loss() != "what broker 2 has, to 110; what broker 3 has, to 90; unknown: brokers 4" {
+	if *v.End != 100 || v.loss() != "what broker 2 has, to 110; what broker 3 has, to 90; unknown: broker 4" {
 		t.Errorf("it says %q of %+v", v.loss(), v)
 	}
 	r.Ends, r.AwaitedBrokerIds = r.GetEnds()[:1], nil

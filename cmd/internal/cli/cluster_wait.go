@@ -140,7 +140,7 @@ func awaitedBy(moves []*pb.OngoingReassignment) string {
 	if brokers = slices.Compact(brokers); len(brokers) == 0 {
 		return ""
 	}
-	return ", waiting for brokers " + ids(brokers)
+	return ", waiting for " + brokersNamed(brokers)
 }
 
 // awaitMoves waits until partitions are where they should be, and notes so.
@@ -158,7 +158,7 @@ func (p *Program) awaitMoves(c *cobra.Command, w patienceFlags, moves []moveView
 			_, ours := to[partitionName{m.GetPlacement().GetTopic(), m.GetPlacement().GetPartition()}]
 			return !ours
 		})
-		return len(all), fmt.Sprintf("%d of %d partitions moved%s", len(to)-len(all), len(to), awaitedBy(all)), nil
+		return len(all), fmt.Sprintf("%d of %s moved%s", len(to)-len(all), counted(len(to), "partition", "partitions"), awaitedBy(all)), nil
 	})
 	if err != nil {
 		return err

@@ -103,3 +103,20 @@ func FuzzJSONForm(f *testing.F) {
 		check("value", value)
 	})
 }
+
+func TestCountsAreSaidInTheRightNumber(t *testing.T) {
+	for got, want := range map[string]string{
+		strings.Join((&statusView{Brokers: 2, ActiveBrokers: 1, ImpairedBrokers: 1, Offline: 1, UnderMinInsync: 1, UnderReplicated: 1}).troubles(), ", "): "1 broker is not active, " +
+			"1 broker has a disk that is slow, full or failing, 1 partition has no leader, 1 partition takes no writes of acks all, 1 partition has replicas that are not in sync",
+		strings.Join((&statusView{Brokers: 2, Offline: 3}).troubles(), ", "): "2 brokers are not active, 3 partitions have no leader",
+		refusedOf(1, 1):             "1 of 1 partition was refused",
+		refusedOf(1, 4):             "1 of 4 partitions was refused",
+		refusedOf(2, 4):             "2 of 4 partitions were refused",
+		brokersNamed([]int32{4}):    "broker 4",
+		brokersNamed([]int32{2, 4}): "brokers 2,4",
+	} {
+		if got != want {
+			t.Errorf("it says %q, not %q", got, want)
+		}
+	}
+}

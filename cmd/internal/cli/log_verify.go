@@ -77,7 +77,7 @@ func (p *Program) verify(c *cobra.Command, paths []string) error {
 		return err
 	}
 	if bad > 0 {
-		return fmt.Errorf("%d of %d segments are not good", bad, len(paths))
+		return fmt.Errorf("not good: %d of %s", bad, counted(len(paths), "segment", "segments"))
 	}
 	return nil
 }

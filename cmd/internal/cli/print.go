@@ -104,6 +104,23 @@ func counted[N int | int64 | uint32](n N, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
+// refusedOf says how many partitions of those were refused.
+func refusedOf(n, all int) string {
+	were := "were"
+	if n == 1 {
+		were = "was"
+	}
+	return fmt.Sprintf("%d of %s %s refused", n, counted(all, "partition", "partitions"), were)
+}
+
+// brokersNamed names brokers: broker 2, brokers 2,4.
+func brokersNamed(all []int32) string {
+	if len(all) == 1 {
+		return fmt.Sprintf("broker %d", all[0])
+	}
+	return "brokers " + ids(all)
+}
+
 // done reports on standard error that something was done. Who closed that
 // does not want to know.
 func (p *Program) done(format string, args ...any) { _, _ = fmt.Fprintf(p.Err, format+"\n", args...) }

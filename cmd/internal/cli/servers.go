@@ -111,7 +111,7 @@ func (p *Program) controllerCommand() *cobra.Command {
 			}
 			log := p.serverLogger(cfg.LogLevel, cfg.LogFormat)
 			return dev.RunController(c.Context(), cfg, dev.Options{Version: p.Version, Logger: log, OnReady: func(b dev.Banner) {
-				log.Info("controller ready", slog.String("addr", b.GRPCAddr), slog.String("data_dir", b.DataDir))
+				log.Info("controller ready", slog.String("addr", b.GRPCAddr), slog.String("http_addr", b.HTTPAddr), slog.String("data_dir", b.DataDir))
 			}})
 		},
 	}

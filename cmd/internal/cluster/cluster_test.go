@@ -40,16 +40,20 @@ type story struct {
 	conns map[string]*grpc.ClientConn
 }
 
-func open(t *testing.T, dir string, port int) *story {
+func open(t *testing.T, dir string, port int, change ...func(*Options)) *story {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := Open(Options{
+	o := Options{
 		Binary: self, Dir: dir, Port: port,
 		ControllerArgs: []string{"--session-timeout", "1s"}, Rack: func(broker int) string { return "rack-" + strconv.Itoa(broker) },
-	})
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	c, err := Open(o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,8 +45,18 @@ func (s *story) another(gone ...*Member) *Member {
 // ended says how the command ends.
 func (s *story) replacing(out io.Writer, old, next *Member) (ended <-chan error) {
 	s.t.Helper()
-	cmd := exec.CommandContext(s.within(), s.Broker(1).cluster.o.Binary, "cluster", "controllers", "replace", fmt.Sprint(old.ID),
-		fmt.Sprintf("%d=%s", next.ID, next.InternalAddr), "--yes", "-o", "json", "--addr", s.Broker(1).GRPCAddr)
+	return s.changing(out, "replace", fmt.Sprint(old.ID), place(next))
+}
+
+// place is a controller as commands name one that is added.
+func place(m *Member) string { return fmt.Sprintf("%d=%s", m.ID, m.InternalAddr) }
+
+// changing has a controller added by a command, which prints to out. It returns
+// when the cluster waits for that to be started; ended says how the command ends.
+func (s *story) changing(out io.Writer, args ...string) (ended <-chan error) {
+	s.t.Helper()
+	cmd := exec.CommandContext(s.within(), s.Broker(1).cluster.o.Binary, append(append([]string{"cluster", "controllers"}, args...),
+		"--yes", "-o", "json", "--addr", s.Broker(1).GRPCAddr)...)
 	cmd.Stdout, cmd.Stderr, cmd.Env = out, s.t.Output(), environment()
 	s.check(cmd.Start())
 	done := make(chan error, 1)
@@ -55,7 +65,7 @@ func (s *story) replacing(out io.Writer, old, next *Member) (ended <-chan error)
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case err := <-done:
-			s.t.Fatalf("the replacement ended early: %v", err)
+			s.t.Fatalf("the command ended early: %v", err)
 		}
 	}
 	return done
@@ -95,8 +105,7 @@ func TestControllersAreReplacedAndRemoved(t *testing.T) {
 	if said, ok := s.command(admin("add", taken, "--dry-run")...); ok {
 		t.Errorf("an address that is taken: %s", said)
 	}
-	place := fmt.Sprintf("4=%s", fourth.InternalAddr)
-	if said, ok := s.command(admin("replace", fmt.Sprint(old.ID), place, "--dry-run")...); !ok || !strings.Contains(said, "TO-REMOVE") {
+	if said, ok := s.command(admin("replace", fmt.Sprint(old.ID), place(fourth), "--dry-run")...); !ok || !strings.Contains(said, "TO-REMOVE") {
 		t.Errorf("the dry run says %s", said)
 	}
 	if n := len(s.controllers()); n != 3 {

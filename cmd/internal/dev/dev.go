@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"google.golang.org/grpc/credentials"
+
 	controllerconfig "github.com/millstream-io/millstream/controller/config"
 	"github.com/millstream-io/millstream/controller/etcd"
 	"github.com/millstream-io/millstream/controller/node"
@@ -207,15 +209,27 @@ func RunController(ctx context.Context, cfg controllerconfig.Config, o Options) 
 	opts.Listeners, opts.Version, opts.Logger, opts.Registerer = []net.Listener{lis}, o.Version, o.Logger, reg
 	if internal != nil {
 		opts.Server.Credentials, opts.Callers = internal.ServerCredentials(slog.LevelWarn), internal.Peer
+		opts.PeerCredentials = func(id int32) credentials.TransportCredentials {
+			return internal.ClientCredentialsOf(pki.RoleController, id)
+		}
 	}
 	n, err := node.New(opts)
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
+	b := Banner{Version: o.Version, GRPCAddr: lis.Addr().String(), DataDir: cfg.DataDir}
 	s := newStages()
+	if cfg.HTTPAddr != "" {
+		web, err := listen("http-addr", cfg.HTTPAddr)
+		if err != nil {
+			return errors.Join(err, lis.Close())
+		}
+		b.HTTPAddr = web.Addr().String()
+		s.start("status", newStatusPage(web, reg, n.Ready(), o.Logger).run)
+	}
 	s.start("controller", n.Run)
 	if err = s.wait(ctx, n.Ready()); err == nil {
-		o.ready(Banner{Version: o.Version, GRPCAddr: lis.Addr().String(), DataDir: cfg.DataDir})
+		o.ready(b)
 		err = s.wait(ctx, nil)
 	}
 	if ctx.Err() != nil {

@@ -3,6 +3,7 @@ package dev
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -19,6 +20,7 @@ import (
 	controllerconfig "github.com/millstream-io/millstream/controller/config"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 	"github.com/millstream-io/millstream/server/config"
+	"github.com/millstream-io/millstream/server/telemetry"
 )
 
 // testConfig is a dev server on any ports that are free.
@@ -89,6 +91,42 @@ func appendOne(t *testing.T, conn *grpc.ClientConn, topic string) error {
 	return err
 }
 
+// page returns the status and the body of what is at a URL.
+func page(t *testing.T, url string) string {
+	t.Helper()
+	code, body, err := get(t, nil, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %s", code, body)
+}
+
+// Until somebody is active a controller is not ready, and says so.
+func TestAControllerIsNotReadyWithoutAQuorum(t *testing.T) {
+	lis, err := listen("http-addr", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- newStatusPage(lis, telemetry.NewRegistry(), ready, slog.New(slog.DiscardHandler)).run(ctx)
+	}()
+	url := "http://" + lis.Addr().String() + "/readyz"
+	if got := page(t, url); got != "503 no controller is active yet\n" {
+		t.Errorf("it says %s", got)
+	}
+	close(ready)
+	if got := page(t, url); got != "200 ready\n" {
+		t.Errorf("it says %s", got)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDevServesUntilItIsStopped(t *testing.T) {
 	c := testConfig("")
 	c.Topics = []string{"a:2", "b"}
@@ -112,7 +150,6 @@ func TestDevServesUntilItIsStopped(t *testing.T) {
 	if err != nil || h.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING {
 		t.Errorf("health: %v, %v", h, err)
 	}
-	http.DefaultClient.CloseIdleConnections()
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
@@ -252,7 +289,7 @@ func TestDevStopsWhileItStarts(t *testing.T) {
 // The roles as processes of their own do what dev does in one.
 func TestControllerAndBrokerApart(t *testing.T) {
 	cc := controllerconfig.Default()
-	cc.DataDir, cc.ControllerAddr = t.TempDir(), "127.0.0.1:0"
+	cc.DataDir, cc.ControllerAddr, cc.HTTPAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
 	controller, err := launch(t, func(ctx context.Context, o Options) error { return RunController(ctx, cc, o) })
 	if err != nil {
 		t.Fatal(err)
@@ -269,6 +306,14 @@ func TestControllerAndBrokerApart(t *testing.T) {
 	}
 	if err := appendOne(t, conn, "a"); err != nil {
 		t.Error(err)
+	}
+	// The controller says over HTTP how it is, and nothing else.
+	for path, want := range map[string]string{
+		"/healthz": "200 ok", "/readyz": "200 ready", "/metrics": "millstream_controller_active 1", "/v1/topics": "404 ",
+	} {
+		if got := page(t, "http://"+controller.HTTPAddr+path); !strings.Contains(got, want) {
+			t.Errorf("%s is answered by %s", path, got)
+		}
 	}
 	if err := broker.stop(); err != nil {
 		t.Error(err)

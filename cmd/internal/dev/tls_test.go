@@ -93,7 +93,7 @@ func dialTLS(t *testing.T, addr string, creds credentials.TransportCredentials) 
 	return conn
 }
 
-// get sends a request over HTTPS.
+// get sends a request over HTTP, or HTTPS.
 func get(t *testing.T, c *tls.Config, url string) (int, string, error) {
 	t.Helper()
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}}

@@ -60,6 +60,9 @@ const (
 // Linux and root. It fails if a record is lost, doubled or out of order, if the
 // broker leads on, or if a replica of a broker that is well goes out of sync.
 func Gray(ctx context.Context, o Options) (err error) {
+	if o.Trouble == slowController {
+		return grayController(ctx, o)
+	}
 	dir := o.Dir
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "millstream-gray-"); err != nil {
@@ -215,7 +218,7 @@ func (r *run) sayGray(g GrayDisk) error {
 func (r *run) trouble(d *disk.Disk) (heal func() error, err error) {
 	switch r.o.Trouble {
 	case "slow":
-		return slow(d), nil
+		return slow(d, leastStill, mostStill), nil
 	case "full":
 		return d.Free, d.Fill()
 	case "read-only": // only a repair cures that, and the broker may say that not everything could be written
@@ -226,12 +229,12 @@ func (r *run) trouble(d *disk.Disk) (heal func() error, err error) {
 			return nil
 		}, d.Fail()
 	}
-	return nil, fmt.Errorf("trouble %q: slow, full and read-only are known", r.o.Trouble)
+	return nil, fmt.Errorf("trouble %q: slow, full, read-only and slow-controller are known", r.o.Trouble)
 }
 
 // slow has everything that is written to a disk or synced wait, again and
 // again, until the function that it returns is called.
-func slow(d *disk.Disk) func() error {
+func slow(d *disk.Disk, least, most time.Duration) func() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
@@ -240,7 +243,7 @@ func slow(d *disk.Disk) func() error {
 			if err = d.Freeze(); err != nil {
 				break
 			}
-			_ = sleep(ctx, leastStill+rand.N(mostStill-leastStill))
+			_ = sleep(ctx, least+rand.N(most-least))
 			if err = d.Thaw(); err == nil {
 				_ = sleep(ctx, goesOnFor)
 			}

@@ -31,7 +31,8 @@ type Options struct {
 	MoveRate uint64
 	// Partitions is how many the cluster of Many has.
 	Partitions int
-	// Trouble is what Gray does to a disk: slow, full, or read-only.
+	// Trouble is what Gray does to a disk: slow, full, or read-only; or, with that of
+	// the active controller, slow-controller.
 	Trouble string
 	// SlowDisk is the setting of that name of the brokers of Gray; "": they have
 	// what they have by themselves.

@@ -3987,6 +3987,117 @@ func (x *ListControllersResponse) GetControllers() []*ControllerRecord {
 	return nil
 }
 
+// DescribeControllerRequest asks the controller that gets it.
+type DescribeControllerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeControllerRequest) Reset() {
+	*x = DescribeControllerRequest{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeControllerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeControllerRequest) ProtoMessage() {}
+
+func (x *DescribeControllerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeControllerRequest.ProtoReflect.Descriptor instead.
+func (*DescribeControllerRequest) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
+}
+
+// DescribeControllerResponse says how a controller is.
+type DescribeControllerResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its identity.
+	ControllerId int32 `protobuf:"varint,1,opt,name=controller_id,json=controllerId,proto3" json:"controller_id,omitempty"`
+	// Revision of the metadata that it has.
+	Revision int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	// How long writes and syncs of its disk took in the last seconds, in
+	// microseconds; 0: nothing was written, or it does not know.
+	DiskDelayUs uint64 `protobuf:"varint,3,opt,name=disk_delay_us,json=diskDelayUs,proto3" json:"disk_delay_us,omitempty"`
+	// Its disk is slow, or was and has not been well for long enough since.
+	DiskSlow      bool `protobuf:"varint,4,opt,name=disk_slow,json=diskSlow,proto3" json:"disk_slow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DescribeControllerResponse) Reset() {
+	*x = DescribeControllerResponse{}
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DescribeControllerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DescribeControllerResponse) ProtoMessage() {}
+
+func (x *DescribeControllerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DescribeControllerResponse.ProtoReflect.Descriptor instead.
+func (*DescribeControllerResponse) Descriptor() ([]byte, []int) {
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *DescribeControllerResponse) GetControllerId() int32 {
+	if x != nil {
+		return x.ControllerId
+	}
+	return 0
+}
+
+func (x *DescribeControllerResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *DescribeControllerResponse) GetDiskDelayUs() uint64 {
+	if x != nil {
+		return x.DiskDelayUs
+	}
+	return 0
+}
+
+func (x *DescribeControllerResponse) GetDiskSlow() bool {
+	if x != nil {
+		return x.DiskSlow
+	}
+	return false
+}
+
 // AddControllerRequest says where a controller will be.
 type AddControllerRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4002,7 +4113,7 @@ type AddControllerRequest struct {
 
 func (x *AddControllerRequest) Reset() {
 	*x = AddControllerRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4014,7 +4125,7 @@ func (x *AddControllerRequest) String() string {
 func (*AddControllerRequest) ProtoMessage() {}
 
 func (x *AddControllerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[49]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4027,7 +4138,7 @@ func (x *AddControllerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddControllerRequest.ProtoReflect.Descriptor instead.
 func (*AddControllerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{49}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *AddControllerRequest) GetControllerId() int32 {
@@ -4062,7 +4173,7 @@ type AddControllerResponse struct {
 
 func (x *AddControllerResponse) Reset() {
 	*x = AddControllerResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4074,7 +4185,7 @@ func (x *AddControllerResponse) String() string {
 func (*AddControllerResponse) ProtoMessage() {}
 
 func (x *AddControllerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[50]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4087,7 +4198,7 @@ func (x *AddControllerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddControllerResponse.ProtoReflect.Descriptor instead.
 func (*AddControllerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{50}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AddControllerResponse) GetControllers() []*ControllerRecord {
@@ -4112,7 +4223,7 @@ type RemoveControllerRequest struct {
 
 func (x *RemoveControllerRequest) Reset() {
 	*x = RemoveControllerRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4124,7 +4235,7 @@ func (x *RemoveControllerRequest) String() string {
 func (*RemoveControllerRequest) ProtoMessage() {}
 
 func (x *RemoveControllerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[51]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4137,7 +4248,7 @@ func (x *RemoveControllerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveControllerRequest.ProtoReflect.Descriptor instead.
 func (*RemoveControllerRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{51}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RemoveControllerRequest) GetControllerId() int32 {
@@ -4172,7 +4283,7 @@ type RemoveControllerResponse struct {
 
 func (x *RemoveControllerResponse) Reset() {
 	*x = RemoveControllerResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4184,7 +4295,7 @@ func (x *RemoveControllerResponse) String() string {
 func (*RemoveControllerResponse) ProtoMessage() {}
 
 func (x *RemoveControllerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[52]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4197,7 +4308,7 @@ func (x *RemoveControllerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveControllerResponse.ProtoReflect.Descriptor instead.
 func (*RemoveControllerResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{52}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RemoveControllerResponse) GetControllers() []*ControllerRecord {
@@ -4216,7 +4327,7 @@ type BackupMetadataRequest struct {
 
 func (x *BackupMetadataRequest) Reset() {
 	*x = BackupMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4228,7 +4339,7 @@ func (x *BackupMetadataRequest) String() string {
 func (*BackupMetadataRequest) ProtoMessage() {}
 
 func (x *BackupMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[53]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4241,7 +4352,7 @@ func (x *BackupMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupMetadataRequest.ProtoReflect.Descriptor instead.
 func (*BackupMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{53}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{55}
 }
 
 // BackupMetadataResponse is a piece of a backup.
@@ -4255,7 +4366,7 @@ type BackupMetadataResponse struct {
 
 func (x *BackupMetadataResponse) Reset() {
 	*x = BackupMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4267,7 +4378,7 @@ func (x *BackupMetadataResponse) String() string {
 func (*BackupMetadataResponse) ProtoMessage() {}
 
 func (x *BackupMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[54]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4280,7 +4391,7 @@ func (x *BackupMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupMetadataResponse.ProtoReflect.Descriptor instead.
 func (*BackupMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{54}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *BackupMetadataResponse) GetData() []byte {
@@ -4305,7 +4416,7 @@ type WatchMetadataRequest struct {
 
 func (x *WatchMetadataRequest) Reset() {
 	*x = WatchMetadataRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4317,7 +4428,7 @@ func (x *WatchMetadataRequest) String() string {
 func (*WatchMetadataRequest) ProtoMessage() {}
 
 func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[55]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4330,7 +4441,7 @@ func (x *WatchMetadataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataRequest.ProtoReflect.Descriptor instead.
 func (*WatchMetadataRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{55}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *WatchMetadataRequest) GetClusterGeneration() uint32 {
@@ -4384,7 +4495,7 @@ type WatchMetadataResponse struct {
 
 func (x *WatchMetadataResponse) Reset() {
 	*x = WatchMetadataResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4396,7 +4507,7 @@ func (x *WatchMetadataResponse) String() string {
 func (*WatchMetadataResponse) ProtoMessage() {}
 
 func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[56]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4409,7 +4520,7 @@ func (x *WatchMetadataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchMetadataResponse.ProtoReflect.Descriptor instead.
 func (*WatchMetadataResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{56}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *WatchMetadataResponse) GetSnapshotBegin() bool {
@@ -4482,7 +4593,7 @@ type MetadataHash struct {
 
 func (x *MetadataHash) Reset() {
 	*x = MetadataHash{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4494,7 +4605,7 @@ func (x *MetadataHash) String() string {
 func (*MetadataHash) ProtoMessage() {}
 
 func (x *MetadataHash) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[57]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4507,7 +4618,7 @@ func (x *MetadataHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataHash.ProtoReflect.Descriptor instead.
 func (*MetadataHash) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{57}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *MetadataHash) GetForm() uint32 {
@@ -4547,7 +4658,7 @@ type MetadataChange struct {
 
 func (x *MetadataChange) Reset() {
 	*x = MetadataChange{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4559,7 +4670,7 @@ func (x *MetadataChange) String() string {
 func (*MetadataChange) ProtoMessage() {}
 
 func (x *MetadataChange) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[58]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4572,7 +4683,7 @@ func (x *MetadataChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MetadataChange.ProtoReflect.Descriptor instead.
 func (*MetadataChange) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{58}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *MetadataChange) GetChange() isMetadataChange_Change {
@@ -4728,7 +4839,7 @@ type CreateTopicRequest struct {
 
 func (x *CreateTopicRequest) Reset() {
 	*x = CreateTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4740,7 +4851,7 @@ func (x *CreateTopicRequest) String() string {
 func (*CreateTopicRequest) ProtoMessage() {}
 
 func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[59]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4753,7 +4864,7 @@ func (x *CreateTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicRequest.ProtoReflect.Descriptor instead.
 func (*CreateTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{59}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CreateTopicRequest) GetTopic() string {
@@ -4811,7 +4922,7 @@ type CreateTopicResponse struct {
 
 func (x *CreateTopicResponse) Reset() {
 	*x = CreateTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4823,7 +4934,7 @@ func (x *CreateTopicResponse) String() string {
 func (*CreateTopicResponse) ProtoMessage() {}
 
 func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[60]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4836,7 +4947,7 @@ func (x *CreateTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopicResponse.ProtoReflect.Descriptor instead.
 func (*CreateTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{60}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *CreateTopicResponse) GetTopic() *TopicRecord {
@@ -4874,7 +4985,7 @@ type UpdateTopicConfigRequest struct {
 
 func (x *UpdateTopicConfigRequest) Reset() {
 	*x = UpdateTopicConfigRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4886,7 +4997,7 @@ func (x *UpdateTopicConfigRequest) String() string {
 func (*UpdateTopicConfigRequest) ProtoMessage() {}
 
 func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[61]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4899,7 +5010,7 @@ func (x *UpdateTopicConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{61}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *UpdateTopicConfigRequest) GetTopic() string {
@@ -4957,7 +5068,7 @@ type UpdateTopicConfigResponse struct {
 
 func (x *UpdateTopicConfigResponse) Reset() {
 	*x = UpdateTopicConfigResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[62]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4969,7 +5080,7 @@ func (x *UpdateTopicConfigResponse) String() string {
 func (*UpdateTopicConfigResponse) ProtoMessage() {}
 
 func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[62]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4982,7 +5093,7 @@ func (x *UpdateTopicConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTopicConfigResponse.ProtoReflect.Descriptor instead.
 func (*UpdateTopicConfigResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{62}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *UpdateTopicConfigResponse) GetTopic() *TopicRecord {
@@ -5016,7 +5127,7 @@ type DeleteTopicRequest struct {
 
 func (x *DeleteTopicRequest) Reset() {
 	*x = DeleteTopicRequest{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[63]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5028,7 +5139,7 @@ func (x *DeleteTopicRequest) String() string {
 func (*DeleteTopicRequest) ProtoMessage() {}
 
 func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[63]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5041,7 +5152,7 @@ func (x *DeleteTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicRequest.ProtoReflect.Descriptor instead.
 func (*DeleteTopicRequest) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{63}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *DeleteTopicRequest) GetTopic() string {
@@ -5083,7 +5194,7 @@ type DeleteTopicResponse struct {
 
 func (x *DeleteTopicResponse) Reset() {
 	*x = DeleteTopicResponse{}
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[64]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5095,7 +5206,7 @@ func (x *DeleteTopicResponse) String() string {
 func (*DeleteTopicResponse) ProtoMessage() {}
 
 func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[64]
+	mi := &file_millstream_controller_v1_controller_service_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5108,7 +5219,7 @@ func (x *DeleteTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopicResponse.ProtoReflect.Descriptor instead.
 func (*DeleteTopicResponse) Descriptor() ([]byte, []int) {
-	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{64}
+	return file_millstream_controller_v1_controller_service_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *DeleteTopicResponse) GetRevision() int64 {
@@ -5410,7 +5521,13 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\treachable\x18\x05 \x01(\bR\treachable\"\x18\n" +
 	"\x16ListControllersRequest\"g\n" +
 	"\x17ListControllersResponse\x12L\n" +
-	"\vcontrollers\x18\x01 \x03(\v2*.millstream.controller.v1.ControllerRecordR\vcontrollers\"z\n" +
+	"\vcontrollers\x18\x01 \x03(\v2*.millstream.controller.v1.ControllerRecordR\vcontrollers\"\x1b\n" +
+	"\x19DescribeControllerRequest\"\x9e\x01\n" +
+	"\x1aDescribeControllerResponse\x12#\n" +
+	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\x12\"\n" +
+	"\rdisk_delay_us\x18\x03 \x01(\x04R\vdiskDelayUs\x12\x1b\n" +
+	"\tdisk_slow\x18\x04 \x01(\bR\bdiskSlow\"z\n" +
 	"\x14AddControllerRequest\x12#\n" +
 	"\rcontroller_id\x18\x01 \x01(\x05R\fcontrollerId\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12#\n" +
@@ -5524,7 +5641,7 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	" REASSIGNMENT_OUTCOME_IN_PROGRESS\x10\b\x12.\n" +
 	"*REASSIGNMENT_OUTCOME_STALE_PARTITION_EPOCH\x10\t\x12\x1f\n" +
 	"\x1bREASSIGNMENT_OUTCOME_UNSAFE\x10\n" +
-	"2\xf5\x14\n" +
+	"2\xfc\x15\n" +
 	"\x11ControllerService\x12s\n" +
 	"\x0eRegisterBroker\x12/.millstream.controller.v1.RegisterBrokerRequest\x1a0.millstream.controller.v1.RegisterBrokerResponse\x12d\n" +
 	"\tHeartbeat\x12*.millstream.controller.v1.HeartbeatRequest\x1a+.millstream.controller.v1.HeartbeatResponse\x12s\n" +
@@ -5542,7 +5659,8 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\fRemoveBroker\x12-.millstream.controller.v1.RemoveBrokerRequest\x1a..millstream.controller.v1.RemoveBrokerResponse\x12{\n" +
 	"\x0fListControllers\x120.millstream.controller.v1.ListControllersRequest\x1a1.millstream.controller.v1.ListControllersResponse\"\x03\x90\x02\x01\x12p\n" +
 	"\rAddController\x12..millstream.controller.v1.AddControllerRequest\x1a/.millstream.controller.v1.AddControllerResponse\x12y\n" +
-	"\x10RemoveController\x121.millstream.controller.v1.RemoveControllerRequest\x1a2.millstream.controller.v1.RemoveControllerResponse\x12z\n" +
+	"\x10RemoveController\x121.millstream.controller.v1.RemoveControllerRequest\x1a2.millstream.controller.v1.RemoveControllerResponse\x12\x84\x01\n" +
+	"\x12DescribeController\x123.millstream.controller.v1.DescribeControllerRequest\x1a4.millstream.controller.v1.DescribeControllerResponse\"\x03\x90\x02\x01\x12z\n" +
 	"\x0eBackupMetadata\x12/.millstream.controller.v1.BackupMetadataRequest\x1a0.millstream.controller.v1.BackupMetadataResponse\"\x03\x90\x02\x010\x01\x12w\n" +
 	"\rWatchMetadata\x12..millstream.controller.v1.WatchMetadataRequest\x1a/.millstream.controller.v1.WatchMetadataResponse\"\x03\x90\x02\x010\x01\x12j\n" +
 	"\vCreateTopic\x12,.millstream.controller.v1.CreateTopicRequest\x1a-.millstream.controller.v1.CreateTopicResponse\x12|\n" +
@@ -5562,7 +5680,7 @@ func file_millstream_controller_v1_controller_service_proto_rawDescGZIP() []byte
 }
 
 var file_millstream_controller_v1_controller_service_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_millstream_controller_v1_controller_service_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(Impairment)(0),                       // 0: millstream.controller.v1.Impairment
 	(InSyncOutcome)(0),                    // 1: millstream.controller.v1.InSyncOutcome
@@ -5617,29 +5735,31 @@ var file_millstream_controller_v1_controller_service_proto_goTypes = []any{
 	(*ControllerRecord)(nil),              // 50: millstream.controller.v1.ControllerRecord
 	(*ListControllersRequest)(nil),        // 51: millstream.controller.v1.ListControllersRequest
 	(*ListControllersResponse)(nil),       // 52: millstream.controller.v1.ListControllersResponse
-	(*AddControllerRequest)(nil),          // 53: millstream.controller.v1.AddControllerRequest
-	(*AddControllerResponse)(nil),         // 54: millstream.controller.v1.AddControllerResponse
-	(*RemoveControllerRequest)(nil),       // 55: millstream.controller.v1.RemoveControllerRequest
-	(*RemoveControllerResponse)(nil),      // 56: millstream.controller.v1.RemoveControllerResponse
-	(*BackupMetadataRequest)(nil),         // 57: millstream.controller.v1.BackupMetadataRequest
-	(*BackupMetadataResponse)(nil),        // 58: millstream.controller.v1.BackupMetadataResponse
-	(*WatchMetadataRequest)(nil),          // 59: millstream.controller.v1.WatchMetadataRequest
-	(*WatchMetadataResponse)(nil),         // 60: millstream.controller.v1.WatchMetadataResponse
-	(*MetadataHash)(nil),                  // 61: millstream.controller.v1.MetadataHash
-	(*MetadataChange)(nil),                // 62: millstream.controller.v1.MetadataChange
-	(*CreateTopicRequest)(nil),            // 63: millstream.controller.v1.CreateTopicRequest
-	(*CreateTopicResponse)(nil),           // 64: millstream.controller.v1.CreateTopicResponse
-	(*UpdateTopicConfigRequest)(nil),      // 65: millstream.controller.v1.UpdateTopicConfigRequest
-	(*UpdateTopicConfigResponse)(nil),     // 66: millstream.controller.v1.UpdateTopicConfigResponse
-	(*DeleteTopicRequest)(nil),            // 67: millstream.controller.v1.DeleteTopicRequest
-	(*DeleteTopicResponse)(nil),           // 68: millstream.controller.v1.DeleteTopicResponse
-	nil,                                   // 69: millstream.controller.v1.TopicRecord.ConfigEntry
-	nil,                                   // 70: millstream.controller.v1.CreateTopicRequest.ConfigEntry
-	nil,                                   // 71: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	(*DescribeControllerRequest)(nil),     // 53: millstream.controller.v1.DescribeControllerRequest
+	(*DescribeControllerResponse)(nil),    // 54: millstream.controller.v1.DescribeControllerResponse
+	(*AddControllerRequest)(nil),          // 55: millstream.controller.v1.AddControllerRequest
+	(*AddControllerResponse)(nil),         // 56: millstream.controller.v1.AddControllerResponse
+	(*RemoveControllerRequest)(nil),       // 57: millstream.controller.v1.RemoveControllerRequest
+	(*RemoveControllerResponse)(nil),      // 58: millstream.controller.v1.RemoveControllerResponse
+	(*BackupMetadataRequest)(nil),         // 59: millstream.controller.v1.BackupMetadataRequest
+	(*BackupMetadataResponse)(nil),        // 60: millstream.controller.v1.BackupMetadataResponse
+	(*WatchMetadataRequest)(nil),          // 61: millstream.controller.v1.WatchMetadataRequest
+	(*WatchMetadataResponse)(nil),         // 62: millstream.controller.v1.WatchMetadataResponse
+	(*MetadataHash)(nil),                  // 63: millstream.controller.v1.MetadataHash
+	(*MetadataChange)(nil),                // 64: millstream.controller.v1.MetadataChange
+	(*CreateTopicRequest)(nil),            // 65: millstream.controller.v1.CreateTopicRequest
+	(*CreateTopicResponse)(nil),           // 66: millstream.controller.v1.CreateTopicResponse
+	(*UpdateTopicConfigRequest)(nil),      // 67: millstream.controller.v1.UpdateTopicConfigRequest
+	(*UpdateTopicConfigResponse)(nil),     // 68: millstream.controller.v1.UpdateTopicConfigResponse
+	(*DeleteTopicRequest)(nil),            // 69: millstream.controller.v1.DeleteTopicRequest
+	(*DeleteTopicResponse)(nil),           // 70: millstream.controller.v1.DeleteTopicResponse
+	nil,                                   // 71: millstream.controller.v1.TopicRecord.ConfigEntry
+	nil,                                   // 72: millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	nil,                                   // 73: millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 }
 var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
 	0,  // 0: millstream.controller.v1.BrokerRecord.impairment:type_name -> millstream.controller.v1.Impairment
-	69, // 1: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
+	71, // 1: millstream.controller.v1.TopicRecord.config:type_name -> millstream.controller.v1.TopicRecord.ConfigEntry
 	8,  // 2: millstream.controller.v1.RegisterBrokerResponse.cluster:type_name -> millstream.controller.v1.ClusterRecord
 	14, // 3: millstream.controller.v1.HeartbeatRequest.recovered_logs:type_name -> millstream.controller.v1.RecoveredLog
 	15, // 4: millstream.controller.v1.HeartbeatRequest.unreachable_brokers:type_name -> millstream.controller.v1.UnreachableBroker
@@ -5670,16 +5790,16 @@ var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
 	50, // 29: millstream.controller.v1.ListControllersResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
 	50, // 30: millstream.controller.v1.AddControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
 	50, // 31: millstream.controller.v1.RemoveControllerResponse.controllers:type_name -> millstream.controller.v1.ControllerRecord
-	62, // 32: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
-	61, // 33: millstream.controller.v1.WatchMetadataResponse.hash:type_name -> millstream.controller.v1.MetadataHash
+	64, // 32: millstream.controller.v1.WatchMetadataResponse.changes:type_name -> millstream.controller.v1.MetadataChange
+	63, // 33: millstream.controller.v1.WatchMetadataResponse.hash:type_name -> millstream.controller.v1.MetadataHash
 	8,  // 34: millstream.controller.v1.MetadataChange.cluster:type_name -> millstream.controller.v1.ClusterRecord
 	4,  // 35: millstream.controller.v1.MetadataChange.broker:type_name -> millstream.controller.v1.BrokerRecord
 	5,  // 36: millstream.controller.v1.MetadataChange.topic:type_name -> millstream.controller.v1.TopicRecord
 	6,  // 37: millstream.controller.v1.MetadataChange.partition:type_name -> millstream.controller.v1.PartitionRecord
 	7,  // 38: millstream.controller.v1.MetadataChange.deletion:type_name -> millstream.controller.v1.DeletionRecord
-	70, // 39: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
+	72, // 39: millstream.controller.v1.CreateTopicRequest.config:type_name -> millstream.controller.v1.CreateTopicRequest.ConfigEntry
 	5,  // 40: millstream.controller.v1.CreateTopicResponse.topic:type_name -> millstream.controller.v1.TopicRecord
-	71, // 41: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
+	73, // 41: millstream.controller.v1.UpdateTopicConfigRequest.set:type_name -> millstream.controller.v1.UpdateTopicConfigRequest.SetEntry
 	5,  // 42: millstream.controller.v1.UpdateTopicConfigResponse.topic:type_name -> millstream.controller.v1.TopicRecord
 	9,  // 43: millstream.controller.v1.ControllerService.RegisterBroker:input_type -> millstream.controller.v1.RegisterBrokerRequest
 	11, // 44: millstream.controller.v1.ControllerService.Heartbeat:input_type -> millstream.controller.v1.HeartbeatRequest
@@ -5696,37 +5816,39 @@ var file_millstream_controller_v1_controller_service_proto_depIdxs = []int32{
 	46, // 55: millstream.controller.v1.ControllerService.UndrainBroker:input_type -> millstream.controller.v1.UndrainBrokerRequest
 	48, // 56: millstream.controller.v1.ControllerService.RemoveBroker:input_type -> millstream.controller.v1.RemoveBrokerRequest
 	51, // 57: millstream.controller.v1.ControllerService.ListControllers:input_type -> millstream.controller.v1.ListControllersRequest
-	53, // 58: millstream.controller.v1.ControllerService.AddController:input_type -> millstream.controller.v1.AddControllerRequest
-	55, // 59: millstream.controller.v1.ControllerService.RemoveController:input_type -> millstream.controller.v1.RemoveControllerRequest
-	57, // 60: millstream.controller.v1.ControllerService.BackupMetadata:input_type -> millstream.controller.v1.BackupMetadataRequest
-	59, // 61: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
-	63, // 62: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
-	65, // 63: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
-	67, // 64: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
-	10, // 65: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
-	16, // 66: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
-	21, // 67: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
-	24, // 68: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
-	27, // 69: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
-	30, // 70: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
-	33, // 71: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
-	36, // 72: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
-	38, // 73: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
-	41, // 74: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
-	43, // 75: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
-	45, // 76: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
-	47, // 77: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
-	49, // 78: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
-	52, // 79: millstream.controller.v1.ControllerService.ListControllers:output_type -> millstream.controller.v1.ListControllersResponse
-	54, // 80: millstream.controller.v1.ControllerService.AddController:output_type -> millstream.controller.v1.AddControllerResponse
-	56, // 81: millstream.controller.v1.ControllerService.RemoveController:output_type -> millstream.controller.v1.RemoveControllerResponse
-	58, // 82: millstream.controller.v1.ControllerService.BackupMetadata:output_type -> millstream.controller.v1.BackupMetadataResponse
-	60, // 83: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
-	64, // 84: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
-	66, // 85: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
-	68, // 86: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
-	65, // [65:87] is the sub-list for method output_type
-	43, // [43:65] is the sub-list for method input_type
+	55, // 58: millstream.controller.v1.ControllerService.AddController:input_type -> millstream.controller.v1.AddControllerRequest
+	57, // 59: millstream.controller.v1.ControllerService.RemoveController:input_type -> millstream.controller.v1.RemoveControllerRequest
+	53, // 60: millstream.controller.v1.ControllerService.DescribeController:input_type -> millstream.controller.v1.DescribeControllerRequest
+	59, // 61: millstream.controller.v1.ControllerService.BackupMetadata:input_type -> millstream.controller.v1.BackupMetadataRequest
+	61, // 62: millstream.controller.v1.ControllerService.WatchMetadata:input_type -> millstream.controller.v1.WatchMetadataRequest
+	65, // 63: millstream.controller.v1.ControllerService.CreateTopic:input_type -> millstream.controller.v1.CreateTopicRequest
+	67, // 64: millstream.controller.v1.ControllerService.UpdateTopicConfig:input_type -> millstream.controller.v1.UpdateTopicConfigRequest
+	69, // 65: millstream.controller.v1.ControllerService.DeleteTopic:input_type -> millstream.controller.v1.DeleteTopicRequest
+	10, // 66: millstream.controller.v1.ControllerService.RegisterBroker:output_type -> millstream.controller.v1.RegisterBrokerResponse
+	16, // 67: millstream.controller.v1.ControllerService.Heartbeat:output_type -> millstream.controller.v1.HeartbeatResponse
+	21, // 68: millstream.controller.v1.ControllerService.AlterPartition:output_type -> millstream.controller.v1.AlterPartitionResponse
+	24, // 69: millstream.controller.v1.ControllerService.ListOfflinePartitions:output_type -> millstream.controller.v1.ListOfflinePartitionsResponse
+	27, // 70: millstream.controller.v1.ControllerService.RecoverPartition:output_type -> millstream.controller.v1.RecoverPartitionResponse
+	30, // 71: millstream.controller.v1.ControllerService.CreatePartitions:output_type -> millstream.controller.v1.CreatePartitionsResponse
+	33, // 72: millstream.controller.v1.ControllerService.ReassignPartitions:output_type -> millstream.controller.v1.ReassignPartitionsResponse
+	36, // 73: millstream.controller.v1.ControllerService.CancelReassignments:output_type -> millstream.controller.v1.CancelReassignmentsResponse
+	38, // 74: millstream.controller.v1.ControllerService.ListReassignments:output_type -> millstream.controller.v1.ListReassignmentsResponse
+	41, // 75: millstream.controller.v1.ControllerService.SpreadReplicas:output_type -> millstream.controller.v1.SpreadReplicasResponse
+	43, // 76: millstream.controller.v1.ControllerService.ElectPreferredLeaders:output_type -> millstream.controller.v1.ElectPreferredLeadersResponse
+	45, // 77: millstream.controller.v1.ControllerService.DrainBroker:output_type -> millstream.controller.v1.DrainBrokerResponse
+	47, // 78: millstream.controller.v1.ControllerService.UndrainBroker:output_type -> millstream.controller.v1.UndrainBrokerResponse
+	49, // 79: millstream.controller.v1.ControllerService.RemoveBroker:output_type -> millstream.controller.v1.RemoveBrokerResponse
+	52, // 80: millstream.controller.v1.ControllerService.ListControllers:output_type -> millstream.controller.v1.ListControllersResponse
+	56, // 81: millstream.controller.v1.ControllerService.AddController:output_type -> millstream.controller.v1.AddControllerResponse
+	58, // 82: millstream.controller.v1.ControllerService.RemoveController:output_type -> millstream.controller.v1.RemoveControllerResponse
+	54, // 83: millstream.controller.v1.ControllerService.DescribeController:output_type -> millstream.controller.v1.DescribeControllerResponse
+	60, // 84: millstream.controller.v1.ControllerService.BackupMetadata:output_type -> millstream.controller.v1.BackupMetadataResponse
+	62, // 85: millstream.controller.v1.ControllerService.WatchMetadata:output_type -> millstream.controller.v1.WatchMetadataResponse
+	66, // 86: millstream.controller.v1.ControllerService.CreateTopic:output_type -> millstream.controller.v1.CreateTopicResponse
+	68, // 87: millstream.controller.v1.ControllerService.UpdateTopicConfig:output_type -> millstream.controller.v1.UpdateTopicConfigResponse
+	70, // 88: millstream.controller.v1.ControllerService.DeleteTopic:output_type -> millstream.controller.v1.DeleteTopicResponse
+	66, // [66:89] is the sub-list for method output_type
+	43, // [43:66] is the sub-list for method input_type
 	43, // [43:43] is the sub-list for extension type_name
 	43, // [43:43] is the sub-list for extension extendee
 	0,  // [0:43] is the sub-list for field type_name
@@ -5739,7 +5861,7 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 	}
 	file_millstream_controller_v1_controller_service_proto_msgTypes[2].OneofWrappers = []any{}
 	file_millstream_controller_v1_controller_service_proto_msgTypes[28].OneofWrappers = []any{}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[58].OneofWrappers = []any{
+	file_millstream_controller_v1_controller_service_proto_msgTypes[60].OneofWrappers = []any{
 		(*MetadataChange_Cluster)(nil),
 		(*MetadataChange_Broker)(nil),
 		(*MetadataChange_RemovedBrokerId)(nil),
@@ -5748,14 +5870,14 @@ func file_millstream_controller_v1_controller_service_proto_init() {
 		(*MetadataChange_Deletion)(nil),
 		(*MetadataChange_ForgottenDeletion)(nil),
 	}
-	file_millstream_controller_v1_controller_service_proto_msgTypes[61].OneofWrappers = []any{}
+	file_millstream_controller_v1_controller_service_proto_msgTypes[63].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_millstream_controller_v1_controller_service_proto_rawDesc), len(file_millstream_controller_v1_controller_service_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   68,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -39,6 +39,7 @@ const (
 	ControllerService_ListControllers_FullMethodName       = "/millstream.controller.v1.ControllerService/ListControllers"
 	ControllerService_AddController_FullMethodName         = "/millstream.controller.v1.ControllerService/AddController"
 	ControllerService_RemoveController_FullMethodName      = "/millstream.controller.v1.ControllerService/RemoveController"
+	ControllerService_DescribeController_FullMethodName    = "/millstream.controller.v1.ControllerService/DescribeController"
 	ControllerService_BackupMetadata_FullMethodName        = "/millstream.controller.v1.ControllerService/BackupMetadata"
 	ControllerService_WatchMetadata_FullMethodName         = "/millstream.controller.v1.ControllerService/WatchMetadata"
 	ControllerService_CreateTopic_FullMethodName           = "/millstream.controller.v1.ControllerService/CreateTopic"
@@ -103,6 +104,9 @@ type ControllerServiceClient interface {
 	AddController(ctx context.Context, in *AddControllerRequest, opts ...grpc.CallOption) (*AddControllerResponse, error)
 	// RemoveController takes a controller out for good.
 	RemoveController(ctx context.Context, in *RemoveControllerRequest, opts ...grpc.CallOption) (*RemoveControllerResponse, error)
+	// DescribeController says how the controller that is asked is, whether it is
+	// active or not. Controllers ask each other.
+	DescribeController(ctx context.Context, in *DescribeControllerRequest, opts ...grpc.CallOption) (*DescribeControllerResponse, error)
 	// BackupMetadata streams the bytes of a backup: all metadata at one revision,
 	// as the message Backup encodes it, confirmed by a quorum. Any controller
 	// answers it. A stream that ended with an error is no backup, and its last
@@ -299,6 +303,16 @@ func (c *controllerServiceClient) RemoveController(ctx context.Context, in *Remo
 	return out, nil
 }
 
+func (c *controllerServiceClient) DescribeController(ctx context.Context, in *DescribeControllerRequest, opts ...grpc.CallOption) (*DescribeControllerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DescribeControllerResponse)
+	err := c.cc.Invoke(ctx, ControllerService_DescribeController_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controllerServiceClient) BackupMetadata(ctx context.Context, in *BackupMetadataRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupMetadataResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &ControllerService_ServiceDesc.Streams[0], ControllerService_BackupMetadata_FullMethodName, cOpts...)
@@ -424,6 +438,9 @@ type ControllerServiceServer interface {
 	AddController(context.Context, *AddControllerRequest) (*AddControllerResponse, error)
 	// RemoveController takes a controller out for good.
 	RemoveController(context.Context, *RemoveControllerRequest) (*RemoveControllerResponse, error)
+	// DescribeController says how the controller that is asked is, whether it is
+	// active or not. Controllers ask each other.
+	DescribeController(context.Context, *DescribeControllerRequest) (*DescribeControllerResponse, error)
 	// BackupMetadata streams the bytes of a backup: all metadata at one revision,
 	// as the message Backup encodes it, confirmed by a quorum. Any controller
 	// answers it. A stream that ended with an error is no backup, and its last
@@ -500,6 +517,9 @@ func (UnimplementedControllerServiceServer) AddController(context.Context, *AddC
 }
 func (UnimplementedControllerServiceServer) RemoveController(context.Context, *RemoveControllerRequest) (*RemoveControllerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveController not implemented")
+}
+func (UnimplementedControllerServiceServer) DescribeController(context.Context, *DescribeControllerRequest) (*DescribeControllerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DescribeController not implemented")
 }
 func (UnimplementedControllerServiceServer) BackupMetadata(*BackupMetadataRequest, grpc.ServerStreamingServer[BackupMetadataResponse]) error {
 	return status.Error(codes.Unimplemented, "method BackupMetadata not implemented")
@@ -843,6 +863,24 @@ func _ControllerService_RemoveController_Handler(srv interface{}, ctx context.Co
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControllerService_DescribeController_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DescribeControllerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControllerServiceServer).DescribeController(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControllerService_DescribeController_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControllerServiceServer).DescribeController(ctx, req.(*DescribeControllerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControllerService_BackupMetadata_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(BackupMetadataRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -993,6 +1031,10 @@ var ControllerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RemoveController",
 			Handler:    _ControllerService_RemoveController_Handler,
+		},
+		{
+			MethodName: "DescribeController",
+			Handler:    _ControllerService_DescribeController_Handler,
 		},
 		{
 			MethodName: "CreateTopic",
