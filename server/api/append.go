@@ -158,7 +158,7 @@ func (c *appendCall) submit(ctx context.Context, acks partition.Acks) error {
 		}
 		p.held = len(p.bytes)
 		err := c.here(ctx, p)
-		if _, elsewhere := c.s.to(ctx, c.topic.ID, err); elsewhere {
+		if _, elsewhere := c.s.to(ctx, c.topic.ID, err); elsewhere || c.s.deposed(ctx, err) {
 			away = true
 			c.s.streams.Go(func() { c.anywhere(ctx, p) })
 			continue

@@ -34,6 +34,7 @@ type movingLeader struct {
 	revision int64
 	leaders  map[int32]*playedLeader
 	own      *partition.Partition // when broker 1 leads
+	found    chan struct{}        // takes a note when it is asked for
 	client   pb.BrokerServiceClient
 	service  *BrokerService
 }
@@ -108,6 +109,10 @@ func (m *movingLeader) Conn(id int32) (*grpc.ClientConn, error) {
 func (m *movingLeader) PartitionOf(t *metadata.Topic, id uint32) (*partition.Partition, error) {
 	p := m.mirror.Current().TopicByID(t.ID).Partition(id)
 	if p.Leader == 1 {
+		select {
+		case m.found <- struct{}{}:
+		default:
+		}
 		return m.own, nil
 	}
 	return nil, &broker.NotLeaderError{
@@ -380,4 +385,37 @@ func TestASubscriptionLeavesThisBrokerAndComesBack(t *testing.T) {
 	two.end <- fmt.Errorf("killed")
 	m.append("b")
 	wantValue(t, st, 1, "b")
+}
+
+// The broker that the client is at does not lead any more, and the metadata does
+// not say so yet.
+func TestASubscriptionOfADeposedLeaderBeginsAtTheNext(t *testing.T) {
+	own := ownPartition(t)
+	m := startMovingLeader(t)
+	m.own, m.found = own, make(chan struct{}, 1)
+	leadOwn(own, 1)
+	own.Resign(2, 2)
+	m.lead(1, 1)
+	st := subscribeTo(t, m, &pb.FetchSubscription{SubscriptionId: 1, Topic: "t", Form: pb.FetchForm_FETCH_FORM_RECORDS})
+	<-m.found
+	m.lead(2, 2)
+	two := <-m.leaders[2].streams
+	two.answer(t, <-two.asked, true, 0, 2, "a")
+	wantValue(t, st, 0, "a")
+}
+
+// Nor does an append there fail: it is carried out by whoever leads next.
+func TestAnAppendToADeposedLeaderWaitsForTheNext(t *testing.T) {
+	own := ownPartition(t)
+	m := startMovingLeader(t)
+	m.own, m.found = own, make(chan struct{}, 1)
+	leadOwn(own, 1)
+	own.Resign(2, 2)
+	m.lead(1, 1)
+	go func() {
+		<-m.found
+		leadOwn(own, 3)
+		m.lead(1, 3)
+	}()
+	m.append("a")
 }

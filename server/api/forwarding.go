@@ -11,6 +11,7 @@ import (
 	"github.com/millstream-io/millstream/server/broker"
 	"github.com/millstream-io/millstream/server/forward"
 	"github.com/millstream-io/millstream/server/metadata"
+	"github.com/millstream-io/millstream/server/partition"
 	"github.com/millstream-io/millstream/server/rpc"
 	"github.com/millstream-io/millstream/storage/record"
 )
@@ -44,6 +45,13 @@ func (f *forwarding) to(ctx context.Context, topic metadata.TopicID, err error) 
 	return forward.Target{Topic: topic, Leader: e.Leader, Epoch: int32(e.Epoch), Revision: e.Revision}, true
 }
 
+// deposed tells whether a request that is not passed on already was refused by a
+// partition that is led no more although the metadata that is here says so:
+// followers or clients have told it first. The metadata will say who leads.
+func (f *forwarding) deposed(ctx context.Context, err error) bool {
+	return f.peers != nil && isType[*partition.NotLeaderError](err) && !forward.Forwarded(ctx)
+}
+
 // run carries a request out here, or has the leader do it. What surely was not
 // carried out because the leader is gone is tried again when the metadata has
 // another, for as long as requests wait for metadata.
@@ -53,14 +61,16 @@ func (f *forwarding) run(ctx context.Context, topic *metadata.Topic, here func()
 	seen := f.metadata.Current()
 	err := here()
 	to, ok := f.to(ctx, topic.ID, err)
-	if !ok {
+	if !ok && !f.deposed(ctx, err) {
 		return err
 	}
 	patience, cancel := context.WithTimeout(ctx, f.wait)
 	defer cancel()
 	for {
-		if err = there(to); !leaderGone(err) {
-			return err
+		if ok {
+			if err = there(to); !leaderGone(err) {
+				return err
+			}
 		}
 		for ok = false; !ok; {
 			if !f.pause(patience, seen) {

@@ -46,6 +46,8 @@ func (s *TopicService) ListOffsets(ctx context.Context, r *pb.ListOffsetsRequest
 		found, err := s.findOffset(ctx, r, t, id, since)
 		if to, ok := s.to(ctx, t.ID, err); ok {
 			elsewhere[to.Leader] = append(elsewhere[to.Leader], i)
+		} else if s.deposed(ctx, err) {
+			found = s.findAnywhere(ctx, r, t, id)
 		} else if err != nil {
 			found = noOffset(id, err)
 		}
