@@ -126,7 +126,7 @@ func (l *Log) removeBelowStart() error {
 		if base >= l.firstBase() {
 			break
 		}
-		if err := segment.Discard(&l.shared, base); err != nil {
+		if err := segment.Erase(&l.shared, base); err != nil {
 			return fmt.Errorf("segment %d: %w", base, err)
 		}
 	}
@@ -141,7 +141,7 @@ func (l *Log) removeAll() error {
 		return err
 	}
 	for _, base := range slices.Backward(bases) {
-		if err := segment.Discard(&l.shared, base); err != nil {
+		if err := segment.Erase(&l.shared, base); err != nil {
 			return fmt.Errorf("segment %d: %w", base, err)
 		}
 	}

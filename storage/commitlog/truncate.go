@@ -120,10 +120,7 @@ func (l *Log) publishCut(v *view, n int, at segment.Point) []*segment.Segment {
 // the next: what a crash leaves is a log, with or without some of it.
 func (l *Log) shorten(later []*segment.Segment) error {
 	for i := len(later) - 1; i >= 0; i-- {
-		if err := later[i].Remove(); err != nil {
-			return err
-		}
-		if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+		if err := segment.Erase(&l.shared, later[i].Base()); err != nil {
 			return err
 		}
 	}
