@@ -98,14 +98,11 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 	if s.Sealed() {
 		return ErrSealed
 	}
-	h, err := s.acquire()
+	h, err := s.acquireToWrite()
 	if err != nil {
 		return err
 	}
 	defer h.release()
-	if h.readOnly != nil {
-		return h.readOnly
-	}
 	end := s.at.Position
 	for i := range batches {
 		end += batches[i].Size
