@@ -161,8 +161,9 @@ func (l *line) end() {
 
 // trio is three replicas of one partition.
 type trio struct {
-	lone       bool   // the leader alone is in sync, the records say
-	fill       uint64 // replica 3 is added, and filled with so many bytes a second; 0: it is in sync
+	lone       bool         // the leader alone is in sync, the records say
+	inSync     []replica.ID // who is, they say; nil: as the others say
+	fill       uint64       // replica 3 is added, and filled with so many bytes a second; 0: it is in sync
 	t          *testing.T
 	durability replica.Durability
 	epoch      record.LeaderEpoch
@@ -204,6 +205,9 @@ func (g *trio) assignment() replica.Assignment {
 	}
 	if g.lone {
 		a.InSync = []replica.ID{g.leader.self}
+	}
+	if g.inSync != nil {
+		a.InSync = g.inSync
 	}
 	if g.fill > 0 {
 		a.InSync, a.Adding, a.AddingRate = []replica.ID{1, 2}, []replica.ID{3}, g.fill
