@@ -78,6 +78,7 @@ func (l *Log) firstBase() record.Offset {
 // both are stored.
 func (l *Log) publishEmpty(at record.Offset) []*segment.Segment {
 	removed := l.view.Load().segments
+	l.begin = beginning{}
 	l.end.Store(l.start.Load())
 	l.view.Store(&view{})
 	if at > l.Start() {

@@ -101,6 +101,7 @@ func (l *Log) retreat(base record.Offset, at segment.Point, v *view) error {
 // that it does not have any more: first the one that is cut in the middle.
 func (l *Log) publishCut(v *view, n int, at segment.Point) []*segment.Segment {
 	removed := v.segments[n:]
+	l.begin = beginning{}
 	l.active = segment.Reopen(removed[0], at)
 	next := &view{epochs: epochsBelow(v.epochs, at.Offset)}
 	next.segments = append(next.segments, v.segments[:n]...)
