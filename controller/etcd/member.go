@@ -6,8 +6,9 @@
 // INVARIANT: nobody outside the process can reach the store: the member has
 // no listener for clients, and one for peers only when there are peers.
 //
-// Goroutines: etcd's own, started by Open and gone when Close returns. Who
-// opens a member closes it.
+// Goroutines: etcd's own, and one that waits for their end, started by Open and
+// gone when Close returns; but for a store that is broken (BrokenError), whose
+// goroutines end with the process. Who opens a member closes it.
 package etcd
 
 import (
@@ -135,8 +136,9 @@ type Member struct {
 	quota  int64
 	dir    string
 	scheme string // of the addresses of peers; empty: it can have none
-	lock   *os.File
 	closed sync.Once
+	broken *breaker
+	failed chan struct{} // closed when etcd has ended, or is broken
 	// trusted is Maintain's but for what never changes.
 	trusted authorities
 }
@@ -145,8 +147,9 @@ type Member struct {
 var smallWAL = sync.OnceFunc(func() { wal.SegmentSizeBytes = walSegmentBytes })
 
 // Open starts a member. It fails with *InUseError when another process has the
-// directory, and with *InterruptedError when it is not wholly restored. It does
-// not wait for a leader.
+// directory, with *InterruptedError when it is not wholly restored, and with
+// *BrokenError when its disk does not do as it must; then the directory is in
+// use until the process ends. It does not wait for a leader.
 func Open(o Options) (*Member, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -162,26 +165,47 @@ func Open(o Options) (*Member, error) {
 	if _, err := os.Stat(filepath.Join(o.Dir, restoring)); err == nil {
 		return nil, errors.Join(&InterruptedError{Dir: o.Dir}, lock.Close())
 	}
+	b := newBreaker(o.Dir, lock)
+	m, err := o.start(b)
+	if err != nil && !b.isBroken() {
+		err = errors.Join(err, lock.Close())
+	}
+	return m, err
+}
+
+// start starts etcd. It ends nothing if it is broken meanwhile.
+func (o Options) start(b *breaker) (*Member, error) {
 	cfg, err := o.config()
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, err
 	}
 	trusted, err := readAuthorities(o.TLS)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, err
 	}
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(newSlogCore(o.Logger), zap.WithFatalHook(b), zap.WithPanicHook(b)))
 	_, fresh := os.Stat(filepath.Join(cfg.Dir, "member"))
-	e, err := embed.StartEtcd(cfg)
+	var e *embed.Etcd
+	err = b.unlessBroken(func() (err error) {
+		started, err := embed.StartEtcd(cfg)
+		if err == nil {
+			e = started
+		}
+		return err
+	})
+	if _, broken := errors.AsType[*BrokenError](err); broken {
+		return nil, err // which says all of it
+	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start the metadata store in %s: %w", o.Dir, err), lock.Close())
+		return nil, fmt.Errorf("start the metadata store in %s: %w", o.Dir, err)
 	}
 	if fresh == nil && len(o.Peers) > 1 {
 		// WHY: etcd would do it before it answers others. When all start at once,
 		// as after a power cut, each would then wait for the answers of all
 		// others, until it gives up on each: 7 s for each of them.
-		if err := e.Server.CorruptionChecker().InitialCheck(); err != nil {
-			e.Close()
-			return nil, errors.Join(fmt.Errorf("compare the metadata store in %s with the others': %w", o.Dir, err), lock.Close())
+		if err := b.unlessBroken(e.Server.CorruptionChecker().InitialCheck); err != nil {
+			_ = b.unlessBroken(func() error { e.Close(); return nil })
+			return nil, fmt.Errorf("compare the metadata store in %s with the others': %w", o.Dir, err)
 		}
 	}
 	if err := reserve(filepath.Join(cfg.Dir, "member", "snap", "db"), reservedBytes); err != nil {
@@ -191,14 +215,24 @@ func Open(o Options) (*Member, error) {
 	if len(o.Peers) > 0 {
 		scheme = cfg.AdvertisePeerUrls[0].Scheme
 	}
-	return &Member{etcd: e, scheme: scheme, client: v3client.New(e.Server), logger: o.Logger, quota: cfg.QuotaBackendBytes, dir: o.Dir, lock: lock, trusted: trusted}, nil
+	m := &Member{
+		etcd: e, scheme: scheme, client: v3client.New(e.Server), logger: o.Logger, quota: cfg.QuotaBackendBytes, dir: o.Dir,
+		trusted: trusted, broken: b, failed: make(chan struct{}),
+	}
+	go func() {
+		defer close(m.failed)
+		select {
+		case <-e.Server.StopNotify():
+		case <-b.broken:
+		}
+	}()
+	return m, nil
 }
 
 func (o Options) config() (*embed.Config, error) {
 	cfg := embed.NewConfig()
 	cfg.Name = memberName(o.ID)
 	cfg.Dir = filepath.Join(o.Dir, "etcd")
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(newSlogCore(o.Logger)))
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = nil, nil
 	if o.Serves != "" {
 		// etcd serves nobody there: what it tells its members is free to be used.
@@ -284,7 +318,17 @@ func (m *Member) LeaderKnown() bool { return m.etcd.Server.Lead() != 0 }
 func (m *Member) LeadershipChanged() <-chan struct{} { return m.etcd.Server.LeaderChangedNotify() }
 
 // Failed returns a channel that is closed when the member stops by itself.
-func (m *Member) Failed() <-chan struct{} { return m.etcd.Server.StopNotify() }
+func (m *Member) Failed() <-chan struct{} { return m.failed }
+
+// Failure says why it did: a *BrokenError, if it knows.
+//
+// REQUIRES: Failed is closed.
+func (m *Member) Failure() error {
+	if m.broken.isBroken() {
+		return m.broken.cause
+	}
+	return errors.New("the metadata store has stopped by itself; its log says why")
+}
 
 // StoredBytes returns the size of the store on disk, in bytes.
 func (m *Member) StoredBytes() int64 { return m.etcd.Server.Backend().Size() }
@@ -306,7 +350,9 @@ func (m *Member) Room() error {
 }
 
 // Close stops the member and waits until its goroutines have ended. With
-// peers it hands leadership over first. Watches end with an error.
+// peers it hands leadership over first. Watches end with an error. Of a store
+// that is broken nothing is stopped: it ends with the process, which has its
+// directory until then.
 func (m *Member) Close() error {
 	var err error
 	m.closed.Do(func() {
@@ -314,8 +360,15 @@ func (m *Member) Close() error {
 		if errors.Is(err, context.Canceled) {
 			err = nil
 		}
-		m.etcd.Close()
-		err = errors.Join(err, m.lock.Close())
+		if m.broken.isBroken() {
+			return // Failure said why
+		}
+		if berr := m.broken.unlessBroken(func() error { m.etcd.Close(); return nil }); berr != nil {
+			err = errors.Join(err, berr)
+			return
+		}
+		<-m.failed
+		err = errors.Join(err, m.broken.lock.Close())
 	})
 	return err
 }

@@ -19,6 +19,9 @@ import (
 // WHY wait for them: a connection that one member dials while it or the other
 // stops is nobody's, and is closed by the timeout of etcd's connections, 5 s.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(breakEnv); dir != "" {
+		os.Exit(fillUp(dir))
+	}
 	code := m.Run()
 	for begun := time.Now(); code == 0; {
 		err := goleak.Find()
@@ -32,6 +35,10 @@ func TestMain(m *testing.M) {
 	}
 	os.Exit(code)
 }
+
+// breakEnv has a process of its own, TestABrokenStoreSaysWhy's, fill the disk of
+// the directory that it names.
+const breakEnv = "TEST_BREAK_STORE_IN"
 
 // patience bounds every wait: what a test waits for takes milliseconds.
 const patience = 20 * time.Second

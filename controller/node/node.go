@@ -8,7 +8,8 @@
 // loop, then the image, then the store.
 //
 // Goroutines: Run starts all of the controller's and returns when they have
-// ended.
+// ended, but for those that wait for a store that is broken: they end with the
+// process.
 package node
 
 import (
@@ -163,7 +164,7 @@ func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // Run opens the store and serves until ctx ends, which is no error, or until
 // something fails. It fails with *etcd.InUseError when another process has
-// the directory.
+// the directory, and with *etcd.BrokenError when its disk takes nothing any more.
 func (n *Node) Run(ctx context.Context) error {
 	member, err := etcd.Open(etcd.Options{
 		ID: n.o.ID, Dir: n.o.DataDir, Peers: n.o.Peers, ListenPeers: n.o.ListenPeers, Serves: n.o.Serves, TLS: n.o.PeerTLS, Join: n.o.Join, Tick: n.o.Tick, Logger: n.o.Logger,
@@ -222,7 +223,7 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 		}
 		select {
 		case <-member.Failed():
-			return errors.New("the metadata store has stopped by itself; its log says why")
+			return member.Failure()
 		case <-failed.Done():
 			return nil
 		}
@@ -234,7 +235,33 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 		endImage()
 		return nil
 	})
-	return g.Wait()
+	return wait(g, member)
+}
+
+// brokenStop is how long the parts of a controller get to end whose store is
+// broken: the server cuts its calls after 3 s.
+const brokenStop = 4 * time.Second
+
+// wait waits until all parts have ended. Where the store is broken, whoever is in
+// the midst of a call of it may not come back; the process ends without them.
+func wait(g *errgroup.Group, member *etcd.Member) error {
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-member.Failed():
+	}
+	why := member.Failure()
+	if _, broken := errors.AsType[*etcd.BrokenError](why); !broken {
+		return <-ended
+	}
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(brokenStop):
+		return why
+	}
 }
 
 // pacer returns the one of this controller, which does not run yet.

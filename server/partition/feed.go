@@ -8,7 +8,6 @@ import (
 	"github.com/millstream-io/millstream/server/replica"
 	"github.com/millstream-io/millstream/storage/commitlog"
 	"github.com/millstream-io/millstream/storage/record"
-	"github.com/millstream-io/millstream/storage/segment"
 )
 
 // Outlet is a stream on which a follower has sessions with this broker. Its
@@ -95,7 +94,9 @@ func (f *Feed) Read(alloc func(int) []byte) (push replica.Push, batches []byte, 
 	if f.reader == nil {
 		f.reader = f.p.log.NewReader()
 	}
-	got, err := f.reader.Read(o.From, o.End, int(min(max(o.Budget, 1), maxPush)), alloc)
+	// The batch that holds the log start may begin before it.
+	from := max(o.From, f.p.log.Start())
+	got, err := f.reader.Read(from, o.End, int(min(max(o.Budget, 1), maxPush)), alloc)
 	switch {
 	case err != nil:
 		f.failed(err)
@@ -103,8 +104,14 @@ func (f *Feed) Read(alloc func(int) []byte) (push replica.Push, batches []byte, 
 	case !o.Whole && int64(len(got.Bytes)) > o.Budget:
 		f.back(sent{starved: true})
 		return replica.Push{}, nil, 0, false
-	case got.First != o.From: // a session begins and goes on at whole batches
-		f.failed(&segment.CorruptError{Offset: o.From, Cause: segment.ErrMissing})
+	case got.First > o.From && from > o.From: // as of an offset out of range
+		f.back(sent{starved: false})
+		return replica.Push{}, nil, 0, false
+	case got.First != o.From:
+		// A session begins and goes on at whole batches. This log is as it should
+		// be; the follower comes again, and is told where one begins.
+		f.p.logger.Error("a follower's log ends in the middle of a batch", "follower", int32(f.id), "end", int64(o.From), "batch", int64(got.First))
+		f.back(sent{failure: replica.BehindLogStart})
 		return replica.Push{}, nil, 0, false
 	}
 	return o.Push, got.Bytes, got.Next, true
@@ -311,13 +318,13 @@ func (p *Partition) pump() {
 		return
 	}
 	p.audit()
-	now, start := p.uptime(), p.log.Start()
+	now, first := p.uptime(), replica.Beginning{Start: p.log.Start(), Begin: p.log.Begin()}
 	for i := 0; i < len(o.feeds); i++ {
 		f := o.feeds[i]
 		if f.away || f.starved {
 			continue
 		}
-		offer, ok := o.core.Offer(f.id, start, now)
+		offer, ok := o.core.Offer(f.id, first, now)
 		switch {
 		case !ok:
 		case offer.Closed != replica.NoError:

@@ -254,7 +254,8 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 	from := p.log.End()
 	p.auditCut(from, e.To)
 	var err error
-	if e.Reset || e.To < p.log.Start() {
+	reset := e.Reset || e.To < p.log.Start()
+	if reset {
 		err = p.log.ResetTo(e.To)
 	} else {
 		_, err = p.log.TruncateTo(e.To)
@@ -266,7 +267,11 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 	if end := p.log.End(); end < e.To {
 		p.auditCut(e.To, end)
 	}
-	p.forsakeFrom(p.log.End())
+	left := p.log.End()
+	if reset {
+		left = 0 // of what there was, though the log may begin again above it
+	}
+	p.forsakeFrom(left)
 	p.obey(o.follow.Truncated(p.progress()))
 }
 

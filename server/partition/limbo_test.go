@@ -91,3 +91,42 @@ func TestWhatNobodyHearsOfHasAnUnknownOutcomeInTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// The new leader's log begins above all that the old one has: that begins again
+// there, and what it had written is nowhere.
+func TestWhatIsBelowTheNewLeadersLogIsNotAcknowledged(t *testing.T) {
+	inTrio(t, replica.Memory, func(t *testing.T, g *trio) {
+		g.elect(g.all[0])
+		synctest.Wait()
+		old := g.leader
+		old.acked(batch("kept", 1))
+		for _, l := range g.lines {
+			l.end()
+		}
+		a := &answers{}
+		r := old.send(a, batch("nobody has it", 1))
+		synctest.Wait()
+		g.epoch++
+		g.leader, g.inSync = g.all[1], []replica.ID{2, 3}
+		old.p.Resign(replica.None, g.epoch)
+		g.tell(g.all[1])
+		g.tell(g.all[2])
+		synctest.Wait()
+		for range 3 {
+			g.leader.acked(batch("new", 1))
+		}
+		if start, err := g.leader.p.DeleteRecords(t.Context(), 3); err != nil || start != 3 {
+			t.Fatalf("%d, %v", start, err)
+		}
+		g.tell(old)
+		synctest.Wait()
+		<-time.After(150 * time.Millisecond) // of the bubble: the follower hears the high watermark
+		g.tick()
+		if s := old.p.State(); s.LogStart != 3 || s.End != 4 {
+			t.Fatalf("the old leader has [%d, %d)", s.LogStart, s.End)
+		}
+		if len(a.list()) != 1 || !errors.Is(r.Err, ErrUnknownOutcome) {
+			t.Errorf("answers %d: %v at %d", len(a.list()), r.Err, r.Base)
+		}
+	})
+}

@@ -161,8 +161,9 @@ func (l *line) end() {
 
 // trio is three replicas of one partition.
 type trio struct {
-	lone       bool   // the leader alone is in sync, the records say
-	fill       uint64 // replica 3 is added, and filled with so many bytes a second; 0: it is in sync
+	lone       bool         // the leader alone is in sync, the records say
+	inSync     []replica.ID // who is, they say; nil: as the others say
+	fill       uint64       // replica 3 is added, and filled with so many bytes a second; 0: it is in sync
 	t          *testing.T
 	durability replica.Durability
 	epoch      record.LeaderEpoch
@@ -204,6 +205,9 @@ func (g *trio) assignment() replica.Assignment {
 	}
 	if g.lone {
 		a.InSync = []replica.ID{g.leader.self}
+	}
+	if g.inSync != nil {
+		a.InSync = g.inSync
 	}
 	if g.fill > 0 {
 		a.InSync, a.Adding, a.AddingRate = []replica.ID{1, 2}, []replica.ID{3}, g.fill
@@ -396,6 +400,60 @@ func TestAFollowerWhoseDiskIsFullFollowsAgainWhenThereIsRoom(t *testing.T) {
 		}
 		g.wantSame()
 	})
+}
+
+// Records are deleted up to the middle of a batch. A replica that has nothing yet,
+// or less than that, gets the whole batch, and starts where the leader does.
+func TestALogThatStartsInsideABatchIsFollowed(t *testing.T) {
+	const begun = -1 // at the log start, with nothing, as was done once
+	for _, has := range []int{0, 1, 4, begun} {
+		inTrio(t, replica.Disk, func(t *testing.T, g *trio) {
+			g.inSync = []replica.ID{1, 2}
+			g.epoch, g.leader = 1, g.all[0]
+			late := g.all[2]
+			g.tell(g.all[0])
+			g.tell(g.all[1])
+			if has > 0 {
+				g.tell(late)
+			}
+			synctest.Wait()
+			g.leader.acked(batch("a", 1))
+			if has > 1 {
+				g.leader.acked(batch("b", has-1))
+			}
+			if has > 0 {
+				synctest.Wait()
+				g.lines[late].end()
+				if end := late.p.State().End; end != record.Offset(has) {
+					t.Fatalf("it has %d", end)
+				}
+			}
+			first := g.leader.acked(batch("cut", 5)).Base
+			last := g.leader.acked(batch("c", 2)).Base
+			if start, err := g.leader.p.DeleteRecords(t.Context(), first+3); err != nil || start != first+3 {
+				t.Fatalf("%d, %v", start, err)
+			}
+			if has == begun {
+				late.p.exclusively(func() {
+					if err := late.p.log.ResetTo(first + 3); err != nil {
+						t.Fatal(err)
+					}
+				})
+			}
+			g.tell(late)
+			synctest.Wait()
+			<-time.After(150 * time.Millisecond) // of the bubble: the followers hear of the ends
+			g.tick()
+			for _, e := range g.all {
+				if s := e.p.State(); s.LogStart != first+3 || s.End != last+2 || s.Offline != nil && e == g.leader {
+					t.Errorf("replica %d, which had %d: %+v", e.self, has, s)
+				}
+			}
+			g.wantSame()
+			g.leader.acked(batch("d", 1))
+			g.leader.wantLog("cut#3", "cut#4", "c#0", "c#1", "d#0")
+		})
+	}
 }
 
 // A topic that asks for DISK now gets it of what came at MEMORY too, at replicas

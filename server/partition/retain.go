@@ -44,11 +44,11 @@ func (p *Partition) deleteBefore(before record.Offset) (record.Offset, error) {
 }
 
 // Retain removes the segments that retention lets go, as the clock of the
-// partition says, and returns how many.
+// partition says, and returns how many. All that goes was committed.
 func (p *Partition) Retain(now time.Time) (removed int, err error) {
 	p.exclusively(func() {
 		if p.status.Load().unwritable() == nil {
-			removed, err = p.log.Retain(now)
+			removed, err = p.log.Retain(now, record.Offset(p.readable.Load()))
 			err = p.noteFailure(err)
 		}
 	})

@@ -58,6 +58,8 @@ func (p *paper) LastEpoch() record.LeaderEpoch {
 	return p.epochs[len(p.epochs)-1]
 }
 
+func (p *paper) Begin() record.Offset { return p.start }
+
 // EpochEnd looks at every record.
 func (p *paper) EpochEnd(e record.LeaderEpoch) (record.LeaderEpoch, record.Offset) {
 	found, end := NoEpoch, p.start
@@ -104,3 +106,6 @@ func say(t *testing.T, l *Leader, id ID, own Progress) Effects { //nolint:unpara
 }
 
 const lagMax = 10 * time.Second
+
+// from is a log that begins with a whole batch.
+func from(start record.Offset) Beginning { return Beginning{Start: start, Begin: start} }

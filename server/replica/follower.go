@@ -253,6 +253,11 @@ func (f *Follower) advance(own Progress) FollowerEffects {
 		written++
 	}
 	f.marks = copy(f.writing[:], f.writing[written:f.marks])
+	if f.logStart > f.log.Start() && f.logStart <= own.End {
+		// The leader's log starts in the middle of the batch with which this one
+		// began again.
+		e.LogStart = f.logStart
+	}
 	f.ack(&e)
 	return e
 }

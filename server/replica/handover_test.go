@@ -52,7 +52,7 @@ func TestALeaderHandsOverWhenNothingIsInFlight(t *testing.T) {
 		t.Fatalf("drained at %d, %v", end, ok)
 	}
 	// Its followers are told at once what is committed.
-	if o, ok := l.Offer(2, 0, now); !ok || o.HighWatermark != 12 {
+	if o, ok := l.Offer(2, from(0), now); !ok || o.HighWatermark != 12 {
 		t.Errorf("offered is %+v, %v", o, ok)
 	} else {
 		l.Sent(2, o, o.From, 0, now)

@@ -9,6 +9,9 @@ const NoEpoch record.LeaderEpoch = -1
 type History interface {
 	// Start is the first offset.
 	Start() record.Offset
+	// Begin is the base offset of the batch that holds Start: a session begins
+	// and goes on at whole batches. It may have to be read.
+	Begin() record.Offset
 	// End is the offset after the last record.
 	End() record.Offset
 	// LastEpoch is the leader epoch of the last record, or NoEpoch.
@@ -18,6 +21,10 @@ type History interface {
 	// all are greater.
 	EpochEnd(e record.LeaderEpoch) (record.LeaderEpoch, record.Offset)
 }
+
+// Beginning is where a log begins: Start is the first offset, Begin the base
+// offset of the batch that holds it.
+type Beginning struct{ Start, Begin record.Offset }
 
 // Divergence is the last place where two logs can agree, as the leader's log
 // has it.
@@ -55,7 +62,10 @@ func compare(h History, last record.LeaderEpoch, end record.Offset) (standing, D
 	switch {
 	case mutation == SkipDivergence:
 		return agrees, Divergence{}
-	case end < h.Start():
+	case end < h.Start() && end < h.Begin():
+		return unrelated, Divergence{}
+	case last == NoEpoch && end == h.Start() && end > h.Begin():
+		// Nothing can be appended to it there, in the middle of a batch.
 		return unrelated, Divergence{}
 	case e == last && end <= at:
 		return agrees, Divergence{}

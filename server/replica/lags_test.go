@@ -34,11 +34,11 @@ func TestAReplicaIsFilledAtItsRate(t *testing.T) {
 			var got int64
 			session := uint64(1)
 			for now := time.Duration(0); now < long; now += 100 * time.Millisecond {
-				if o, ok := l.Offer(2, 0, now); !ok || !o.Records {
+				if o, ok := l.Offer(2, from(0), now); !ok || !o.Records {
 					t.Fatal("who is in sync is held up")
 				}
 				for {
-					o, ok := l.Offer(3, 0, now)
+					o, ok := l.Offer(3, from(0), now)
 					if !ok || !o.Records {
 						break
 					}
@@ -59,7 +59,7 @@ func TestAReplicaIsFilledAtItsRate(t *testing.T) {
 			}
 			a.InSync, a.PartitionEpoch = []ID{1, 2, 3}, a.PartitionEpoch+1
 			l.Confirm(a)
-			if o, ok := l.Offer(3, 0, long); !ok || !o.Records {
+			if o, ok := l.Offer(3, from(0), long); !ok || !o.Records {
 				t.Error("it is in sync, and held up")
 			}
 		})

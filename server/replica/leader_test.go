@@ -225,7 +225,7 @@ func BenchmarkAck(b *testing.B) {
 		end := record.Offset(i + 1)
 		l.Advance(1, 1, progress(end, end))
 		for id := ID(2); id <= 3; id++ {
-			o, _ := l.Offer(id, 0, 0)
+			o, _ := l.Offer(id, from(0), 0)
 			l.Sent(id, o, end, 100, 0)
 			l.Ack(id, Ack{Session: 1, Epoch: 1, Progress: progress(end, end)})
 		}

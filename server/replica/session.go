@@ -58,7 +58,8 @@ type Opened struct {
 	// Diverged says that the follower has to truncate, and open again.
 	Diverged   bool
 	Divergence Divergence
-	// Reset says that the follower has to begin again at LogStart.
+	// Reset says that the follower has to begin again at LogStart, which then is
+	// where the leader's first batch begins.
 	Reset bool
 	// LogStart, End and HighWatermark are the leader's.
 	LogStart, End, HighWatermark record.Offset
@@ -149,7 +150,7 @@ func (l *Leader) Open(id ID, brokerEpoch int64, o Open, h History) (Opened, Effe
 	case diverges:
 		a.Diverged, a.Divergence = true, d
 	case unrelated:
-		a.Reset = true
+		a.Reset, a.LogStart = true, h.Begin()
 	case agrees:
 		m.session.open = true
 		m.session.next, m.session.credit = o.End, o.Credit
@@ -190,8 +191,8 @@ func (l *Leader) Ack(id ID, a Ack) Effects {
 }
 
 // Offer says what there is to send to a follower now, and whether there is
-// anything. logStart is the first offset of the leader's log.
-func (l *Leader) Offer(id ID, logStart record.Offset, now time.Duration) (Offer, bool) {
+// anything. first is where the leader's log begins.
+func (l *Leader) Offer(id ID, first Beginning, now time.Duration) (Offer, bool) {
 	i := l.index(id)
 	if !l.leading || i < 0 || !l.members[i].session.open {
 		return Offer{}, false
@@ -200,9 +201,9 @@ func (l *Leader) Offer(id ID, logStart record.Offset, now time.Duration) (Offer,
 	s := &m.session
 	o := Offer{Push: Push{
 		Session: s.number, Epoch: l.epoch, From: s.next,
-		HighWatermark: l.highWatermark, LogStart: logStart, End: own,
+		HighWatermark: l.highWatermark, LogStart: first.Start, End: own,
 	}}
-	if s.next < logStart {
+	if s.next < first.Begin {
 		s.open = false
 		o.Closed = BehindLogStart
 		return o, true
@@ -213,7 +214,7 @@ func (l *Leader) Offer(id ID, logStart record.Offset, now time.Duration) (Offer,
 	o.Records = s.next < own && (o.Budget > 0 || o.Whole) && !l.holds(m, now)
 	// The successor is told at once: it begins with the high watermark that it
 	// knows.
-	moved := s.told != ends{l.highWatermark, logStart} && (!s.toldOnce || now-s.toldAt >= endsEvery || l.drained())
+	moved := s.told != ends{l.highWatermark, first.Start} && (!s.toldOnce || now-s.toldAt >= endsEvery || l.drained())
 	return o, o.Records || moved
 }
 

@@ -92,7 +92,7 @@ func TestLateAckDoesNotCountAfterATruncation(t *testing.T) {
 	l := New(1)
 	l.Lead(three(3, Memory, 1, 2).at(0), h.written(), 0)
 	l.Open(2, 7, Open{Session: 1, Epoch: 3, LastEpoch: 1, Progress: progress(10, 0)}, h)
-	o, _ := l.Offer(2, 0, 0)
+	o, _ := l.Offer(2, from(0), 0)
 	l.Sent(2, o, 20, 100, 0)
 	// It has appended to 15 and died; the ack is still under way when it comes
 	// back with less.
@@ -108,37 +108,37 @@ func TestLateAckDoesNotCountAfterATruncation(t *testing.T) {
 func TestNothingIsSentWithoutCredit(t *testing.T) {
 	h := log([2]int{1, 100})
 	l := leading(1, h)
-	if _, ok := l.Offer(2, 0, 0); ok {
+	if _, ok := l.Offer(2, from(0), 0); ok {
 		t.Fatal("an offer without a session")
 	}
 	l.Open(2, 7, Open{Session: 1, Epoch: 1, LastEpoch: NoEpoch, Credit: 1000}, h)
-	o, ok := l.Offer(2, 0, 0)
+	o, ok := l.Offer(2, from(0), 0)
 	if !ok || !o.Records || o.Budget != 1000 || !o.Whole || o.From != 0 || o.End != 100 {
 		t.Fatalf("%+v", o)
 	}
 	l.Sent(2, o, 30, 900, 0)
-	o, _ = l.Offer(2, 0, 0)
+	o, _ = l.Offer(2, from(0), 0)
 	if !o.Records || o.Budget != 100 || o.Whole || o.From != 30 {
 		t.Fatalf("%+v", o)
 	}
 	l.Sent(2, o, 35, 150, 0) // the last batch is larger than the rest of the credit
-	if o, ok = l.Offer(2, 0, 0); ok {
+	if o, ok = l.Offer(2, from(0), 0); ok {
 		t.Fatalf("%+v", o)
 	}
 	// Credit is a total: one that comes late or twice does no harm.
 	l.Ack(2, Ack{Session: 1, Epoch: 1, Progress: progress(30, 0), Credit: 1900})
 	l.Ack(2, Ack{Session: 1, Epoch: 1, Progress: progress(20, 0), Credit: 1600})
-	if o, _ = l.Offer(2, 0, 0); o.Budget != 850 || o.Whole {
+	if o, _ = l.Offer(2, from(0), 0); o.Budget != 850 || o.Whole {
 		t.Fatalf("%+v", o)
 	}
 	l.Sent(2, o, 99, 850, 0)
 	// The next batch is larger than any credit. It goes when nothing else is
 	// under way.
-	if _, ok = l.Offer(2, 0, 0); ok {
+	if _, ok = l.Offer(2, from(0), 0); ok {
 		t.Fatal("an offer beyond the credit")
 	}
 	l.Ack(2, Ack{Session: 1, Epoch: 1, Progress: progress(99, 0), Credit: 1900})
-	if o, ok = l.Offer(2, 0, 0); !ok || !o.Records || !o.Whole || o.Budget != 0 {
+	if o, ok = l.Offer(2, from(0), 0); !ok || !o.Records || !o.Whole || o.Budget != 0 {
 		t.Fatalf("%+v", o)
 	}
 }
@@ -148,30 +148,30 @@ func TestEndsAreToldWithin100Milliseconds(t *testing.T) {
 	l := leading(1, h)
 	l.Open(2, 7, Open{Session: 1, Epoch: 1, LastEpoch: NoEpoch, Credit: 1000}, h)
 	resume(t, l, 3, progress(10, 0))
-	o, _ := l.Offer(2, 0, 0)
+	o, _ := l.Offer(2, from(0), 0)
 	l.Sent(2, o, 10, 100, 0)
 	if e := l.Ack(2, Ack{Session: 1, Epoch: 1, Progress: progress(10, 0)}); !e.Advanced {
 		t.Fatal("all have it")
 	}
-	if _, ok := l.Offer(2, 0, 99*time.Millisecond); ok {
+	if _, ok := l.Offer(2, from(0), 99*time.Millisecond); ok {
 		t.Fatal("the next push may still carry it")
 	}
-	o, ok := l.Offer(2, 0, 100*time.Millisecond)
+	o, ok := l.Offer(2, from(0), 100*time.Millisecond)
 	if !ok || o.Records || o.HighWatermark != 10 || o.From != 10 {
 		t.Fatalf("%+v", o)
 	}
 	l.Sent(2, o, o.From, 0, 100*time.Millisecond)
-	if _, ok := l.Offer(2, 0, time.Hour); ok {
+	if _, ok := l.Offer(2, from(0), time.Hour); ok {
 		t.Fatal("it was told already")
 	}
-	if o, ok = l.Offer(2, 5, time.Hour); !ok || o.LogStart != 5 {
+	if o, ok = l.Offer(2, from(5), time.Hour); !ok || o.LogStart != 5 {
 		t.Fatalf("%+v", o)
 	}
 	// Retention was faster than the follower.
-	if o, ok = l.Offer(2, 11, time.Hour); !ok || o.Closed != BehindLogStart || o.Session != 1 {
+	if o, ok = l.Offer(2, from(11), time.Hour); !ok || o.Closed != BehindLogStart || o.Session != 1 {
 		t.Fatalf("%+v", o)
 	}
-	if _, ok = l.Offer(2, 11, time.Hour); ok {
+	if _, ok = l.Offer(2, from(11), time.Hour); ok {
 		t.Fatal("the session has ended")
 	}
 }

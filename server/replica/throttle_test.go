@@ -22,7 +22,7 @@ func TestAReplicaThatIsAddedIsFilledAsFastAsWasSaid(t *testing.T) {
 		for look := range looks { // ten times a second
 			now := time.Minute + time.Duration(look)*100*time.Millisecond
 			for range 20 {
-				o, ok := l.Offer(id, 0, now)
+				o, ok := l.Offer(id, from(0), now)
 				if !ok || !o.Records {
 					break
 				}
@@ -58,7 +58,7 @@ func TestAReplicaThatIsProposedIsNotHeldBack(t *testing.T) {
 	l.members[l.index(3)].session.credit = 1 << 40
 	now := time.Minute
 	send := func() bool {
-		o, ok := l.Offer(3, 0, now)
+		o, ok := l.Offer(3, from(0), now)
 		if ok = ok && o.Records; ok {
 			l.Sent(3, o, o.From+1, push, now)
 		}

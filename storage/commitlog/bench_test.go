@@ -77,7 +77,7 @@ func BenchmarkAppend(b *testing.B) {
 						}
 					}
 					if i%1024 == 0 {
-						_, err := l.Retain(time.Now())
+						_, err := l.Retain(time.Now(), l.End())
 						l.RemoveWaste()
 						if err != nil {
 							b.Fatal(err)
@@ -174,7 +174,7 @@ func BenchmarkAppendFollowed(b *testing.B) {
 					b.Fatal(err)
 				}
 				if i%256 == 0 {
-					_, err := l.Retain(time.Now())
+					_, err := l.Retain(time.Now(), l.End())
 					l.RemoveWaste()
 					if err != nil {
 						b.Fatal(err)

@@ -43,7 +43,7 @@ func TestTheClockIsSet(t *testing.T) {
 	}
 	retain := func(what string, at int64, from int) {
 		t.Helper()
-		if _, err := l.Retain(time.UnixMilli(at)); err != nil {
+		if _, err := l.Retain(time.UnixMilli(at), l.End()); err != nil {
 			t.Fatal(err)
 		}
 		l.RemoveWaste()

@@ -143,7 +143,7 @@ func (c *crowd) write(ops int, clock *clock) error {
 		case n < 90:
 			_, err = c.log.DeleteBefore(c.log.Start() + record.Offset(rng.Int64N(int64(c.log.End()-c.log.Start())/2+1)))
 		case n < 93:
-			_, err = c.log.Retain(clock.now())
+			_, err = c.log.Retain(clock.now(), c.log.End())
 		case n < 94:
 			// Somewhere near, so that readers are often where it was.
 			err = c.log.ResetTo(max(0, c.log.Start()+record.Offset(rng.Int64N(300)-150)))

@@ -234,7 +234,7 @@ func (u *user) retain() {
 	u.log.SetConfig(c)
 	u.now.after = u.now.before.Clone()
 	u.now.after.StartAt(u.log.End())
-	if _, err := u.log.Retain(u.clock.now()); err != nil {
+	if _, err := u.log.Retain(u.clock.now(), u.log.End()); err != nil {
 		u.t.Fatal(err)
 	}
 	u.log.RemoveWaste()

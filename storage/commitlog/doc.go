@@ -59,6 +59,12 @@
 // boot, and by which the next one can say that there was one. Without a mark, a
 // start makes no sync for this.
 //
+// INVARIANT: what is removed above the log start has lost its bytes, durably,
+// before its name goes. A name may come back after a power loss although a later
+// sync of the directory succeeded, if one before had failed and its process has
+// ended; a file without bytes is no segment and no index (see segment.Erase). Nor
+// is a directory synced again after that failed.
+//
 // Recovery reads the last segment from the checkpoint's synced end on. A bad
 // batch there is a torn tail if nothing behind it was ever acknowledged, and is
 // cut; else it is damage, and the log is left as it is: it can be read where

@@ -52,6 +52,7 @@ type Log struct {
 	unsettled  bool // the stored checkpoint says so: see facts
 	// recovered is RecoveredEnd.
 	recovered record.Offset
+	begin     beginning
 
 	// slots is the open checkpoint file; nil: it is not open. The writer opens
 	// and closes it. slotSync holds a token while someone syncs it.
@@ -91,6 +92,35 @@ type marks struct {
 
 // Start is the offset of the first record that may be read.
 func (l *Log) Start() record.Offset { return record.Offset(l.start.Load()) }
+
+// beginning is the log start, and where the batch begins that holds it.
+type beginning struct {
+	start, batch record.Offset
+	known        bool
+}
+
+// Begin is the base offset of the batch that holds the first record: Start, or an
+// offset before it. It has to be read once for each log start; where that cannot
+// be it is Start.
+//
+// REQUIRES: called by the writer.
+func (l *Log) Begin() record.Offset {
+	b := &l.begin
+	start := l.Start()
+	if b.known && b.start == start {
+		return b.batch
+	}
+	batch := start
+	if end := l.End(); start > l.FirstBase() && start < end {
+		g, err := l.NewReader().Read(start, end, 1, func(n int) []byte { return make([]byte, n) })
+		if err != nil {
+			return start
+		}
+		batch = g.First
+	}
+	*b = beginning{start: start, batch: batch, known: true}
+	return batch
+}
 
 // End is the offset after the last record that was written.
 func (l *Log) End() record.Offset { return record.Offset(l.end.Load()) }

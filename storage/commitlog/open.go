@@ -56,6 +56,7 @@ type Recovery struct {
 // that the disk cannot be read, or not be written to where it must be.
 func Open(o Options) (*Log, Recovery, error) {
 	o = o.withDefaults()
+	o.FS = &dirSyncs{FS: o.FS}
 	l := &Log{o: o, slotSync: make(chan struct{}, 1)}
 	l.config.Store(&o.Config)
 	l.shared = segment.Options{
@@ -92,6 +93,7 @@ type recovery struct {
 	// of the system is not enough: it may be writable again a moment later.
 	frozen bool
 
+	least  record.Offset // all below it was durable, whatever the checkpoint says
 	sealed []*segment.Segment
 	epochs []segment.EpochStart
 	torn   *segment.Tail // to be cut; nil: nothing is
@@ -132,8 +134,11 @@ func (r *recovery) run() error {
 			return err
 		}
 	}
-	r.out.NoCheckpoint = !r.hasFacts && len(r.found) > 0
 	r.out.SameBoot = r.hasFacts && r.facts.bootID == l.o.BootID && l.o.BootID != [16]byte{}
+	if err := r.dropErased(); err != nil {
+		return err
+	}
+	r.out.NoCheckpoint = !r.hasFacts && len(r.found) > 0
 	if err := r.insist(); err != nil {
 		return err
 	}
@@ -192,6 +197,37 @@ func (r *recovery) list() error {
 	}
 	slices.Sort(r.orphans)
 	slices.SortFunc(r.found, func(a, b found) int { return int(min(1, max(-1, a.base-b.base))) })
+	return nil
+}
+
+// dropErased takes no account of segments without bytes: one that was erased, and
+// whose name came back (see segment.Erase), or that was being made when the
+// process died. It removes those that may lie behind the end of the log: a process
+// that met a failed sync may have left them longer on the disk. Where batches are
+// known to have been in one, they are missing.
+func (r *recovery) dropErased() error {
+	if !r.hasFacts && len(r.found) == 1 {
+		return nil // It is all that says where the log begins.
+	}
+	all, durable := r.found, r.facts.synced.at.Offset
+	if r.out.SameBoot {
+		durable = max(durable, r.facts.written.at.Offset)
+	}
+	r.found = nil
+	for _, f := range all {
+		if f.size > 0 {
+			r.found = append(r.found, f)
+			durable = max(durable, f.base)
+		}
+	}
+	for _, f := range all {
+		if f.size > 0 || f.base < durable {
+			continue
+		}
+		if err := segment.Erase(&r.l.shared, f.base); err != nil && !vfs.IsReadOnly(err) {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -409,7 +445,7 @@ func (r *recovery) dropOrphans() error {
 	for _, base := range r.orphans {
 		if base >= r.at.at.Offset && r.out.Damaged == nil {
 			removed = true
-			if err := r.l.o.FS.Remove(r.l.path(segment.Name(base, segment.IndexSuffix))); err != nil {
+			if err := segment.EraseIndex(&r.l.shared, base); err != nil {
 				return err
 			}
 		}

@@ -162,7 +162,7 @@ func (m *machine) Retain(t *rapid.T) {
 	c.RetentionBytes = rapid.Int64Range(0, 5000).Draw(t, "bytes")
 	m.log.SetConfig(c)
 	size := m.log.Size()
-	removed, err := m.log.Retain(m.clock.now())
+	removed, err := m.log.Retain(m.clock.now(), m.log.End())
 	m.log.RemoveWaste()
 	if err != nil {
 		t.Fatal(err)

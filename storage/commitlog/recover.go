@@ -7,6 +7,7 @@ import (
 	"github.com/millstream-io/millstream/storage/checkpoint"
 	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
+	"github.com/millstream-io/millstream/storage/vfs"
 )
 
 // recoverSegments finds the end of the log. All segments but the last are
@@ -16,13 +17,16 @@ func (r *recovery) recoverSegments() error {
 	if n == 0 {
 		return r.recoverNothing()
 	}
+	if err := r.checkLastIndex(); err != nil {
+		return err
+	}
 	for i, f := range r.found[:n-1] {
 		r.sealed = append(r.sealed, segment.OpenSealed(&l.shared, f.base, r.found[i+1].base, f.size))
 	}
 	last := r.found[n-1]
 	// Somebody else may have cut what this recovery does not find.
 	r.out.TailCut = r.facts.cutting
-	r.out.DurableEnd = last.base
+	r.out.DurableEnd = max(last.base, r.least)
 	if r.hasFacts {
 		r.out.DurableEnd = max(r.out.DurableEnd, r.facts.synced.at.Offset)
 		if r.out.SameBoot {
@@ -40,6 +44,51 @@ func (r *recovery) recoverSegments() error {
 		return err
 	}
 	return r.recoverLast(last, from)
+}
+
+// checkLastIndex finds out whether the index of the last segment was erased, and
+// its name came back: then it says nothing.
+func (r *recovery) checkLastIndex() error {
+	last := &r.found[len(r.found)-1]
+	if !last.index {
+		return nil
+	}
+	st, err := r.l.o.FS.Stat(r.l.path(segment.Name(last.base, segment.IndexSuffix)))
+	if err != nil {
+		return err
+	}
+	last.index = st.Size() > 0
+	return nil
+}
+
+// isUnnamed tells whether the name of the last segment may not be on the disk,
+// and the log can do without it: it holds no batch, and whoever made it may have
+// met a failed sync of the directory, after which none brings the name there.
+func (r *recovery) isUnnamed(last found, tail *segment.Tail) bool {
+	s := &r.facts.synced
+	known := s.base == last.base && s.at.Offset == last.base && last.base > 0
+	return r.hasFacts && !known && !r.frozen && tail.Size == segment.FirstPosition &&
+		r.out.DurableEnd <= last.base && r.out.Damaged == nil &&
+		(len(r.found) > 1 || r.facts.start == last.base)
+}
+
+// recoverWithout recovers the log without its last segment, s, which holds no
+// batch. It is made again when there is something to write; then its name is
+// written anew. done is false if the disk cannot be written to.
+func (r *recovery) recoverWithout(s *segment.Segment) (done bool, err error) {
+	if err = segment.Erase(&r.l.shared, s.Base()); vfs.IsReadOnly(err) {
+		return false, nil
+	}
+	s.Retire()
+	if err != nil {
+		return true, err
+	}
+	for _, s := range r.sealed {
+		s.Retire()
+	}
+	// What was before it was durable when it was made.
+	r.least, r.sealed, r.found = s.Base(), nil, r.found[:len(r.found)-1]
+	return true, r.recoverSegments()
 }
 
 // recoverNothing recovers a log without segments.
@@ -129,6 +178,11 @@ func (r *recovery) recoverLast(last found, from segment.Point) error {
 	if err != nil {
 		return err
 	}
+	if r.isUnnamed(last, &tail) {
+		if done, err := r.recoverWithout(s); done {
+			return err
+		}
+	}
 	r.out.Scanned += tail.Scanned
 	l.active = s
 	r.at.base, r.at.at = last.base, tail.End
@@ -188,7 +242,7 @@ func (r *recovery) unseal(last found) error {
 	if err := r.markCut(); err != nil {
 		return err
 	}
-	if err := r.l.o.FS.Remove(r.l.path(segment.Name(last.base, segment.IndexSuffix))); err != nil {
+	if err := segment.EraseIndex(&r.l.shared, last.base); err != nil {
 		return err
 	}
 	return r.l.o.FS.SyncDir(r.l.o.Dir)
@@ -222,7 +276,7 @@ func (r *recovery) unopened(last found, from segment.Point, cause *segment.Corru
 
 // makeAgain makes a segment again that was being made when the process died.
 func (r *recovery) makeAgain(last found, from segment.Point) error {
-	if err := segment.Discard(&r.l.shared, last.base); err != nil {
+	if err := segment.Erase(&r.l.shared, last.base); err != nil {
 		return err
 	}
 	s, err := segment.Create(&r.l.shared, from)

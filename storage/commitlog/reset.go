@@ -78,6 +78,7 @@ func (l *Log) firstBase() record.Offset {
 // both are stored.
 func (l *Log) publishEmpty(at record.Offset) []*segment.Segment {
 	removed := l.view.Load().segments
+	l.begin = beginning{}
 	l.end.Store(l.start.Load())
 	l.view.Store(&view{})
 	if at > l.Start() {
@@ -126,7 +127,7 @@ func (l *Log) removeBelowStart() error {
 		if base >= l.firstBase() {
 			break
 		}
-		if err := segment.Discard(&l.shared, base); err != nil {
+		if err := segment.Erase(&l.shared, base); err != nil {
 			return fmt.Errorf("segment %d: %w", base, err)
 		}
 	}
@@ -141,7 +142,7 @@ func (l *Log) removeAll() error {
 		return err
 	}
 	for _, base := range slices.Backward(bases) {
-		if err := segment.Discard(&l.shared, base); err != nil {
+		if err := segment.Erase(&l.shared, base); err != nil {
 			return fmt.Errorf("segment %d: %w", base, err)
 		}
 	}

@@ -34,12 +34,17 @@ func (l *Log) DeleteBefore(off record.Offset) (record.Offset, error) {
 }
 
 // Retain takes out the segments that retention lets go, and returns how many;
-// RemoveWaste removes their files. Only whole segments go, and never the one that is written to: if that has
+// RemoveWaste removes their files. Only whole segments go that are below the high
+// watermark, committed, and never the one that is written to: if that has
 // had its time, it is sealed first. Removing ends at a segment that cannot be
 // judged, with the error.
 //
+// WHY not beyond the high watermark: another replica may lead without what is
+// there. What is kept beside it was then kept for nothing, and followers had let
+// go all that they have.
+//
 // REQUIRES: one writer.
-func (l *Log) Retain(now time.Time) (removed int, err error) {
+func (l *Log) Retain(now time.Time, committed record.Offset) (removed int, err error) {
 	if err := l.enter(); err != nil {
 		return 0, err
 	}
@@ -57,7 +62,7 @@ func (l *Log) Retain(now time.Time) (removed int, err error) {
 			}
 		}
 	}
-	off, judged := l.retainedFrom(c, oldest)
+	off, judged := l.retainedFrom(c, oldest, committed)
 	removed, err = l.startAt(off)
 	if err == nil {
 		err = judged
@@ -68,13 +73,21 @@ func (l *Log) Retain(now time.Time) (removed int, err error) {
 func isExpired(p segment.Point, oldest int64) bool { return !p.IsEmpty() && p.AppendTimeMs < oldest }
 
 // retainedFrom returns the base of the first segment that is to stay.
-func (l *Log) retainedFrom(c *Config, oldest int64) (record.Offset, error) {
+func (l *Log) retainedFrom(c *Config, oldest int64, committed record.Offset) (record.Offset, error) {
 	segments := l.view.Load().segments
 	if len(segments) == 0 {
 		return l.Start(), nil
 	}
-	size := l.Size()
+	size := int64(0) // of what is committed, at least in part
+	for _, s := range segments {
+		if s.Base() < committed {
+			size += s.Size()
+		}
+	}
 	for _, s := range segments[:len(segments)-1] {
+		if s.End() > committed {
+			return s.Base(), nil
+		}
 		if c.RetentionBytes > 0 && size-s.Size() >= c.RetentionBytes {
 			size -= s.Size()
 			continue

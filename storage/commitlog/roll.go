@@ -139,8 +139,12 @@ func (l *Log) seal() error {
 
 // metadataFailed says what it means that a small file could not be written or
 // a directory not synced. Where the disk is full or cannot be written to,
-// nothing happened; else nobody knows what did, and a sync is not repeated.
+// nothing happened, if it is no sync of a directory that failed so; else nobody
+// knows what did, and a sync is not repeated.
 func (l *Log) metadataFailed(doing string, err error) error {
+	if unsynced := (*segment.SyncError)(nil); errors.As(err, &unsynced) {
+		return l.fail(writeError(doing, err))
+	}
 	if vfs.IsFull(err) || vfs.IsReadOnly(err) || vfs.IsTooManyFiles(err) {
 		return writeError(doing, err)
 	}

@@ -92,7 +92,7 @@ func (s *stage) run(t *testing.T, d *datadriven.TestData, out *strings.Builder) 
 		c.RetentionAge = time.Duration(arg(t, d, "age", 0)) * time.Millisecond
 		c.RetentionBytes = arg(t, d, "bytes", 0)
 		s.log.SetConfig(c)
-		removed, err := s.log.Retain(s.clock.now())
+		removed, err := s.log.Retain(s.clock.now(), s.log.End())
 		s.log.RemoveWaste()
 		fmt.Fprintf(out, "removed %d, start %d\n", removed, s.log.Start())
 		return err

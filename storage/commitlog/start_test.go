@@ -34,7 +34,7 @@ func TestALogStartThatFailedIsNotTaken(t *testing.T) {
 		"a young log":        {young, func(l *commitlog.Log) error { _, err := l.DeleteBefore(l.Start() + 2); return err }},
 		"what is too much": {long(t), func(l *commitlog.Log) error {
 			l.SetConfig(commitlog.Config{SegmentBytes: 900, RetentionBytes: 1000})
-			_, err := l.Retain(time.UnixMilli(2_000_000))
+			_, err := l.Retain(time.UnixMilli(2_000_000), l.End())
 			return err
 		}},
 	} {

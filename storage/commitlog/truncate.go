@@ -101,6 +101,7 @@ func (l *Log) retreat(base record.Offset, at segment.Point, v *view) error {
 // that it does not have any more: first the one that is cut in the middle.
 func (l *Log) publishCut(v *view, n int, at segment.Point) []*segment.Segment {
 	removed := v.segments[n:]
+	l.begin = beginning{}
 	l.active = segment.Reopen(removed[0], at)
 	next := &view{epochs: epochsBelow(v.epochs, at.Offset)}
 	next.segments = append(next.segments, v.segments[:n]...)
@@ -120,10 +121,7 @@ func (l *Log) publishCut(v *view, n int, at segment.Point) []*segment.Segment {
 // the next: what a crash leaves is a log, with or without some of it.
 func (l *Log) shorten(later []*segment.Segment) error {
 	for i := len(later) - 1; i >= 0; i-- {
-		if err := later[i].Remove(); err != nil {
-			return err
-		}
-		if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+		if err := segment.Erase(&l.shared, later[i].Base()); err != nil {
 			return err
 		}
 	}

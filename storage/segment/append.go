@@ -1,6 +1,8 @@
 package segment
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 
 	"github.com/millstream-io/millstream/storage/record"
@@ -23,7 +25,7 @@ const keepInterval = 32 << 20
 // the file, its info and its name. If it fails, there is no such file.
 func Create(o *Options, from Point) (*Segment, error) {
 	s := newSegment(o, from.Offset)
-	file, err := o.FS.OpenFile(s.path(LogSuffix), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	file, err := s.create()
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +40,24 @@ func Create(o *Options, from Point) (*Segment, error) {
 	o.Files.add(h)
 	h.release()
 	return s, nil
+}
+
+// create makes the file of s. One that has its name and no bytes is one that was
+// erased (see Erase), or that nobody came to write to.
+func (s *Segment) create() (vfs.File, error) {
+	const flag = os.O_RDWR | os.O_CREATE | os.O_EXCL
+	path := s.path(LogSuffix)
+	f, err := s.o.FS.OpenFile(path, flag, 0o644)
+	if !errors.Is(err, fs.ErrExist) {
+		return f, err
+	}
+	if st, serr := s.o.FS.Stat(path); serr != nil || st.Size() > 0 {
+		return nil, err
+	}
+	if err := removeFile(s.o.FS, path); err != nil {
+		return nil, err
+	}
+	return s.o.FS.OpenFile(path, flag, 0o644)
 }
 
 // writeInfo writes what a segment begins with, durably. WHY: a file that is
@@ -78,14 +98,11 @@ func (s *Segment) Append(pieces [][]byte, batches []Placed) error {
 	if s.Sealed() {
 		return ErrSealed
 	}
-	h, err := s.acquire()
+	h, err := s.acquireToWrite()
 	if err != nil {
 		return err
 	}
 	defer h.release()
-	if h.readOnly != nil {
-		return h.readOnly
-	}
 	end := s.at.Position
 	for i := range batches {
 		end += batches[i].Size

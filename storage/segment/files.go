@@ -296,6 +296,30 @@ func (s *Segment) acquire() (*handle, error) {
 	}
 }
 
+// acquireToWrite is acquire for what can be written to. A file that could only be
+// opened for reading is opened again: the file system may take writes by now, and
+// while somebody reads, or tries to write, the file would not be closed by itself.
+//
+// REQUIRES: called by the writer.
+func (s *Segment) acquireToWrite() (*handle, error) {
+	h, err := s.acquire()
+	if err != nil || h.readOnly == nil {
+		return h, err
+	}
+	if !h.dirty() && s.handle.CompareAndSwap(h, nil) {
+		s.o.Files.drop(h)
+	}
+	h.release()
+	if h, err = s.acquire(); err != nil {
+		return nil, err
+	}
+	if readOnly := h.readOnly; readOnly != nil {
+		h.release()
+		return nil, readOnly
+	}
+	return h, nil
+}
+
 // open opens the file of s. It returns nothing if another did so meanwhile.
 func (s *Segment) open() (*handle, error) {
 	file, readOnly, err := s.o.openFile(s.path(LogSuffix), !s.Sealed())

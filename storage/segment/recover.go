@@ -136,7 +136,8 @@ func Abandoned(o *Options, base record.Offset) (bool, error) {
 	return errors.As(err, &corrupt) && !corrupt.isUnreadable(), nil
 }
 
-// Discard removes the files of an abandoned segment, durably.
+// Discard removes the files of a segment that lies below the log start, durably:
+// see Segment.Remove.
 func Discard(o *Options, base record.Offset) error {
 	for _, suffix := range [...]string{LogSuffix, IndexSuffix, PartialSuffix} {
 		if err := removeFile(o.FS, filepath.Join(o.Dir, Name(base, suffix))); err != nil {

@@ -178,6 +178,9 @@ func (s *Segment) vanish() {
 // Remove removes the files of a retired segment, the log first: an index
 // without a log is nothing, but a log without an index would have to be read.
 // A file that is open stays readable to those who have it open.
+//
+// REQUIRES: s lies below the log start, by which its files are known for what
+// they are if they come back; else Erase.
 func (s *Segment) Remove() error {
 	if err := removeFile(s.o.FS, s.path(LogSuffix)); err != nil {
 		return err

@@ -43,10 +43,11 @@ func Reopen(s *Segment, at Point) *Segment {
 // REQUIRES: called by the writer; all other segments of the same file are gone
 // (rule S4).
 func (s *Segment) Shorten() error {
-	for _, suffix := range [...]string{IndexSuffix, PartialSuffix} {
-		if err := removeFile(s.o.FS, s.path(suffix)); err != nil {
-			return err
-		}
+	if err := EraseIndex(s.o, s.base); err != nil {
+		return err
+	}
+	if err := removeFile(s.o.FS, s.path(PartialSuffix)); err != nil {
+		return err
 	}
 	// The name of the index goes first, durably: as long as it is there, the
 	// file is taken to be complete.

@@ -56,8 +56,24 @@ func directoryError(dir string, err error) error {
 	if _, ok := errors.AsType[*etcd.InUseError](err); ok {
 		return &InUseError{What: "data directory " + dir, Advice: advice, Cause: err}
 	}
+	if broken, ok := errors.AsType[*etcd.BrokenError](err); ok {
+		return fmt.Errorf("the disk of data directory %s %s (%w)", dir, whatToDo(broken), err)
+	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
 		return fmt.Errorf("data directory %s cannot be written to: make it writable, or choose another with --data-dir (%w)", dir, err)
 	}
 	return err
+}
+
+// whatToDo says what is wrong with a disk that the metadata store could not write
+// to, and what to do about it.
+func whatToDo(err error) string {
+	switch {
+	case vfs.IsFull(err):
+		return "is full: make room on it, and start again"
+	case vfs.IsReadOnly(err):
+		return "has become read-only, as the kernel makes one in which it finds an error: look at the kernel's log, repair the file system, and start again"
+	default:
+		return "fails, or what is on it is damaged: look at the kernel's log, repair it, or restore a backup, and start again"
+	}
 }

@@ -102,6 +102,16 @@ func (s *Server) Stop() error {
 	}
 }
 
+// Wait waits until the server has ended by itself, and returns how.
+func (s *Server) Wait(ctx context.Context) error {
+	select {
+	case <-s.exited:
+		return s.exitError()
+	case <-ctx.Done():
+		return fmt.Errorf("the server goes on: %w", ctx.Err())
+	}
+}
+
 // Kill ends the server with SIGKILL and waits until it is gone; after Stop it
 // does nothing.
 func (s *Server) Kill() {

@@ -36,8 +36,11 @@ type log struct {
 
 func newLog() *log { return &log{before: replica.NoEpoch, doomed: never} }
 
-// Start, End, LastEpoch and EpochEnd are those of replica.History.
+// Start, Begin, End, LastEpoch and EpochEnd are those of replica.History. Each
+// record is a batch.
 func (l *log) Start() record.Offset { return l.start }
+
+func (l *log) Begin() record.Offset { return l.start }
 
 func (l *log) End() record.Offset { return record.Offset(len(l.entries)) }
 

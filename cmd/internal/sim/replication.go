@@ -52,7 +52,7 @@ func (b *broker) pump() {
 			continue
 		}
 		for {
-			o, ok := b.lead.Offer(replica.ID(id), b.log.Start(), b.clock())
+			o, ok := b.lead.Offer(replica.ID(id), replica.Beginning{Start: b.log.Start(), Begin: b.log.Begin()}, b.clock())
 			if !ok {
 				break
 			}

@@ -319,7 +319,21 @@ func (f *FS) Stat(name string) (os.FileInfo, error) {
 
 // SyncDir makes the entries of a directory durable.
 func (f *FS) SyncDir(name string) error {
-	return f.simple(SyncDir, name, func() error { return f.inner.SyncDir(name) })
+	ft := f.ask(SyncDir, name)
+	switch {
+	case ft == nil:
+		return f.inner.SyncDir(name)
+	case ft.silent:
+		return nil
+	}
+	if vfs.IsTooManyFiles(ft.err) {
+		return pathError(Open, name, ft.err) // None was tried.
+	}
+	// As a sync of a file that fails.
+	if l, ok := f.inner.(interface{ FailSyncDir(string) }); ok {
+		l.FailSyncDir(name)
+	}
+	return pathError(SyncDir, name, ft.err)
 }
 
 // Lock takes a lock.

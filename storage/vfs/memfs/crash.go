@@ -65,7 +65,7 @@ func (f *FS) Clone() *FS {
 	defer f.mu.Unlock()
 	c := copier{}
 	return &FS{
-		root: c.inode(f.root), changes: c.changes(f.changes), seq: f.seq,
+		root: c.inode(f.root), changes: c.changes(f.changes), adrift: c.changes(f.adrift), seq: f.seq,
 		locks: map[string]bool{}, capacity: f.capacity, used: f.used, clock: f.clock,
 	}
 }
@@ -75,16 +75,20 @@ func (f *FS) Clone() *FS {
 func (f *FS) Crash(p Policy) *FS {
 	c := f.Clone()
 	s := c.survival(p)
-	lost := map[place]bool{}
-	for i := range c.changes {
-		ch := &c.changes[i]
-		if ch.touchesAny(lost) || !s.change(ch) {
-			ch.mark(lost)
-		} else {
-			ch.settle()
+	// What is adrift first: what happened to the same name since, and is not
+	// synced either, writes it anew.
+	for _, changes := range [...][]change{c.adrift, c.changes} {
+		lost := map[place]bool{}
+		for i := range changes {
+			ch := &changes[i]
+			if ch.touchesAny(lost) || !s.change(ch) {
+				ch.mark(lost)
+			} else {
+				ch.settle()
+			}
 		}
 	}
-	c.changes = nil
+	c.changes, c.adrift = nil, nil
 	c.used = 0
 	c.settle(c.root, s)
 	return c
@@ -122,7 +126,7 @@ type survival struct {
 func (f *FS) survival(p Policy) *survival {
 	s := &survival{policy: p}
 	first := f.seq
-	for _, c := range f.changes {
+	for _, c := range slices.Concat(f.adrift, f.changes) {
 		first = min(first, c.seq)
 	}
 	f.eachFile(f.root, map[*inode]bool{}, func(n *inode) {
@@ -253,5 +257,5 @@ func (f *FS) Unsynced() (files []string, entries bool) {
 	}
 	walk("", f.root)
 	slices.Sort(files)
-	return files, len(f.changes) > 0
+	return files, len(f.changes)+len(f.adrift) > 0
 }

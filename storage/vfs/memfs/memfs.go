@@ -10,6 +10,9 @@
 //
 // It refuses to own faults: those of calls are faultfs.
 //
+// A sync that fails (FailSync, FailSyncDir) loses what it was to write: no later
+// one that succeeds brings that to the disk.
+//
 // INVARIANT: nothing that was synced is missing after Crash, whatever the
 // policy.
 //
@@ -18,6 +21,7 @@
 package memfs
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -42,6 +46,7 @@ type FS struct {
 
 	root     *inode
 	changes  []change // of directories, not synced, in order
+	adrift   []change // those that a failed sync was to make durable, in order
 	seq      uint64   // of the last change of a file or directory
 	locks    map[string]bool
 	open     int   // handles
@@ -350,36 +355,86 @@ func (f *FS) Stat(name string) (os.FileInfo, error) {
 // what happened to the same names before.
 func (f *FS) SyncDir(name string) error {
 	err := f.locked(func() error {
-		dir, err := f.lookup(name)
-		if err != nil {
-			return err
+		due, err := f.takeDue(name)
+		for i := range due {
+			f.supersede(&due[i])
+			due[i].settle()
 		}
-		if !dir.isDir() {
-			return syscall.ENOTDIR
-		}
-		needed := map[place]bool{}
-		take := make([]bool, len(f.changes))
-		for i, c := range slices.Backward(f.changes) {
-			if take[i] = c.touches(dir) || c.touchesAny(needed); take[i] {
-				c.mark(needed)
-			}
-		}
-		var left []change
-		for i, c := range f.changes {
-			if take[i] {
-				c.settle()
-			} else {
-				left = append(left, c)
-			}
-		}
-		f.changes = left
-		return nil
+		return err
 	})
 	if err != nil {
 		return &fs.PathError{Op: "open", Path: name, Err: err} // Not of a sync: see vfs.IsSync.
 	}
 	f.done(Op{Kind: SyncDir, Name: clean(name)})
 	return nil
+}
+
+// FailSyncDir is a sync of a directory that fails, and with it all that it was
+// to make durable: the names stay as they are seen, but no later sync brings
+// them to the disk. A power loss leaves each as it is, or as it was, until the
+// same name is made or removed anew, and that is synced.
+//
+// WHY: so it goes on a file system without a journal (ext2, FAT, ext4 without
+// one): the block of the directory counts as clean after a write of it that
+// failed, as the page of a file does. There one block has many names, and a
+// change of any of them writes all of it; here each name is by itself, which no
+// log can rely on less. ext4 with its journal, XFS and btrfs are kinder: they
+// refuse everything from then on until they are mounted again, and all that is
+// seen then is on the disk.
+func (f *FS) FailSyncDir(name string) {
+	_ = f.locked(func() error { // A directory that is not there has nothing to lose.
+		due, err := f.takeDue(name)
+		f.adrift = append(f.adrift, due...)
+		slices.SortFunc(f.adrift, func(a, b change) int { return cmp.Compare(a.seq, b.seq) })
+		return err
+	})
+}
+
+// takeDue takes out the changes that a sync of a directory makes durable.
+//
+// REQUIRES: f.mu is held for writing.
+func (f *FS) takeDue(name string) ([]change, error) {
+	dir, err := f.lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	if !dir.isDir() {
+		return nil, syscall.ENOTDIR
+	}
+	needed := map[place]bool{}
+	take := make([]bool, len(f.changes))
+	for i, c := range slices.Backward(f.changes) {
+		if take[i] = c.touches(dir) || c.touchesAny(needed); take[i] {
+			c.mark(needed)
+		}
+	}
+	var due, left []change
+	for i, c := range f.changes {
+		if take[i] {
+			due = append(due, c)
+		} else {
+			left = append(left, c)
+		}
+	}
+	f.changes = left
+	return due, nil
+}
+
+// supersede forgets what is adrift of the names that a change sets, before it is
+// made durable.
+//
+// REQUIRES: f.mu is held for writing.
+func (f *FS) supersede(by *change) {
+	now := map[place]bool{}
+	by.mark(now)
+	var left []change
+	for _, c := range f.adrift {
+		c.sets = slices.DeleteFunc(slices.Clone(c.sets), func(s set) bool { return now[s.place] })
+		if len(c.sets) > 0 {
+			left = append(left, c)
+		}
+	}
+	f.adrift = left
 }
 
 // FreeBytes says how much of the capacity is left.
