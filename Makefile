@@ -32,7 +32,11 @@ demo: build ## Run the main job on the embedded default, and show what it did.
 .PHONY: test
 test: build ## Run the tests (with the race detector where a C compiler is).
 	@[ -n "$(RACE)" ] || echo "no C compiler: testing without the race detector"
-	$(GO) test $(RACE) -timeout 10m ./...
+	$(GO) test $(RACE) -p 3 -timeout 10m ./...
+
+.PHONY: test-long
+test-long: ## Run the tests that take most of a minute each: clusters of five controllers, a change of the authority.
+	LONG_TESTS=1 $(GO) test -timeout 10m ./cmd/internal/cluster
 
 .PHONY: lint
 lint: vet ## Check style: vet, golangci-lint, proto lint and format.

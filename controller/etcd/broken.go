@@ -1,9 +1,13 @@
 package etcd
 
 import (
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
+	"runtime/debug"
 	"sync"
+	"syscall"
 
 	"go.uber.org/zap/zapcore"
 )
@@ -39,16 +43,17 @@ func (e *BrokenError) Unwrap() error { return e.Err }
 // WHY they wait and do not end: what is deferred in etcd would go on to write,
 // and what is locked stay locked.
 type breaker struct {
-	dir  string
-	lock *os.File // of the directory: held as long as somebody waits
+	dir    string
+	lock   *os.File // of the directory: held as long as somebody waits
+	logger *slog.Logger
 
 	once   sync.Once
 	broken chan struct{} // closed when cause is set
 	cause  *BrokenError
 }
 
-func newBreaker(dir string, lock *os.File) *breaker {
-	return &breaker{dir: dir, lock: lock, broken: make(chan struct{})}
+func newBreaker(dir string, lock *os.File, logger *slog.Logger) *breaker {
+	return &breaker{dir: dir, lock: lock, logger: logger, broken: make(chan struct{})}
 }
 
 // OnWrite makes breaker a zapcore.CheckWriteHook. It does not return.
@@ -66,8 +71,22 @@ func (b *breaker) note(e *zapcore.CheckedEntry, fields []zapcore.Field) {
 				b.cause.Err = err
 			}
 		}
+		if !ofTheDisk(b.cause.Err) {
+			b.logger.Error("the metadata store cannot go on, and not because of its disk", "err", b.cause, "stack", string(debug.Stack()))
+		}
 		close(b.broken)
 	})
+}
+
+// ofTheDisk tells whether an error is of a disk that is full, cannot be written to
+// or fails. For anything else somebody has to find out how it came there.
+func ofTheDisk(err error) bool {
+	for _, e := range [...]error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // isBroken tells whether somebody has come there.

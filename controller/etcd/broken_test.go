@@ -34,7 +34,7 @@ func TestWhatWouldEndTheProcessIsSaid(t *testing.T) {
 		"fatal": func(l *zap.Logger, fs ...zap.Field) { l.Fatal("cannot write", fs...) },
 		"panic": func(l *zap.Logger, fs ...zap.Field) { l.Panic("cannot write", fs...) },
 	} {
-		b := newBreaker("/dir", nil)
+		b := newBreaker("/dir", nil, slog.New(slog.DiscardHandler))
 		l := zap.New(newSlogCore(slog.New(slog.DiscardHandler)), zap.WithFatalHook(releasing{b}), zap.WithPanicHook(releasing{b}))
 		if b.isBroken() {
 			t.Fatalf("%s: it is broken", name)
@@ -48,7 +48,7 @@ func TestWhatWouldEndTheProcessIsSaid(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	b := newBreaker("/dir", nil)
+	b := newBreaker("/dir", nil, slog.New(slog.DiscardHandler))
 	cause := errors.New("its own")
 	if err := b.unlessBroken(func() error { return cause }); !errors.Is(err, cause) {
 		t.Errorf("a call that ends: %v", err)

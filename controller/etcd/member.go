@@ -165,7 +165,7 @@ func Open(o Options) (*Member, error) {
 	if _, err := os.Stat(filepath.Join(o.Dir, restoring)); err == nil {
 		return nil, errors.Join(&InterruptedError{Dir: o.Dir}, lock.Close())
 	}
-	b := newBreaker(o.Dir, lock)
+	b := newBreaker(o.Dir, lock, o.Logger)
 	m, err := o.start(b)
 	if err != nil && !b.isBroken() {
 		err = errors.Join(err, lock.Close())

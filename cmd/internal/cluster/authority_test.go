@@ -77,9 +77,8 @@ func (s *story) meets(m *Member, as *authority, all ...*authority) *authority {
 // produce and those who change the metadata notice nothing of it, there is a quorum
 // all the time, and at the end nobody of the old authority gets in.
 func TestTheAuthorityIsReplacedUnderLoad(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts six processes, three of them three times")
-	}
+	long(t, "starts six processes, three of them three times")
+	t.Parallel() // it waits, mostly
 	s := open(t, t.TempDir(), 0)
 	s.check(s.Start(s.within()))
 	old := s.authority

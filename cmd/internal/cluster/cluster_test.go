@@ -33,6 +33,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// long skips a test that takes most of a minute, unless `make test-long` runs it.
+func long(t *testing.T, why string) {
+	t.Helper()
+	if os.Getenv("LONG_TESTS") == "" {
+		t.Skip(why + "; LONG_TESTS=1 runs it")
+	}
+}
+
 // story is a cluster and what is known of it.
 type story struct {
 	*Cluster

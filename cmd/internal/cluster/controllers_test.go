@@ -88,6 +88,7 @@ func TestControllersAreReplacedAndRemoved(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts seven processes")
 	}
+	t.Parallel() // it waits, mostly
 	s := open(t, t.TempDir(), 0)
 	s.check(s.Start(s.within()))
 	for i, c := range s.controllers() {
@@ -163,6 +164,7 @@ func TestBrokersFollowControllersThatTheyWereNotToldOf(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts nine processes")
 	}
+	t.Parallel() // it waits, mostly
 	s := open(t, t.TempDir(), 0)
 	s.check(s.Start(s.within()))
 	s.create(s.Broker(1), "before")

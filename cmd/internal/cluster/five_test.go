@@ -166,9 +166,8 @@ func (s *story) killTwo() []*Member {
 // producers notice nothing, and what changes the metadata is done by the three
 // that are left. Without a third nothing is changed, until one is back.
 func TestFiveControllersBearTheLossOfTwo(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts eight processes")
-	}
+	long(t, "starts eight processes")
+	t.Parallel() // it waits, mostly
 	s := open(t, t.TempDir(), 0, func(o *Options) { o.Controllers = 5 })
 	s.check(s.Start(s.within()))
 	if n := len(s.controllers()); n != 5 {
@@ -209,9 +208,8 @@ func TestFiveControllersBearTheLossOfTwo(t *testing.T) {
 // A cluster of one controller gets others, one by one, until there are five,
 // while it works; then two of them may be lost.
 func TestControllersGrowFromOneToFive(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts six processes")
-	}
+	long(t, "starts six processes")
+	t.Parallel() // it waits, mostly
 	s := open(t, t.TempDir(), 0, func(o *Options) { o.Controllers, o.Brokers = 1, 1 })
 	s.check(s.Start(s.within()))
 	client := s.client()
