@@ -114,10 +114,11 @@ func (g *Gateway) Run(ctx context.Context, lis net.Listener, stop time.Duration)
 		IdleTimeout:       g.o.Limits.IdleTimeout,
 		MaxHeaderBytes:    g.o.Limits.HeaderBytes,
 		ErrorLog:          slog.NewLogLogger(g.o.Logger.Handler(), slog.LevelDebug),
-		ConnState:         g.metrics.connection,
 	}
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(netutil.LimitListener(lis, g.o.Limits.Connections)) }()
+	go func() {
+		done <- srv.Serve(netutil.LimitListener(counted{lis, &g.metrics.connections}, g.o.Limits.Connections))
+	}()
 	select {
 	case err := <-done:
 		return fmt.Errorf("gateway: %w", err)

@@ -2,9 +2,9 @@ package gateway
 
 import (
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,15 +36,32 @@ func gauge(name, help string, of *atomic.Int64) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(of.Load()) })
 }
 
-// connection counts connections, as http.Server tells of them.
-func (m *metrics) connection(_ net.Conn, s http.ConnState) {
-	switch s {
-	case http.StateNew:
-		m.connections.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		m.connections.Add(-1)
-	case http.StateActive, http.StateIdle: // it is counted
+// counted counts the connections of a listener. It belongs below whatever bounds
+// them: a connection is not counted any more before the next one may come.
+type counted struct {
+	net.Listener
+	open *atomic.Int64
+}
+
+// Accept is part of net.Listener.
+func (l counted) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	l.open.Add(1)
+	return &countedConn{Conn: conn, ended: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	ended func()
+}
+
+// Close is part of net.Conn.
+func (c *countedConn) Close() error {
+	c.ended()
+	return c.Conn.Close()
 }
 
 // enter counts a request in; ok is false when there are more than limit. leave
