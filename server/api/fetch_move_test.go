@@ -387,15 +387,20 @@ func TestASubscriptionLeavesThisBrokerAndComesBack(t *testing.T) {
 	wantValue(t, st, 1, "b")
 }
 
-// The broker that the client is at does not lead any more, and the metadata does
-// not say so yet.
-func TestASubscriptionOfADeposedLeaderBeginsAtTheNext(t *testing.T) {
-	own := ownPartition(t)
+// startDeposed starts broker 1, which was deposed and knows it, as the metadata
+// does not yet.
+func startDeposed(t *testing.T) *movingLeader {
+	t.Helper()
 	m := startMovingLeader(t)
-	m.own, m.found = own, make(chan struct{}, 1)
-	leadOwn(own, 1)
-	own.Resign(2, 2)
+	m.own, m.found = ownPartition(t), make(chan struct{}, 1)
+	leadOwn(m.own, 1)
+	m.own.Resign(2, 2)
 	m.lead(1, 1)
+	return m
+}
+
+func TestASubscriptionOfADeposedLeaderBeginsAtTheNext(t *testing.T) {
+	m := startDeposed(t)
 	st := subscribeTo(t, m, &pb.FetchSubscription{SubscriptionId: 1, Topic: "t", Form: pb.FetchForm_FETCH_FORM_RECORDS})
 	<-m.found
 	m.lead(2, 2)
@@ -404,17 +409,11 @@ func TestASubscriptionOfADeposedLeaderBeginsAtTheNext(t *testing.T) {
 	wantValue(t, st, 0, "a")
 }
 
-// Nor does an append there fail: it is carried out by whoever leads next.
 func TestAnAppendToADeposedLeaderWaitsForTheNext(t *testing.T) {
-	own := ownPartition(t)
-	m := startMovingLeader(t)
-	m.own, m.found = own, make(chan struct{}, 1)
-	leadOwn(own, 1)
-	own.Resign(2, 2)
-	m.lead(1, 1)
+	m := startDeposed(t)
 	go func() {
 		<-m.found
-		leadOwn(own, 3)
+		leadOwn(m.own, 3)
 		m.lead(1, 3)
 	}()
 	m.append("a")

@@ -63,6 +63,23 @@ func Gray(ctx context.Context, o Options) (err error) {
 	if o.Trouble == slowController {
 		return grayController(ctx, o)
 	}
+	var args []string
+	if o.SlowDisk != "" {
+		args = []string{"--slow-disk", o.SlowDisk}
+	}
+	return onDisks(ctx, o, "broker", grayDiskBytes, args, func(r *run, disks map[string]*disk.Disk) error {
+		r.l.killed, r.l.refused = true, o.Trouble != "slow"
+		if err := r.leadAll(ctx); err != nil {
+			return err
+		}
+		d := disks[r.c.Broker(sick).Name()]
+		return r.underLoad(ctx, func(ctx context.Context) error { return r.gray(ctx, d) })
+	})
+}
+
+// onDisks starts a cluster whose brokers, or controllers, have a disk each, and a
+// client, does something with them, and stops them.
+func onDisks(ctx context.Context, o Options, kind string, bytes int64, brokerArgs []string, do func(*run, map[string]*disk.Disk) error) (err error) {
 	dir := o.Dir
 	if dir == "" {
 		if dir, err = os.MkdirTemp("", "millstream-gray-"); err != nil {
@@ -76,14 +93,10 @@ func Gray(ctx context.Context, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, shelf.Close()) }()
 	disks := map[string]*disk.Disk{}
-	var args []string
-	if o.SlowDisk != "" {
-		args = []string{"--slow-disk", o.SlowDisk}
-	}
-	c, err := cluster.Open(cluster.Options{Binary: o.Binary, Dir: dir, BrokerArgs: args, Host: func(member string) (h cluster.Host, err error) {
+	c, err := cluster.Open(cluster.Options{Binary: o.Binary, Dir: dir, BrokerArgs: brokerArgs, Host: func(member string) (h cluster.Host, err error) {
 		h.Addr = "127.0.0.1"
-		if strings.HasPrefix(member, "broker") {
-			disks[member], err = shelf.Make(member, grayDiskBytes)
+		if strings.HasPrefix(member, kind) {
+			disks[member], err = shelf.Make(member, bytes)
 		}
 		return h, err
 	}})
@@ -91,21 +104,16 @@ func Gray(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Stop(context.WithoutCancel(ctx)), c.Close()) }()
-	d := disks[c.Broker(sick).Name()]
 	if err := c.Start(ctx); err != nil {
 		return err
 	}
 	r := &run{o: o, c: c, l: newLoad(o.Rate, partitions)}
-	r.l.killed, r.l.refused = true, o.Trouble != "slow"
 	all := []string{c.Broker(1).GRPCAddr, c.Broker(2).GRPCAddr, c.Broker(3).GRPCAddr}
 	if r.client, err = millstream.New(millstream.Options{Addr: strings.Join(all, ",")}); err != nil {
 		return err
 	}
 	defer r.client.Close()
-	if err := r.leadAll(ctx); err != nil {
-		return err
-	}
-	return r.underLoad(ctx, func(ctx context.Context) error { return r.gray(ctx, d) })
+	return do(r, disks)
 }
 
 // leadAll makes the topic, led by one broker.

@@ -5,15 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	millstream "github.com/millstream-io/millstream/clients/go"
-	"github.com/millstream-io/millstream/cmd/internal/cluster"
 	"github.com/millstream-io/millstream/cmd/internal/disk"
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
 )
@@ -61,44 +57,13 @@ type GrayController struct {
 // grayController measures a cluster of three controllers, of which the active one
 // has a disk that gets slow. It fails if no other becomes active, if who is active
 // changes more than once, or if a record is lost, doubled or out of order.
-func grayController(ctx context.Context, o Options) (err error) {
-	dir := o.Dir
-	if dir == "" {
-		if dir, err = os.MkdirTemp("", "millstream-gray-"); err != nil {
+func grayController(ctx context.Context, o Options) error {
+	return onDisks(ctx, o, "controller", controllerDiskBytes, nil, func(r *run, disks map[string]*disk.Disk) error {
+		if _, err := r.client.Topics().CreateTopic(ctx, &pb.CreateTopicRequest{Topic: topic, PartitionCount: partitions}); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	}
-	shelf, err := disk.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, shelf.Close()) }()
-	disks := map[string]*disk.Disk{}
-	c, err := cluster.Open(cluster.Options{Binary: o.Binary, Dir: dir, Host: func(member string) (h cluster.Host, err error) {
-		h.Addr = "127.0.0.1"
-		if strings.HasPrefix(member, "controller") {
-			disks[member], err = shelf.Make(member, controllerDiskBytes)
-		}
-		return h, err
-	}})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.Stop(context.WithoutCancel(ctx)), c.Close()) }()
-	if err := c.Start(ctx); err != nil {
-		return err
-	}
-	r := &run{o: o, c: c, l: newLoad(o.Rate, partitions)}
-	all := []string{c.Broker(1).GRPCAddr, c.Broker(2).GRPCAddr, c.Broker(3).GRPCAddr}
-	if r.client, err = millstream.New(millstream.Options{Addr: strings.Join(all, ",")}); err != nil {
-		return err
-	}
-	defer r.client.Close()
-	if _, err := r.client.Topics().CreateTopic(ctx, &pb.CreateTopicRequest{Topic: topic, PartitionCount: partitions}); err != nil {
-		return err
-	}
-	return r.underLoad(ctx, func(ctx context.Context) error { return r.slowController(ctx, disks) })
+		return r.underLoad(ctx, func(ctx context.Context) error { return r.slowController(ctx, disks) })
+	})
 }
 
 // slowController has the disk of the active controller get slow, and reports.
