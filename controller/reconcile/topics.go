@@ -166,11 +166,8 @@ func (a *active) updateTopicConfig(ctx context.Context, r *controllerv1.UpdateTo
 	if before, ok := answered[*controllerv1.UpdateTopicConfigResponse](a, r.GetRequestId(), digest); ok {
 		return before, nil
 	}
-	var (
-		old      *image.Topic
-		revision int64
-	)
-	a.o.Image.Read(func(v *image.View) { old, revision = v.TopicByName(r.GetTopic()), v.Revision })
+	var old *image.Topic
+	a.o.Image.Read(func(v *image.View) { old = v.TopicByName(r.GetTopic()) })
 	if old == nil {
 		return nil, &UnknownTopicError{Topic: r.GetTopic()}
 	}
@@ -183,10 +180,11 @@ func (a *active) updateTopicConfig(ctx context.Context, r *controllerv1.UpdateTo
 	}
 	rec := proto.CloneOf(old.Record)
 	rec.Config = next
-	if r.GetValidateOnly() {
-		return &controllerv1.UpdateTopicConfigResponse{Topic: rec, Revision: revision}, nil
-	}
+	// Unless it changes something, the revision is that of the last change.
 	resp := &controllerv1.UpdateTopicConfigResponse{Topic: rec, Revision: old.Revision}
+	if r.GetValidateOnly() {
+		return resp, nil
+	}
 	if maps.Equal(next, old.Record.GetConfig()) {
 		return resp, nil // which it is again when the request is repeated
 	}

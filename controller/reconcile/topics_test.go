@@ -99,12 +99,13 @@ func TestSettingsChangeIfTheTopicIsAsItWasSeen(t *testing.T) {
 		c := active(t, kv)
 		c.broker(1)
 		made := c.create(ask("orders", 2, ""))
+		c.create(ask("others", 1, "")) // a revision of the metadata that is not of this topic
 		r := &controllerv1.UpdateTopicConfigRequest{
 			Topic: "orders", Set: map[string]string{"durability": "memory"}, ExpectedRevision: new(made.GetRevision()), RequestId: "request 1",
 		}
 		check := proto.CloneOf(r)
 		check.ValidateOnly = true
-		if resp, err := within(c.UpdateTopicConfig, check); err != nil || resp.GetTopic().GetConfig()["durability"] != "memory" || !c.partition("orders", 0).GetDisk() {
+		if resp, err := within(c.UpdateTopicConfig, check); err != nil || resp.GetTopic().GetConfig()["durability"] != "memory" || !c.partition("orders", 0).GetDisk() || resp.GetRevision() != made.GetRevision() {
 			t.Errorf("a check alone: %v, %v", resp, err)
 		}
 		first, err := within(c.UpdateTopicConfig, r)
