@@ -280,7 +280,12 @@ func (l *Log) CheckpointDue() bool {
 // SyncCheckpoint makes the stored checkpoint durable, if it says anything new
 // that counts after a power loss, and what belongs to it. Its caller does so
 // about every second. It may be called beside everything.
+//
+// Of several calls the later ones wait, and so does Close: what the first of them
+// has begun is done when they return, and the directory may be moved after Close.
 func (l *Log) SyncCheckpoint() error {
+	l.saying <- struct{}{}
+	defer func() { <-l.saying }()
 	if l.closed.Load() || l.failed.Load() != nil {
 		return nil
 	}

@@ -58,6 +58,8 @@ type Log struct {
 	// and closes it. slotSync holds a token while someone syncs it.
 	slots    atomic.Pointer[checkpoint.Slots]
 	slotSync chan struct{}
+	// saying holds a token while SyncCheckpoint runs.
+	saying chan struct{}
 	// slotsUnsynced is how a sync of them failed, after which there is no other;
 	// guarded by slotSync.
 	slotsUnsynced error

@@ -57,7 +57,7 @@ type Recovery struct {
 func Open(o Options) (*Log, Recovery, error) {
 	o = o.withDefaults()
 	o.FS = &dirSyncs{FS: o.FS}
-	l := &Log{o: o, slotSync: make(chan struct{}, 1)}
+	l := &Log{o: o, slotSync: make(chan struct{}, 1), saying: make(chan struct{}, 1)}
 	l.config.Store(&o.Config)
 	l.shared = segment.Options{
 		FS: o.FS, Dir: o.Dir, Files: o.Files,
