@@ -83,15 +83,31 @@ func (b *Broker) apply(old, next *metadata.Snapshot) {
 
 // dropBypassed drops the logs that requests entered for topics that came and
 // went between two snapshots that follow saw: for it, nothing has changed.
+//
+// A request may know of a topic that next does not have yet. Whether it is gone
+// the snapshot of now says, which is as new as that of any request: if it is not,
+// the log is looked at again with the next snapshot, which has it or comes later.
 func (b *Broker) dropBypassed(next *metadata.Snapshot) {
 	b.logs.Lock()
 	entered := b.logs.entered
 	b.logs.entered = nil
 	b.logs.Unlock()
+	var early []*localLog
+	now := b.mirror.Current()
 	for _, l := range entered {
-		if topic := l.want.Load().topic; next.TopicByID(topic.ID) == nil {
-			b.dropTopic(topic, next.Deletion(topic.ID))
+		topic := l.want.Load().topic
+		switch {
+		case next.TopicByID(topic.ID) != nil: // follow knows of it
+		case now.TopicByID(topic.ID) != nil:
+			early = append(early, l)
+		default:
+			b.dropTopic(topic, now.Deletion(topic.ID))
 		}
+	}
+	if len(early) > 0 {
+		b.logs.Lock()
+		b.logs.entered = append(b.logs.entered, early...)
+		b.logs.Unlock()
 	}
 }
 

@@ -100,6 +100,31 @@ func TestATopicThatCameAndWentLeavesNothing(t *testing.T) {
 	})
 }
 
+// A client that knows of a topic sooner than the broker has looked at it finds a
+// log that stays.
+func TestALogThatAClientWasFirstToUseStays(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that the broker sees the topic last
+	inBubble(t, func(t *testing.T, e *env) {
+		e.start()
+		before := e.cluster.mirror.Current()
+		e.cluster.announce(1, "flights", 1, nil)
+		p, err := e.b.PartitionOf(e.cluster.mirror.Current().TopicByName("flights"), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.b.dropBypassed(before) // it is still busy with what was before
+		synctest.Wait()
+		if _, err := appendTo(p, "kept"); err != nil {
+			t.Fatal(err)
+		}
+		e.cluster.remove(1, true)
+		synctest.Wait()
+		if logs := e.names("topics"); len(logs) != 0 {
+			t.Errorf("removed, it has left %q", logs)
+		}
+	})
+}
+
 // The trash goes sooner when the disk is nearly full.
 func TestAFullDiskEmptiesTheTrash(t *testing.T) {
 	inBubble(t, func(t *testing.T, e *env) {
