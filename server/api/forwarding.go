@@ -52,25 +52,34 @@ func (f *forwarding) deposed(ctx context.Context, err error) bool {
 	return f.peers != nil && isType[*partition.NotLeaderError](err) && !forward.Forwarded(ctx)
 }
 
+// settled carries something out here, again while this broker is deposed, until
+// patience ends: the client would know no better where to go.
+func (f *forwarding) settled(ctx, patience context.Context, here func() error) error {
+	for {
+		seen := f.metadata.Current()
+		if err := here(); !f.deposed(ctx, err) || !f.pause(patience, seen) {
+			return err
+		}
+	}
+}
+
 // run carries a request out here, or has the leader do it. What surely was not
 // carried out because the leader is gone is tried again when the metadata has
 // another, for as long as requests wait for metadata.
 //
 // here fails with *broker.NotLeaderError where another broker leads.
 func (f *forwarding) run(ctx context.Context, topic *metadata.Topic, here func() error, there func(forward.Target) error) error {
-	seen := f.metadata.Current()
-	err := here()
-	to, ok := f.to(ctx, topic.ID, err)
-	if !ok && !f.deposed(ctx, err) {
-		return err
-	}
 	patience, cancel := context.WithTimeout(ctx, f.wait)
 	defer cancel()
+	seen := f.metadata.Current()
+	err := f.settled(ctx, patience, here)
+	to, ok := f.to(ctx, topic.ID, err)
+	if !ok {
+		return err
+	}
 	for {
-		if ok {
-			if err = there(to); !leaderGone(err) {
-				return err
-			}
+		if err = there(to); !leaderGone(err) {
+			return err
 		}
 		for ok = false; !ok; {
 			if !f.pause(patience, seen) {

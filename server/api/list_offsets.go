@@ -38,16 +38,20 @@ func (s *TopicService) ListOffsets(ctx context.Context, r *pb.ListOffsetsRequest
 	}
 	out := &pb.ListOffsetsResponse{Offsets: make([]*pb.PartitionOffset, len(ids))}
 	since := partition.Uptime()
-	elsewhere := make(map[int32][]int) // indexes, by leader
+	elsewhere := make(map[int32][]int)                   // indexes, by leader
+	patience, cancel := context.WithTimeout(ctx, s.wait) // for all of them together
+	defer cancel()
 	for i, id := range ids {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		found, err := s.findOffset(ctx, r, t, id, since)
+		var found *pb.PartitionOffset
+		err := s.settled(ctx, patience, func() (err error) {
+			found, err = s.findOffset(ctx, r, t, id, since)
+			return err
+		})
 		if to, ok := s.to(ctx, t.ID, err); ok {
 			elsewhere[to.Leader] = append(elsewhere[to.Leader], i)
-		} else if s.deposed(ctx, err) {
-			found = s.findAnywhere(ctx, r, t, id)
 		} else if err != nil {
 			found = noOffset(id, err)
 		}

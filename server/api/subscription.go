@@ -147,7 +147,7 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 	if most := f.s.limits.Subscriptions; count >= most {
 		err = tooManySubscriptions(most, count+1)
 	} else {
-		err = f.begin(s, until, want, since)
+		err = f.s.settled(f.ctx, until, func() error { return s.begin(f.ctx, until, want, since) })
 	}
 	_, elsewhere := f.s.to(f.ctx, topicIDOf(s.topic), err)
 	roams := errors.Is(err, errRoams)
@@ -172,18 +172,6 @@ func (f *fetchStream) subscribe(until context.Context, i int, want *pb.FetchSubs
 		return
 	}
 	f.queue(s)
-}
-
-// begin has a subscription begin here, or says where. It waits where that is not
-// known yet (deposed): the client would know no better.
-func (f *fetchStream) begin(s *subscription, until context.Context, want *pb.FetchSubscription, since time.Duration) error {
-	for {
-		seen := f.s.metadata.Current()
-		err := s.begin(f.ctx, until, want, since)
-		if !f.s.deposed(f.ctx, err) || !f.s.pause(until, seen) {
-			return err
-		}
-	}
 }
 
 func topicIDOf(t *metadata.Topic) metadata.TopicID {

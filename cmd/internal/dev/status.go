@@ -10,11 +10,18 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 )
 
 const (
 	// statusHeaderTimeout is how long a caller may take to say what it wants.
 	statusHeaderTimeout = 10 * time.Second
+	// statusIdle is how long a connection may stay without a question.
+	statusIdle = time.Minute
+	// statusHeaderBytes and statusConnections bound what callers can make it hold;
+	// more of them wait to be accepted.
+	statusHeaderBytes = 16 << 10
+	statusConnections = 100
 	// statusPatience is how long a process that stops waits for answers that are
 	// being sent.
 	statusPatience = time.Second
@@ -41,8 +48,9 @@ func newStatusPage(lis net.Listener, reg *prometheus.Registry, ready <-chan stru
 			say(w, http.StatusServiceUnavailable, "no controller is active yet")
 		}
 	})
-	return &statusPage{lis, &http.Server{
-		Handler: mux, ReadHeaderTimeout: statusHeaderTimeout, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	return &statusPage{netutil.LimitListener(lis, statusConnections), &http.Server{
+		Handler: mux, ReadHeaderTimeout: statusHeaderTimeout, IdleTimeout: statusIdle, MaxHeaderBytes: statusHeaderBytes,
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}}
 }
 
