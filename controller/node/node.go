@@ -266,7 +266,7 @@ func wait(g *errgroup.Group, member *etcd.Member) error {
 
 // pacer returns the one of this controller, which does not run yet.
 func (n *Node) pacer(img *image.Image, loop *reconcile.Loop, member *etcd.Member) *pacer {
-	p := &pacer{id: n.o.ID, calls: n.o.DiskCalls, quorum: member, loop: loop, revision: img.Revision, ask: n.ask, logger: n.o.Logger}
+	p := &pacer{id: n.o.ID, judge: pace.NewJudge(), calls: n.o.DiskCalls, quorum: member, loop: loop, revision: img.Revision, ask: n.ask, logger: n.o.Logger}
 	if p.calls == nil {
 		p.calls = etcd.DiskCalls
 	}

@@ -67,7 +67,7 @@ type pacer struct {
 
 	// What follows is run's.
 	begun  time.Time
-	judge  pace.Judge
+	judge  *pace.Judge
 	turns  pace.Turns
 	last   pace.Calls
 	known  bool          // last is what there was at the last look

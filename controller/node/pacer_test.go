@@ -103,7 +103,7 @@ func pacing(t *testing.T, q *place, then func(p *pacer)) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
-		p := &pacer{id: 1, calls: q.diskCalls, quorum: q, loop: q, revision: q.revision, ask: q.ask, logger: slog.New(slog.DiscardHandler)}
+		p := &pacer{id: 1, judge: pace.NewJudge(), calls: q.diskCalls, quorum: q, loop: q, revision: q.revision, ask: q.ask, logger: slog.New(slog.DiscardHandler)}
 		ended := make(chan error, 1)
 		go func() { ended <- p.run(ctx) }()
 		then(p)

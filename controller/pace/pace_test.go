@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/millstream-io/millstream/server/slowdisk"
 )
 
 // calls are so many that took so long each.
@@ -18,7 +20,7 @@ func calls(n int, took time.Duration) Calls {
 
 // seen is a judge that has looked once a second, and the time of the last look.
 func seen(each ...Calls) (*Judge, time.Duration) {
-	j := new(Judge)
+	j := NewJudge()
 	now := time.Duration(0)
 	for _, c := range each {
 		now += LookEvery
@@ -125,7 +127,7 @@ func TestADiskIsSlowWhenItHasBeenForAWhile(t *testing.T) {
 
 // A disk that comes and goes is believed less each time.
 func TestADiskThatComesAndGoesIsWaitedForLonger(t *testing.T) {
-	j, now := new(Judge), time.Duration(0)
+	j, now := NewJudge(), time.Duration(0)
 	var held []time.Duration
 	for range 6 {
 		for range looks {
@@ -200,7 +202,7 @@ func TestItIsHandedOverSeldom(t *testing.T) {
 		t.Errorf("between two times there are %v", gaps)
 	}
 	// After a long time in which it led well it is as it was at first.
-	now = times[len(times)-1] + mostRest + relapse
+	now = times[len(times)-1] + mostRest + slowdisk.Relapse
 	if _, ok := turns.Choose(now, time.Second, 0, others); !ok || turns.May(now+restFor-1) || !turns.May(now+restFor) {
 		t.Error("what was long ago counts")
 	}
@@ -216,9 +218,12 @@ func TestItIsHandedOverSeldom(t *testing.T) {
 func TestLeadershipDoesNotFlap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const controllers, hour = 3, 3600
-		judges, turns := make([]Judge, controllers), make([]Turns, controllers)
+		judges, turns := make([]*Judge, controllers), make([]Turns, controllers)
 		left := make([]int, controllers) // of the time in which the disk is as it is
 		took := make([]time.Duration, controllers)
+		for i := range judges {
+			judges[i] = NewJudge()
+		}
 		leader, changes := 0, 0
 		for second := range hour {
 			now := time.Duration(second) * time.Second

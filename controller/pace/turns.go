@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/millstream-io/millstream/server/slowdisk"
 )
 
 const (
@@ -11,7 +13,7 @@ const (
 	// slow as all are is a load, and nobody else would bear it better.
 	faster = 3
 	// Who has handed over does it again after restFor at the earliest, twice as long
-	// after each time that comes within relapse of the end of that, up to mostRest.
+	// after each time that comes within slowdisk.Relapse of the end of that, up to mostRest.
 	restFor  = time.Minute
 	mostRest = 16 * time.Minute
 	// askAgain is how long it is till the others are asked again if none of them can
@@ -61,7 +63,7 @@ func (t *Turns) Choose(now, delay time.Duration, revision int64, others []Standi
 
 // restAfter is how long nothing is handed over after something is now.
 func (t *Turns) restAfter(now time.Duration) time.Duration {
-	if t.rested != 0 && now-t.rested < relapse {
+	if t.rested != 0 && now-t.rested < slowdisk.Relapse {
 		return min(2*t.rest, mostRest)
 	}
 	return restFor

@@ -42,7 +42,7 @@ func (b *Broker) impairment() impairment { return impairment(b.disk.impairment.L
 
 // watchDisk looks at the disk until ctx ends.
 func (b *Broker) watchDisk(ctx context.Context) error {
-	j := judge{limit: b.opts.SlowDisk}
+	j := newJudge(b.opts.SlowDisk)
 	p := prober{fs: b.opts.FS, name: filepath.Join(b.opts.DataDir, "probe")}
 	defer p.end()
 	return every(ctx, lookEvery, nil, func() {

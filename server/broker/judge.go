@@ -1,9 +1,9 @@
 package broker
 
 import (
-	"slices"
 	"time"
 
+	"github.com/millstream-io/millstream/server/slowdisk"
 	"github.com/millstream-io/millstream/storage/vfs/watchfs"
 )
 
@@ -32,14 +32,6 @@ const (
 	// one of them does not: a pause of a second is nothing to move leaders for.
 	looks     = 10
 	slowLooks = 6
-	oddLooks  = 1
-	// lookKept is how long a look counts where little is written.
-	lookKept = 20 * time.Second
-	// wellFor is how long a disk is well before it counts as that. It doubles each
-	// time that it was well for less than relapse, up to mostWellFor.
-	wellFor     = 30 * time.Second
-	mostWellFor = 8 * time.Minute
-	relapse     = 10 * time.Minute
 )
 
 // judge decides whether a disk is in trouble, from what was seen of it. It is
@@ -49,34 +41,24 @@ const (
 // it has been slow for a while. It is well when it has shown that, without a
 // break, for long enough; what nothing was tried on has shown nothing.
 type judge struct {
-	// limit is the delay from which a disk is slow; 0: none is.
-	limit time.Duration
-
-	is    impairment
-	since time.Duration // while it is impaired: since when it has been well
-	hold  time.Duration // how long it has to be well, the last time
-	ended time.Duration // when it was last impaired
-	once  bool          // it was
-
-	ring [looks]look
-	next int
+	is      impairment
+	looks   slowdisk.Looks
+	trouble slowdisk.Spell
 }
 
-// look is one look at the disk in which something was written or synced.
-type look struct {
-	taken bool
-	at    time.Duration
-	delay time.Duration
+// newJudge returns a judge of a disk of which nothing is known. limit is the
+// delay from which one is slow; 0: none is.
+func newJudge(limit time.Duration) judge {
+	return judge{looks: slowdisk.Looks{Count: looks, Limit: limit}}
 }
 
 // see takes what was seen since the last look, and returns the verdict. roomy
 // tells whether there is room on the disk again.
 func (j *judge) see(now time.Duration, s watchfs.Sample, roomy bool) impairment {
 	if s.Calls > 0 {
-		j.ring[j.next] = look{true, now, s.Delay}
-		j.next = (j.next + 1) % looks
+		j.looks.Add(now, s.Delay)
 	}
-	slow := j.slow(now)
+	slow := j.looks.Slow(now)
 	found := unimpaired
 	switch {
 	case s.Broken != nil:
@@ -88,55 +70,14 @@ func (j *judge) see(now time.Duration, s watchfs.Sample, roomy bool) impairment 
 	case slow >= slowLooks:
 		found = diskSlow
 	}
-	switch {
-	case found != unimpaired && j.is == unimpaired:
-		j.fall(now)
-		j.is, j.since = found, now
-	case found != unimpaired:
-		j.is, j.since = max(j.is, found), now
-	case j.is == unimpaired:
-	case s.Calls == 0, slow > oddLooks, j.is == diskFull && !roomy:
-		j.since = now
-	case now-j.since >= j.hold:
-		j.is, j.ended, j.once = unimpaired, now, true
+	shown := s.Calls > 0 && slow <= slowdisk.Odd && (j.is != diskFull || roomy)
+	if !j.trouble.See(now, found != unimpaired, shown) {
+		j.is = unimpaired
+		return j.is
 	}
+	j.is = max(j.is, found)
 	return j.is
 }
 
-// fall decides how long the disk has to be well after it is impaired anew.
-func (j *judge) fall(now time.Duration) {
-	if j.once && now-j.ended < relapse {
-		j.hold = min(2*j.hold, mostWellFor)
-		return
-	}
-	j.hold = wellFor
-}
-
-// slow counts the looks at which the disk was slow.
-func (j *judge) slow(now time.Duration) int {
-	n := 0
-	for i := range j.ring {
-		if l := &j.ring[i]; j.limit > 0 && l.taken && now-l.at <= lookKept && l.delay >= j.limit {
-			n++
-		}
-	}
-	return n
-}
-
-// delay returns how long writes and syncs take: the median of the looks; 0:
-// nothing is known.
-func (j *judge) delay(now time.Duration) time.Duration {
-	var all [looks]time.Duration
-	n := 0
-	for i := range j.ring {
-		if l := &j.ring[i]; l.taken && now-l.at <= lookKept {
-			all[n] = l.delay
-			n++
-		}
-	}
-	if n == 0 {
-		return 0
-	}
-	slices.Sort(all[:n])
-	return all[n/2]
-}
+// delay returns how long writes and syncs take; 0: nothing is known.
+func (j *judge) delay(now time.Duration) time.Duration { return j.looks.Delay(now) }

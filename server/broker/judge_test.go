@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/millstream-io/millstream/server/slowdisk"
 	"github.com/millstream-io/millstream/storage/vfs/watchfs"
 )
 
@@ -14,7 +15,7 @@ type court struct {
 	now time.Duration
 }
 
-func newCourt() *court { return &court{judge: judge{limit: 100 * time.Millisecond}} }
+func newCourt() *court { return &court{judge: newJudge(100 * time.Millisecond)} }
 
 // quick and slowly are what a disk shows at one look.
 var (
@@ -58,7 +59,7 @@ func TestAPauseIsNoSlowDisk(t *testing.T) {
 	if got := c.delay(c.now); got != slowly.Delay && got != quick.Delay {
 		t.Errorf("the delay is %v", got)
 	}
-	c = &court{}
+	c = &court{judge: newJudge(0)}
 	if is := c.look(100, slowly); is != unimpaired {
 		t.Errorf("none is too slow, and this is: %v", is)
 	}
@@ -93,14 +94,14 @@ func TestADiskHasToShowThatItIsWell(t *testing.T) {
 	if is := c.lookFor(time.Hour, idle); is != diskSlow {
 		t.Errorf("nothing was tried: %v", is)
 	}
-	if is := c.lookFor(wellFor-lookEvery, quick); is != diskSlow {
+	if is := c.lookFor(slowdisk.WellFor-lookEvery, quick); is != diskSlow {
 		t.Errorf("not for long: %v", is)
 	}
 	c = newCourt()
 	c.look(looks, slowly)
-	c.lookFor(wellFor-time.Second, quick)
-	c.look(oddLooks+1, slowly)
-	if is := c.lookFor(wellFor-lookEvery, quick); is != diskSlow {
+	c.lookFor(slowdisk.WellFor-time.Second, quick)
+	c.look(slowdisk.Odd+1, slowly)
+	if is := c.lookFor(slowdisk.WellFor-lookEvery, quick); is != diskSlow {
 		t.Errorf("not without a break: %v", is)
 	}
 	if is := c.lookFor(looks*lookEvery, quick); is != unimpaired {
@@ -128,14 +129,14 @@ func TestADiskThatComesAndGoesIsTrustedLess(t *testing.T) {
 		c.lookFor(time.Minute, quick)
 	}
 	const slack = looks * lookEvery // in which the last slow looks count
-	for i, want := range []time.Duration{wellFor, 2 * wellFor, 4 * wellFor, 8 * wellFor, 16 * wellFor, mostWellFor, mostWellFor} {
+	for i, want := range []time.Duration{slowdisk.WellFor, 2 * slowdisk.WellFor, 4 * slowdisk.WellFor, 8 * slowdisk.WellFor, 16 * slowdisk.WellFor, slowdisk.MostWellFor, slowdisk.MostWellFor} {
 		if took[i] < want || took[i] > want+slack {
 			t.Errorf("the %d. time it had to be well for %v, and should for %v", i+1, took[i], want)
 		}
 	}
-	c.lookFor(relapse, quick)
+	c.lookFor(slowdisk.Relapse, quick)
 	c.look(looks, slowly)
-	if got := mend(); got > wellFor+slack {
+	if got := mend(); got > slowdisk.WellFor+slack {
 		t.Errorf("after a long time in which it was well it had to be for %v", got)
 	}
 }
@@ -158,10 +159,10 @@ func TestADiskThatRefusesIsInTroubleAtOnce(t *testing.T) {
 	}
 	c := newCourt()
 	c.look(1, watchfs.Sample{Full: some})
-	if is := c.lookFor(2*wellFor, quick); is != diskFull {
+	if is := c.lookFor(2*slowdisk.WellFor, quick); is != diskFull {
 		t.Errorf("without room: %v", is)
 	}
-	for range int(wellFor / lookEvery) {
+	for range int(slowdisk.WellFor / lookEvery) {
 		c.now += lookEvery
 		c.see(c.now, quick, true)
 	}
