@@ -80,6 +80,7 @@ type lane struct {
 	resting   bool
 	notBefore time.Time
 	attempts  int    // failed in a row
+	told      bool   // the logger was told that it waits
 	listed    *route // in whose line of ready lanes it stands
 	// route is where its batches are sent, next where they will be once none is
 	// in flight, nil: there too; leader is the address of who leads, as last

@@ -174,7 +174,7 @@ func (c *Client) topic(ctx context.Context, op, name string) (*pb.Topic, error) 
 	if c.ctx.Err() != nil {
 		return nil, ErrClosed
 	}
-	r, err := c.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: name})
+	r, err := c.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: name, MetadataOnly: true})
 	if err != nil {
 		return nil, ErrorOf(op, name, err)
 	}

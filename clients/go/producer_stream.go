@@ -264,7 +264,13 @@ func (p *Producer) unusual(s *produceStream, message []byte, stop func()) error 
 		return nil
 	case m.GetError() != nil:
 		s.answered = true
-		return p.refuse(m.GetCorrelationId(), m.GetThrottleMs(), newError("produce", p.opts.Topic, -1, m.GetError()))
+		said := newError("produce", p.opts.Topic, -1, m.GetError())
+		late, err := p.refuse(m.GetCorrelationId(), m.GetThrottleMs(), said)
+		if late > 0 {
+			p.client.logger.Warn("records are not taken, and are sent again", "topic", p.opts.Topic, "partition", said.Partition,
+				"for", late.Round(time.Millisecond), "until", p.opts.RetryFor, "err", said)
+		}
+		return err
 	}
 	s.answered = true
 	a := wire.ProduceAnswer{

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -515,6 +518,65 @@ func TestAMissingTopicIsSaidWhenTheProducerIsMade(t *testing.T) {
 	if _, err := c.NewProducer(inTime(t), millstream.ProducerOptions{Topic: "t", BatchBytes: 4 << 20}); !errors.As(err, &option) || option.Option != "BatchBytes" {
 		t.Errorf("%v", err)
 	}
+}
+
+// Whoever waits for records that nobody takes is told of it, once until some
+// are taken, and not of a refusal that passes.
+func TestTheLoggerIsToldOfRecordsThatWaitLong(t *testing.T) {
+	s := faketest.New(t, "t", 1, nil)
+	var answers, after atomic.Int32 // after so many answers it takes records
+	s.OnProduce = func(*pb.ProduceRequest) faketest.Verdict {
+		if answers.Add(1) <= after.Load() {
+			return faketest.Verdict{Error: again}
+		}
+		return faketest.Verdict{}
+	}
+	var log lines
+	c, err := millstream.New(millstream.Options{Addr: faketest.Addr, DialOptions: []grpc.DialOption{s.Dialer()}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	send := func(refusals int32, retryFor time.Duration) int {
+		t.Helper()
+		before := log.count("records are not taken")
+		p, err := c.NewProducer(inTime(t), millstream.ProducerOptions{Topic: "t", RetryFor: retryFor})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answers.Store(0)
+		after.Store(refusals)
+		_, err = p.AppendSync(inTime(t), millstream.Record{})
+		if err := errors.Join(err, p.Close(inTime(t))); err != nil {
+			t.Fatal(err)
+		}
+		return log.count("records are not taken") - before
+	}
+	if n := send(2, time.Hour); n != 0 {
+		t.Errorf("of two refusals in a moment it was told %d times", n)
+	}
+	// Between seven of them the producer rests for 630 ms or more.
+	if n := send(7, 10*time.Second); n != 1 {
+		t.Errorf("of seven refusals in more than a twentieth of the time that there is it was told %d times", n)
+	}
+}
+
+// lines counts what is logged.
+type lines struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
 }
 
 func TestAfterRetryForABatchIsGivenUp(t *testing.T) {

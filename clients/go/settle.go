@@ -71,7 +71,7 @@ func (q *buffer) acknowledge(a *wire.ProduceAnswer, leader string) error {
 		return err
 	}
 	l := b.lane
-	l.attempts = 0
+	l.attempts, l.told = 0, false
 	if leader != "" {
 		l.leader = leader
 	}
@@ -93,14 +93,19 @@ func (q *buffer) throttle(ms uint32) {
 	}
 }
 
+// tellAfter of RetryFor a batch may wait before somebody is told: most leaders
+// are replaced in less than those six seconds of two minutes.
+const tellAfter = 20
+
 // refuse takes an answer that is an error: the batch is kept to be sent again
-// if it surely was not written, else it is settled.
-func (q *buffer) refuse(id uint64, throttleMs uint32, said *Error) error {
+// if it surely was not written, else it is settled. late is how long a batch
+// has been tried in vain by now; 0: not long, or the logger was told before.
+func (q *buffer) refuse(id uint64, throttleMs uint32, said *Error) (late time.Duration, err error) {
 	q.mu.Lock()
 	b, err := q.answered(id)
 	if err != nil {
 		q.mu.Unlock()
-		return err
+		return 0, err
 	}
 	l := b.lane
 	said.Partition = int32(l.partition)
@@ -113,8 +118,11 @@ func (q *buffer) refuse(id uint64, throttleMs uint32, said *Error) error {
 		if !follows {
 			l.attempts++
 		}
-		if time.Since(b.created) < q.opts.RetryFor {
+		if waits := time.Since(b.created); waits < q.opts.RetryFor {
 			l.failed = append(l.failed, b)
+			if !follows && !l.told && waits >= q.opts.RetryFor/tellAfter {
+				l.told, late = true, waits
+			}
 		} else {
 			told = append(told, q.fail(b, q.gaveUp(l, said)))
 		}
@@ -126,7 +134,7 @@ func (q *buffer) refuse(id uint64, throttleMs uint32, said *Error) error {
 	q.proceed(l)
 	q.mu.Unlock()
 	q.tell(told...)
-	return nil
+	return late, nil
 }
 
 // proceed lets l send again if nothing of it is in flight: what failed first,

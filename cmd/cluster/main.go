@@ -59,7 +59,7 @@ func serve(ctx context.Context, o cluster.Options) (err error) {
 	}
 	fmt.Printf("data        %s\n", c.Dir)
 	for _, m := range c.Controllers() {
-		fmt.Printf("%s  %s\n", m.Name(), m.GRPCAddr)
+		fmt.Printf("%s  %s  http://%s/metrics\n", m.Name(), m.GRPCAddr, m.HTTPAddr)
 		go tell(ctx, m)
 	}
 	for _, m := range c.Brokers() {

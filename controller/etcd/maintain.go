@@ -77,7 +77,12 @@ func (m *Member) maintain(ctx context.Context) error {
 			return err
 		}
 	}
-	backend.ForceCommit() // or what was dropped counts as used for a moment still
+	if err := m.whileRunning(func() error {
+		backend.ForceCommit() // or what was dropped counts as used for a moment still
+		return nil
+	}); err != nil {
+		return err
+	}
 	size, used := backend.Size(), backend.SizeInUse()
 	if full && used < size/10*9 || size >= defragBytes && used < size/2 {
 		if err := m.defragment(ctx); err != nil {
@@ -88,6 +93,21 @@ func (m *Member) maintain(ctx context.Context) error {
 		return m.endFull(ctx)
 	}
 	return nil
+}
+
+// whileRunning calls fn unless the server stops, which waits for fn.
+//
+// WHY: a server that stops by itself closes its files, and whoever touches them
+// after that panics.
+func (m *Member) whileRunning(fn func() error) error {
+	ended := make(chan error, 1)
+	m.etcd.Server.GoAttach(func() { ended <- fn() })
+	select {
+	case err := <-ended:
+		return err
+	case <-m.etcd.Server.StoppingNotify(): // fn was perhaps not called
+		return errors.New("the metadata store stops")
+	}
 }
 
 // endFull ends the alarm of a full store: that of this member, and those of all
@@ -161,7 +181,7 @@ func (m *Member) defragment(ctx context.Context) (err error) {
 		return err
 	}
 	before := m.etcd.Server.Backend().Size()
-	if err := m.etcd.Server.Defragment(); err != nil {
+	if err := m.whileRunning(m.etcd.Server.Defragment); err != nil {
 		return fmt.Errorf("give space back: %w", err)
 	}
 	m.logger.InfoContext(ctx, "metadata store written anew", slog.Int64("bytes_before", before), slog.Int64("bytes", m.etcd.Server.Backend().Size()))

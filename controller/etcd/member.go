@@ -320,14 +320,28 @@ func (m *Member) LeadershipChanged() <-chan struct{} { return m.etcd.Server.Lead
 // Failed returns a channel that is closed when the member stops by itself.
 func (m *Member) Failed() <-chan struct{} { return m.failed }
 
-// Failure says why it did: a *BrokenError, if it knows.
+// Failure says why it did: a *BrokenError or a *RemovedError.
 //
 // REQUIRES: Failed is closed.
 func (m *Member) Failure() error {
 	if m.broken.isBroken() {
 		return m.broken.cause
 	}
-	return errors.New("the metadata store has stopped by itself; its log says why")
+	return &RemovedError{Dir: m.dir}
+}
+
+// RemovedError says that the others have taken the controller out: by a command,
+// or because its store differed from theirs. It is the one thing for which etcd
+// stops in order without being asked to.
+type RemovedError struct {
+	// Dir is the directory of the store, which is of no use any more.
+	Dir string
+}
+
+// Error says it for people.
+func (e *RemovedError) Error() string {
+	return fmt.Sprintf("this controller is none of the quorum any more: it was taken out, and what is in %s is of no use; "+
+		"to have it back, add it (millstream cluster controllers add) and start it with --join on an empty --data-dir", e.Dir)
 }
 
 // StoredBytes returns the size of the store on disk, in bytes.

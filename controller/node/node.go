@@ -218,6 +218,8 @@ func (n *Node) serve(ctx context.Context, member *etcd.Member) error {
 		case <-loop.Ready():
 			n.server.SetServing("", true)
 			n.readyOnce.Do(func() { close(n.ready) })
+		case <-member.Failed(): // as of one that was taken out while it was away
+			return member.Failure()
 		case <-failed.Done():
 			return nil
 		}

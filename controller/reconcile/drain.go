@@ -3,8 +3,10 @@ package reconcile
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
+	"time"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 
@@ -112,9 +114,34 @@ func (l *Loop) UndrainBroker(ctx context.Context, r *controllerv1.UndrainBrokerR
 	return resp, nil
 }
 
-// RemoveBroker forgets a broker. It fails with *UnknownBrokerError or
-// *BrokerInUseError.
+// silenceWait is by how much longer than a session RemoveBroker waits for a
+// broker that stops to be known as silent.
+const silenceWait = 2 * time.Second
+
+// RemoveBroker forgets a broker. One that stops, and holds nothing, is waited
+// for: its process may have ended just now, which nobody knows before its
+// session has. It fails with *UnknownBrokerError or *BrokerInUseError.
 func (l *Loop) RemoveBroker(ctx context.Context, r *controllerv1.RemoveBrokerRequest) (*controllerv1.RemoveBrokerResponse, error) {
+	silent := time.NewTimer(l.o.SessionTimeout + silenceWait)
+	defer silent.Stop()
+	for {
+		changed := l.o.Image.Changed()
+		resp, err := l.forget(ctx, r)
+		if e, inUse := errors.AsType[*BrokerInUseError](err); !inUse || !e.Stopping || e.Replicas > 0 {
+			return resp, err
+		}
+		select {
+		case <-changed:
+		case <-silent.C:
+			return nil, err
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// forget is RemoveBroker as things are now.
+func (l *Loop) forget(ctx context.Context, r *controllerv1.RemoveBrokerRequest) (*controllerv1.RemoveBrokerResponse, error) {
 	resp := new(controllerv1.RemoveBrokerResponse)
 	err := l.do(ctx, func(ctx context.Context, a *active) (err error) {
 		id := r.GetBrokerId()
@@ -163,7 +190,7 @@ func removable(v *image.View, id int32) error {
 		}
 	}
 	if held > 0 || !b.GetFenced() {
-		return &BrokerInUseError{Broker: id, Replicas: held, Running: !b.GetFenced()}
+		return &BrokerInUseError{Broker: id, Replicas: held, Running: !b.GetFenced(), Stopping: !b.GetFenced() && b.GetStopping()}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 
@@ -82,7 +83,12 @@ func TestABrokerIsDrainedAndRemoved(t *testing.T) {
 				t.Errorf("placed on a broker that is drained: %v", p)
 			}
 		}
-		beat(t, bs[1], func(r *controllerv1.HeartbeatRequest) { r.FailedDirectoryIds = [][]byte{bs[1].Directory} })
+		// One that was just stopped is silent before anybody takes it for that.
+		beat(t, bs[1], stopping)
+		began := time.Now()
+		if _, err := within(c.RemoveBroker, &controllerv1.RemoveBrokerRequest{BrokerId: 2, ValidateOnly: true}); err != nil || c.record(2) == nil || time.Since(began) > session+time.Second {
+			t.Errorf("only asked, %v after it said that it stops: %v", time.Since(began), err)
+		}
 		if _, err := within(c.RemoveBroker, remove); err != nil || c.record(2) != nil {
 			t.Errorf("removed: %v; there is %v", err, c.record(2))
 		}

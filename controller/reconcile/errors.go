@@ -195,8 +195,9 @@ type BrokerInUseError struct {
 	Broker int32
 	// Replicas is how many it holds.
 	Replicas int
-	// Running says that it is not fenced.
-	Running bool
+	// Running says that it is not fenced, Stopping that it has said, though, that
+	// it is about to end.
+	Running, Stopping bool
 }
 
 // Error says it for people.

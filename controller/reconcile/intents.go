@@ -1,6 +1,8 @@
 package reconcile
 
 import (
+	"slices"
+
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 	"github.com/millstream-io/millstream/server/topicconfig"
 
@@ -57,6 +59,12 @@ func placed(p *controllerv1.PartitionRecord) []int32 {
 		return t
 	}
 	return p.GetReplicas()
+}
+
+// settled returns where a partition is: with the replicas that it has but for
+// those that are added, in their order.
+func settled(p *controllerv1.PartitionRecord) []int32 {
+	return slices.DeleteFunc(slices.Clone(p.GetReplicas()), func(id int32) bool { return slices.Contains(p.GetAddingReplicas(), id) })
 }
 
 // planIntents returns what brings the topics that are being created to their

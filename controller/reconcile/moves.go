@@ -106,7 +106,7 @@ func (l *Loop) ReassignPartitions(ctx context.Context, r *controllerv1.ReassignP
 	resp := new(controllerv1.ReassignPartitionsResponse)
 	var err error
 	resp.Results, resp.Revision, err = l.reassign(ctx, r.GetReassignments(), r.GetValidateOnly(), func(v *image.View, t *image.Topic, m *controllerv1.Reassignment, e electable, res *controllerv1.ReassignmentResult) electable {
-		return move(v, t, m, e, cmp.Or(r.GetBytesPerSecond(), l.o.MoveBytes), res)
+		return move(v, t, m, e, rates{asked: r.GetBytesPerSecond(), unless: l.o.MoveBytes}, res)
 	})
 	return resp, err
 }
@@ -157,7 +157,7 @@ func (l *Loop) reassign(ctx context.Context, asked []*controllerv1.Reassignment,
 					continue
 				}
 				e := decide(v, v.TopicByName(m.GetTopic()), m, newElectable(p.Record), results[i])
-				results[i].Record = p.Record
+				results[i].Record, results[i].ReplicasBefore = p.Record, settled(p.Record)
 				if results[i].GetOutcome() == controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_DONE {
 					results[i].Record = e.edited()
 					edits.put(store.PartitionKey(store.TopicID(p.Record.GetTopicId()), m.GetPartition()), p.Revision, results[i].GetRecord())
@@ -182,8 +182,13 @@ func (l *Loop) reassign(ctx context.Context, asked []*controllerv1.Reassignment,
 	return results, revision, nil
 }
 
-// move begins to move a partition, or says why not.
-func move(v *image.View, t *image.Topic, m *controllerv1.Reassignment, e electable, rate uint64, res *controllerv1.ReassignmentResult) electable {
+// rates are how fast replicas that are added may be filled, in bytes a second:
+// as it was asked for, and unless it was.
+type rates struct{ asked, unless uint64 }
+
+// move begins to move a partition, or has the move that is under way go at
+// another rate, or says why not.
+func move(v *image.View, t *image.Topic, m *controllerv1.Reassignment, e electable, r rates, res *controllerv1.ReassignmentResult) electable {
 	refuse := func(why controllerv1.ReassignmentOutcome, broker int32) electable {
 		res.Outcome, res.BrokerId = why, broker
 		return e
@@ -191,6 +196,10 @@ func move(v *image.View, t *image.Topic, m *controllerv1.Reassignment, e electab
 	switch {
 	case m.PartitionEpoch != nil && m.GetPartitionEpoch() != e.record.GetPartitionEpoch():
 		return refuse(controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_STALE_PARTITION_EPOCH, 0)
+	case slices.Equal(e.target, m.GetReplicas()) && len(e.adding) > 0 && r.asked != 0 && r.asked != e.rate:
+		e.rate = r.asked
+		res.Outcome = controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_DONE
+		return e
 	case slices.Equal(placed(e.record), m.GetReplicas()):
 		return refuse(controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNCHANGED, 0)
 	case len(e.target) > 0:
@@ -210,7 +219,7 @@ func move(v *image.View, t *image.Topic, m *controllerv1.Reassignment, e electab
 		}
 	}
 	res.Outcome = controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_DONE
-	return e.begin(v, m.GetReplicas(), rate)
+	return e.begin(v, m.GetReplicas(), cmp.Or(r.asked, r.unless))
 }
 
 // Reassignments returns the partitions that are being moved, in the order of
@@ -289,7 +298,7 @@ func (l *Loop) SpreadReplicas(ctx context.Context, r *controllerv1.SpreadReplica
 				id := store.TopicID(p.Record.GetTopicId())
 				rec := newElectable(p.Record).begin(v, m.Replicas, cmp.Or(r.GetBytesPerSecond(), l.o.MoveBytes)).edited()
 				resp.Results = append(resp.Results, &controllerv1.ReassignmentResult{
-					Topic: v.Topics[id].Record.GetTopic(), Partition: rec.GetPartition(), Record: rec,
+					Topic: v.Topics[id].Record.GetTopic(), Partition: rec.GetPartition(), Record: rec, ReplicasBefore: settled(p.Record),
 					Outcome: controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_DONE,
 				})
 				edits.put(store.PartitionKey(id, rec.GetPartition()), p.Revision, rec)

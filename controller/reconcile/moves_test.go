@@ -135,6 +135,58 @@ func TestAddingReplicasDoesNotRaiseTheMinimum(t *testing.T) {
 	})
 }
 
+// Who moves a partition too slowly, or too fast, says so again: what was sent
+// stays where it is.
+func TestAMoveUnderWayGoesAtAnotherRate(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		bs := c.brokers(4)
+		was := c.replicated("orders", "2").GetReplicas()
+		to := []int32{10 - was[0] - was[1] - was[2], was[2], was[1]}
+		ask := func(rate uint64, dry bool) *controllerv1.ReassignmentResult {
+			t.Helper()
+			resp, err := within(c.ReassignPartitions, &controllerv1.ReassignPartitionsRequest{
+				Reassignments: []*controllerv1.Reassignment{{Topic: "orders", Replicas: to}}, BytesPerSecond: rate, ValidateOnly: dry,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			res := resp.GetResults()[0]
+			if !slices.Equal(res.GetReplicasBefore(), was) || !slices.Equal(res.GetRecord().GetTargetReplicas(), to) {
+				t.Errorf("at %d: it goes from %v: %v", rate, was, res)
+			}
+			return res
+		}
+		unchanged := controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNCHANGED
+		for _, s := range []struct {
+			rate    uint64
+			dry     bool
+			outcome controllerv1.ReassignmentOutcome
+			now     uint64 // as the partition has it then
+		}{
+			{1000, false, done, 1000},
+			{2000, true, done, 1000},
+			{2000, false, done, 2000},
+			{2000, false, unchanged, 2000},
+			{0, false, unchanged, 2000},
+		} {
+			before := c.partition("orders", 0).GetPartitionEpoch()
+			res, p := ask(s.rate, s.dry), c.partition("orders", 0)
+			changed := p.GetPartitionEpoch() > before
+			if res.GetOutcome() != s.outcome || p.GetMoveBytesPerSecond() != s.now || changed != (s.outcome == done && !s.dry) || !slices.Equal(p.GetAddingReplicas(), to[:1]) {
+				t.Errorf("%v: %v; the partition is %v", s, res, p)
+			}
+		}
+		c.joined(bs, c.partition("orders", 0))
+		if p := c.partition("orders", 0); !slices.Equal(p.GetReplicas(), to) || p.GetMoveBytesPerSecond() != 0 {
+			t.Errorf("moved, the partition is %v", p)
+		}
+		if res := c.reassign("orders", 0, to...); res.GetOutcome() != unchanged || !slices.Equal(res.GetReplicasBefore(), to) {
+			t.Errorf("where it is already: %v", res)
+		}
+	})
+}
+
 func TestAMoveCanBeCancelled(t *testing.T) {
 	story(t, func(t *testing.T, kv *controllertest.MemStore) {
 		c := active(t, kv)

@@ -256,8 +256,12 @@ func (l *Loop) OfflinePartitions(ctx context.Context) ([]Offline, error) {
 	list, err := ask(ctx, l, func(ctx context.Context, a *active) ([]Offline, error) {
 		err := a.settle(ctx)
 		a.recoveries.mu.Lock()
-		defer a.recoveries.mu.Unlock()
-		return slices.Clone(a.recoveries.offline), err
+		found := slices.Clone(a.recoveries.offline)
+		a.recoveries.mu.Unlock()
+		a.o.Image.Read(func(v *image.View) { // a topic that was deleted since is not looked at again for that
+			found = slices.DeleteFunc(found, func(o Offline) bool { return topicOf(v, o.Topic) == nil })
+		})
+		return found, err
 	})
 	slices.SortFunc(list, func(x, y Offline) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.Partition, y.Partition))

@@ -421,6 +421,26 @@ func TestRecoveryCanWaitForSomebody(t *testing.T) {
 	})
 }
 
+// Whoever deletes the topic that nobody leads is not told of it any more.
+func TestATopicThatIsDeletedIsNotOffline(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv, func(o *reconcile.Options) { o.Recovery = reconcile.RecoveryManual })
+		b := c.broker(1)
+		p := c.inMemory("orders", 1)
+		powerCut(t, b)
+		beat(t, b, c.ended(p, 1, 3))
+		if off, err := c.OfflinePartitions(t.Context()); err != nil || len(off) != 1 || off[0].Name != "orders" {
+			t.Errorf("offline are %v, %v", off, err)
+		}
+		if _, err := within(c.DeleteTopic, &controllerv1.DeleteTopicRequest{Topic: "orders"}); err != nil {
+			t.Error(err)
+		}
+		if off, err := c.OfflinePartitions(t.Context()); err != nil || len(off) != 0 {
+			t.Errorf("offline are %v, %v", off, err)
+		}
+	})
+}
+
 // A process that is gone is found out by its port, without waiting out its
 // session; a network that is broken is not taken for it.
 func TestABrokerThatRefusesConnectionsIsFencedAtOnce(t *testing.T) {

@@ -137,6 +137,52 @@ func TestAnyBrokerKnowsOffsetsAndDeletesRecords(t *testing.T) {
 	}
 }
 
+// Whoever is asked says what the logs of a topic hold, unless it is to ask
+// nobody, or a leader does not answer: then the metadata is there without.
+func TestAnyBrokerDescribesWhatOthersLead(t *testing.T) {
+	c := servertest.StartForwarders(t, 3, servertest.Options{})
+	led := c.CreateTopic("t", 3)
+	for _, partitions := range led {
+		appendTo(t, c.Broker(1).Broker, partitions[0], "a", "b", "c")
+	}
+	if _, err := c.Broker(1).Topic.DeleteRecords(t.Context(), &pb.DeleteRecordsRequest{Topic: "t", Partition: led[2][0], BeforeOffset: new(int64(2))}); err != nil {
+		t.Fatal(err)
+	}
+	// describe returns the start of each partition; -1: it is not said.
+	describe := func(asked int32, only bool) []int64 {
+		t.Helper()
+		got, err := c.Broker(asked).Topic.GetTopic(t.Context(), &pb.GetTopicRequest{Topic: "t", MetadataOnly: only})
+		if err != nil || len(got.GetPartitions()) != 3 {
+			t.Fatal(got, err)
+		}
+		starts := make([]int64, 3)
+		for i, p := range got.GetPartitions() {
+			known := p.Start != nil
+			if p.GetPartition() != uint32(i) || known != (p.End != nil) || known != (p.GetEnd() == 3) || known != (p.GetBytes() > 0) || known != (p.GetSegments() == 1) || p.GetOfflineReason() != "" {
+				t.Errorf("broker %d says %v", asked, p)
+			}
+			starts[p.GetLeader().GetBrokerId()-1] = -1
+			if known {
+				starts[p.GetLeader().GetBrokerId()-1] = p.GetStart()
+			}
+		}
+		return starts
+	}
+	for _, asked := range []int32{1, 2, 3} {
+		if got := describe(asked, false); !slices.Equal(got, []int64{0, 2, 0}) {
+			t.Errorf("broker %d says that the logs of leaders 1, 2, 3 begin at %v", asked, got)
+		}
+	}
+	if got := describe(1, true); !slices.Equal(got, []int64{0, -1, -1}) {
+		t.Errorf("asked for metadata alone broker 1 says %v", got)
+	}
+	c.Broker(1).StopController() // so that broker 3 leads, as far as anybody knows
+	c.Broker(3).Stop()
+	if got := describe(1, false); !slices.Equal(got, []int64{0, 2, -1}) {
+		t.Errorf("without broker 3, broker 1 says %v", got)
+	}
+}
+
 func TestErrorsOfTheLeaderReachTheClient(t *testing.T) {
 	c := servertest.StartForwarders(t, 2, servertest.Options{})
 	led := c.CreateTopic("t", 2)

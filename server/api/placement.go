@@ -88,8 +88,9 @@ func resultsOf(results []*controllerv1.ReassignmentResult) []*pb.ReassignmentRes
 	out := make([]*pb.ReassignmentResult, len(results))
 	for i, r := range results {
 		out[i] = &pb.ReassignmentResult{
-			Placement: &pb.PartitionPlacement{Topic: r.GetTopic(), Partition: r.GetPartition(), LeaderId: metadata.NoLeader},
-			Unchanged: r.GetOutcome() == controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNCHANGED,
+			Placement:      &pb.PartitionPlacement{Topic: r.GetTopic(), Partition: r.GetPartition(), LeaderId: metadata.NoLeader},
+			ReplicasBefore: r.GetReplicasBefore(),
+			Unchanged:      r.GetOutcome() == controllerv1.ReassignmentOutcome_REASSIGNMENT_OUTCOME_UNCHANGED,
 		}
 		if r.GetRecord() != nil {
 			out[i].Placement = placementOf(r.GetTopic(), r.GetRecord())

@@ -71,7 +71,7 @@ func (v *movesView) add(results []*pb.ReassignmentResult) {
 		m := moveView{
 			Topic: p.GetTopic(), Partition: p.GetPartition(), Leader: p.GetLeaderId(), Unchanged: r.GetUnchanged(),
 			To: append([]int32{}, p.GetTargetReplicas()...), Adding: append([]int32{}, p.GetAddingReplicas()...),
-			From: slices.DeleteFunc(append([]int32{}, p.GetReplicas()...), func(id int32) bool { return slices.Contains(p.GetAddingReplicas(), id) }),
+			From: append([]int32{}, r.GetReplicasBefore()...),
 		}
 		if len(m.To) == 0 { // it is there
 			m.To = append(m.To, p.GetReplicas()...)
@@ -162,7 +162,8 @@ func (p *Program) clusterMove() *cobra.Command {
 		Long: `Move partitions to other brokers. The first broker named is the preferred
 leader; there must be as many as the topic has replicas. The replicas that there
 are stay until those that are added are in sync. Nothing is begun unless every
-partition can be moved.
+partition can be moved. Of a partition that is on its way there already,
+--throttle is changed.
 
 With --file moves are read as JSON, as -o json shows them; FILE - is standard
 input. With --cancel partitions that are being moved are put back to where they

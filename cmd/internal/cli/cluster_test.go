@@ -205,6 +205,11 @@ func TestMovesAreRefusedPutBackAndGivenUpWaitingFor(t *testing.T) {
 		}
 		to[i] = fmt.Sprintf("orders/%d=%s", i, ids(next))
 	}
+	// What is in another order afterwards is said as it was before, too.
+	was := got.GetPartitions()[0].GetReplicas()
+	turned := slices.Clone(was)
+	slices.Reverse(turned)
+	wantIn(t, first(s.ok("cluster", "move", "--dry-run", "orders/0="+ids(turned))), ids(was)+"  "+ids(turned))
 	// One that cannot be keeps the others.
 	plan := s.fails("nothing was changed: 1 of 2 partitions was refused", "cluster", "move", to[0], "orders/1=2,3,77", "--yes")
 	wantIn(t, plan, "planned", "refused: there is no broker 77 [UNKNOWN_BROKER]; see which there are with: millstream cluster describe")
@@ -217,6 +222,9 @@ func TestMovesAreRefusedPutBackAndGivenUpWaitingFor(t *testing.T) {
 		t.Errorf("the status is %+v", v)
 	}
 	wantIn(t, first(s.ok("cluster", "status")), "MOVING", "orders/0", "7 B/s")
+	wantIn(t, first(s.ok("cluster", "move", to[0], "--yes", "--throttle", "9")), "moving")
+	wantIn(t, first(s.ok("cluster", "status")), "orders/0", "9 B/s")
+	wantIn(t, first(s.ok("cluster", "move", to[0], "--yes")), "unchanged")
 	wantIn(t, first(s.ok("topic", "describe", "orders")), "MOVING-TO")
 	back := "orders/0=" + ids(got.GetPartitions()[0].GetReplicas())
 	wantIn(t, s.fails("1 of 1 partition was refused", "cluster", "move", "--yes", back), "REASSIGNMENT_IN_PROGRESS", "--cancel TOPIC/PARTITION")

@@ -176,7 +176,7 @@ func (p *Program) arrived(c *cobra.Command, moves []moveView) error {
 		m := &moves[i]
 		parts, known := topicOf[m.Topic]
 		if !known {
-			resp, err := call(p, c, topics, pb.TopicServiceClient.GetTopic, &pb.GetTopicRequest{Topic: m.Topic})
+			resp, err := call(p, c, topics, pb.TopicServiceClient.GetTopic, &pb.GetTopicRequest{Topic: m.Topic, MetadataOnly: true})
 			if err != nil {
 				return err
 			}

@@ -40,7 +40,8 @@ type Options struct {
 	Dir string
 	// Port is the first; broker I serves clients on Port+10·(I−1) and HTTP on
 	// the port after it, and brokers and controllers on 100 more. Controller I
-	// serves brokers on Port+200+10·(I−1), and its quorum on the port after it.
+	// serves brokers on Port+200+10·(I−1), its quorum on the port after it, and
+	// HTTP on the next.
 	// 0: any that are free.
 	Port int
 	// Controllers and Brokers are how many there are; 0: 3 of each. In a
@@ -177,7 +178,7 @@ func (c *Cluster) addrOf(member string) (string, error) {
 // addController makes the controller of a place in the layout a member.
 func (c *Cluster) addController(i int) error {
 	at := c.layout.Controllers[i]
-	m := &Member{Kind: controllerKind, ID: i + 1, GRPCAddr: at.Addr, InternalAddr: at.Quorum, cluster: c}
+	m := &Member{Kind: controllerKind, ID: i + 1, GRPCAddr: at.Addr, HTTPAddr: at.HTTP, InternalAddr: at.Quorum, cluster: c}
 	var peers []string
 	for j, p := range c.layout.Controllers {
 		peers = append(peers, fmt.Sprintf("%d=%s", j+1, p.Quorum))
@@ -191,9 +192,14 @@ func (c *Cluster) addController(i int) error {
 	if err != nil {
 		return err
 	}
-	m.args = append([]string{
+	m.args = []string{
 		"controller", "--id", strconv.Itoa(m.ID), "--data-dir", m.DataDir(), "--addr", at.Addr, peersFlag, strings.Join(peers, ","),
-	}, append(certs, c.o.ControllerArgs...)...)
+		"--http-addr", at.HTTP,
+	}
+	if h.Addr != loopback {
+		m.args = append(m.args, "--insecure") // metrics are asked for without TLS
+	}
+	m.args = append(append(m.args, certs...), c.o.ControllerArgs...)
 	c.controllers = append(c.controllers, m)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -156,6 +157,18 @@ func (s *story) describe(through *Member) *pb.DescribeClusterResponse {
 	return r
 }
 
+// metrics returns what a member shows of itself.
+func (s *story) metrics(of *Member) string {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.within(), http.MethodGet, "http://"+of.HTTPAddr+"/metrics", nil)
+	s.check(err)
+	resp, err := s.http.Do(req)
+	s.check(err)
+	text, err := io.ReadAll(resp.Body)
+	s.check(errors.Join(err, resp.Body.Close()))
+	return string(text)
+}
+
 // A cluster serves through each of its brokers; the death of the active
 // controller costs producers nothing and the next admin call no error; brokers
 // are added, paused and restarted; and its directory makes it again.
@@ -183,6 +196,15 @@ func TestAClusterLivesThroughTheDeathOfItsController(t *testing.T) {
 		t.Errorf("%s is active, and %s was killed", next.Name(), active.Name())
 	}
 	s.check(active.Start(s.within()))
+	for _, m := range s.Controllers() {
+		want := "millstream_controller_active 0"
+		if m == next {
+			want = "millstream_controller_active 1"
+		}
+		if metrics := s.metrics(m); !strings.Contains(metrics, "\n"+want+"\n") {
+			t.Errorf("%s is active, and %s does not say %s in\n%s", next.Name(), m.Name(), want, metrics)
+		}
+	}
 
 	fourth, err := s.AddBroker()
 	s.check(err)
@@ -280,8 +302,8 @@ func TestPortsFollowFromTheFirst(t *testing.T) {
 	s := open(t, dir, 9650)
 	for i := range 3 {
 		b, c := s.Broker(i+1), s.Controller(i+1)
-		got := []string{b.GRPCAddr, b.HTTPAddr, b.InternalAddr, c.GRPCAddr, c.InternalAddr}
-		for j, port := range []int{9650, 9651, 9750, 9850, 9851} {
+		got := []string{b.GRPCAddr, b.HTTPAddr, b.InternalAddr, c.GRPCAddr, c.InternalAddr, c.HTTPAddr}
+		for j, port := range []int{9650, 9651, 9750, 9850, 9851, 9852} {
 			if want := fmt.Sprintf("127.0.0.1:%d", port+10*i); got[j] != want {
 				t.Errorf("member %d has %s, want %s", i+1, got[j], want)
 			}
@@ -293,6 +315,39 @@ func TestPortsFollowFromTheFirst(t *testing.T) {
 	for _, port := range []int{-1, 65535} {
 		if _, err := Open(Options{Binary: "x", Dir: t.TempDir(), Port: port}); err == nil {
 			t.Errorf("port %d was taken", port)
+		}
+	}
+}
+
+// In a directory that was made before controllers served HTTP they get an
+// address for it, and everybody keeps the ones there were.
+func TestControllersOfAnOldDirectoryServeHTTP(t *testing.T) {
+	for _, first := range []int{0, 9650} {
+		dir := t.TempDir()
+		before := *open(t, dir, first).layout
+		old := before
+		old.Controllers = slices.Clone(before.Controllers)
+		for i := range old.Controllers {
+			old.Controllers[i].HTTP = ""
+		}
+		if err := old.save(dir); err != nil {
+			t.Fatal(err)
+		}
+		s, seen := open(t, dir, first), map[string]bool{}
+		for i, c := range s.Controllers() {
+			if c.HTTPAddr == "" || seen[c.HTTPAddr] || !strings.Contains(strings.Join(c.line(), " "), " --http-addr "+c.HTTPAddr+" ") {
+				t.Errorf("%s serves HTTP at %q: %v", c.Name(), c.HTTPAddr, c.line())
+			}
+			seen[c.HTTPAddr] = true
+			if want := before.Controllers[i]; c.GRPCAddr != want.Addr || c.InternalAddr != want.Quorum || first != 0 && c.HTTPAddr != want.HTTP {
+				t.Errorf("%s is at %s, %s and %s, was planned for %v", c.Name(), c.GRPCAddr, c.InternalAddr, c.HTTPAddr, want)
+			}
+		}
+		if !slices.Equal(s.layout.Brokers, before.Brokers) {
+			t.Errorf("brokers were at %v, are at %v", before.Brokers, s.layout.Brokers)
+		}
+		if again := open(t, dir, first); !slices.Equal(again.layout.Controllers, s.layout.Controllers) {
+			t.Errorf("controllers were at %v, are at %v the next time", s.layout.Controllers, again.layout.Controllers)
 		}
 	}
 }

@@ -71,7 +71,8 @@ func (s *story) changing(out io.Writer, args ...string) (ended <-chan error) {
 	return done
 }
 
-// leaves waits until a controller that was removed has ended by itself.
+// leaves waits until a controller that was removed has ended by itself, in
+// order, and has said why in its last line.
 func (s *story) leaves(c *Member) {
 	s.t.Helper()
 	select {
@@ -79,6 +80,18 @@ func (s *story) leaves(c *Member) {
 	case <-s.within().Done():
 		s.t.Fatalf("%s runs still", c.Name())
 	}
+	log := strings.Split(strings.TrimSpace(c.tail()), "\n")
+	if last := log[len(log)-1]; !strings.Contains(last, "it was taken out") || !strings.Contains(last, c.DataDir()) {
+		s.t.Errorf("%s ended with\n%s", c.Name(), strings.Join(log, "\n"))
+	}
+}
+
+// staysOut starts a controller that was removed on the directory that it has,
+// where it finds out.
+func (s *story) staysOut(c *Member) {
+	s.t.Helper()
+	s.check(c.Launch())
+	s.leaves(c)
 }
 
 // The active controller is replaced by another, while the cluster works; one
@@ -120,6 +133,7 @@ func TestControllersAreReplacedAndRemoved(t *testing.T) {
 	s.check(fourth.Start(s.within()))
 	s.check(<-ended)
 	s.leaves(old)
+	s.staysOut(old)
 	var did struct {
 		Controllers []struct {
 			ID int `json:"controller_id"`
@@ -152,6 +166,7 @@ func TestControllersAreReplacedAndRemoved(t *testing.T) {
 	if list := s.controllers(); len(list) != 2 || slices.ContainsFunc(list, func(c *pb.Controller) bool { return !c.GetReachable() || c.GetLearner() }) {
 		t.Errorf("left are %v", list)
 	}
+	s.staysOut(lost)
 	s.create(s.Broker(3), "events")
 	for _, b := range s.Brokers() {
 		s.check(b.Stop(s.within()))

@@ -28,7 +28,8 @@ const (
 	internalPort   = 100
 	controllerPort = 200
 	quorumPort     = 201
-	lastPort       = quorumPort + portStep*(mostMembers-1)
+	statusPort     = 202
+	lastPort       = statusPort + portStep*(mostMembers-1)
 	// hostPort is the first port where each member has an address of its own.
 	hostPort = 9650
 )
@@ -45,6 +46,9 @@ type layout struct {
 type controllerPorts struct {
 	Addr   string `json:"addr"`
 	Quorum string `json:"quorum"`
+	// HTTP is "" in the file of a directory that was made before controllers
+	// had one.
+	HTTP string `json:"http"`
 }
 
 // brokerPorts are the addresses of a broker.
@@ -74,7 +78,23 @@ func loadLayout(dir string, port, controllers, brokers int, addr addrOf) (*layou
 	if port != 0 && port != l.Port {
 		return nil, fmt.Errorf("the cluster in %s was made with port %d, not %d: its members know each other by their ports", dir, l.Port, port)
 	}
-	return l, nil
+	return l, l.complete(addr)
+}
+
+// complete gives controllers that have none an address for HTTP: nobody knows
+// them by it.
+func (l *layout) complete(addr addrOf) error {
+	for i := range l.Controllers {
+		if l.Controllers[i].HTTP != "" {
+			continue
+		}
+		addrs, err := l.addresses(controllerKind, i, addr, statusPort)
+		if err != nil {
+			return fmt.Errorf("controller %d: %w", i+1, err)
+		}
+		l.Controllers[i].HTTP = addrs[0]
+	}
+	return nil
 }
 
 // plan gives members their ports.
@@ -97,11 +117,11 @@ func (l *layout) plan(controllers, brokers int, addr addrOf) error {
 
 func (l *layout) addController(addr addrOf) error {
 	n := len(l.Controllers)
-	addrs, err := l.addresses(controllerKind, n, addr, controllerPort, quorumPort)
+	addrs, err := l.addresses(controllerKind, n, addr, controllerPort, quorumPort, statusPort)
 	if err != nil {
 		return fmt.Errorf("controller %d: %w", n+1, err)
 	}
-	l.Controllers = append(l.Controllers, controllerPorts{Addr: addrs[0], Quorum: addrs[1]})
+	l.Controllers = append(l.Controllers, controllerPorts{Addr: addrs[0], Quorum: addrs[1], HTTP: addrs[2]})
 	return nil
 }
 
@@ -149,7 +169,7 @@ func (l *layout) addresses(kind string, n int, addr addrOf, distances ...int) ([
 func (l *layout) free(but []string) (string, error) {
 	taken := slices.Clone(but)
 	for _, c := range l.Controllers {
-		taken = append(taken, c.Addr, c.Quorum)
+		taken = append(taken, c.Addr, c.Quorum, c.HTTP)
 	}
 	for _, b := range l.Brokers {
 		taken = append(taken, b.GRPC, b.HTTP, b.Internal)

@@ -33,7 +33,8 @@ type Member struct {
 	ID   int
 	// GRPCAddr is where a broker serves clients, or a controller brokers.
 	GRPCAddr string
-	// HTTPAddr is where a broker serves HTTP; "" for a controller.
+	// HTTPAddr is where it serves HTTP: a controller metrics and its health, a
+	// broker REST too.
 	HTTPAddr string
 	// InternalAddr is where a broker serves brokers and controllers, or a
 	// controller its quorum.

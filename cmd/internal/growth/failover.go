@@ -94,7 +94,7 @@ func (r *run) goesOn(ctx context.Context, phase string) error {
 // leader returns the broker that leads the partition.
 func (r *run) leader(ctx context.Context) (m *cluster.Member, err error) {
 	err = poll(ctx, func() (bool, error) {
-		got, err := r.client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic})
+		got, err := r.client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic, MetadataOnly: true})
 		if err != nil {
 			return false, nil //nolint:nilerror // the broker that is asked may have just begun
 		}

@@ -143,7 +143,7 @@ func (r *run) leadAll(ctx context.Context) error {
 
 // leads returns how many partitions the broker with the disk leads.
 func (r *run) leads(ctx context.Context) (int, error) {
-	got, err := r.client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic})
+	got, err := r.client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic, MetadataOnly: true})
 	n := 0
 	for _, p := range got.GetPartitions() {
 		if p.GetLeader().GetBrokerId() == sick {
@@ -269,7 +269,7 @@ func slow(d *disk.Disk, least, most time.Duration) func() error {
 func (r *run) watchGray(ctx context.Context, begun time.Time, g *GrayDisk) error {
 	was := map[uint32][]int32{}
 	err := poll(ctx, func() (bool, error) {
-		got, err := r.client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic})
+		got, err := r.client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic, MetadataOnly: true})
 		if err != nil {
 			return false, nil //nolint:nilerror // the broker that is asked may be the one
 		}

@@ -89,7 +89,7 @@ func Many(ctx context.Context, o Options) (err error) {
 
 // ledByOthers tells whether every partition has a leader that is not a broker.
 func ledByOthers(ctx context.Context, client *millstream.Client, broker int32) (bool, error) {
-	got, err := client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic})
+	got, err := client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic, MetadataOnly: true})
 	if err != nil {
 		return false, err
 	}

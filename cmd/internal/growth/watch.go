@@ -54,7 +54,7 @@ func (r *run) watch(ctx context.Context) error {
 			return nil
 		case <-t.C:
 		}
-		got, err := r.client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic})
+		got, err := r.client.Topics().GetTopic(ctx, &pb.GetTopicRequest{Topic: topic, MetadataOnly: true})
 		if err != nil {
 			continue // the broker that is asked may have just begun
 		}

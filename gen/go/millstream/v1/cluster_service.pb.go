@@ -1315,7 +1315,8 @@ type ReassignPartitionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1,000, each partition once.
 	Reassignments []*Reassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
-	// How fast each added replica may be filled; 0: as fast as can be.
+	// How fast each added replica may be filled; 0: as fast as can be. Of a
+	// partition that is on its way there already it is changed, unless it is 0.
 	BytesPerSecond uint64 `protobuf:"varint,2,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
 	// Check only.
 	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
@@ -1513,9 +1514,12 @@ type ReassignmentResult struct {
 	// There was nothing to do: it is there already, or is not being moved.
 	Unchanged bool `protobuf:"varint,2,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
 	// Why it was refused; absent: it was not.
-	Error         *RequestError `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Error *RequestError `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
+	// Brokers that held replicas before, the preferred leader first; not those
+	// that were being added.
+	ReplicasBefore []int32 `protobuf:"varint,4,rep,packed,name=replicas_before,json=replicasBefore,proto3" json:"replicas_before,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReassignmentResult) Reset() {
@@ -1565,6 +1569,13 @@ func (x *ReassignmentResult) GetUnchanged() bool {
 func (x *ReassignmentResult) GetError() *RequestError {
 	if x != nil {
 		return x.Error
+	}
+	return nil
+}
+
+func (x *ReassignmentResult) GetReplicasBefore() []int32 {
+	if x != nil {
+		return x.ReplicasBefore
 	}
 	return nil
 }
@@ -3083,11 +3094,12 @@ const file_millstream_v1_cluster_service_proto_rawDesc = "" +
 	"\x19_expected_partition_epoch\"u\n" +
 	"\x1aReassignPartitionsResponse\x12;\n" +
 	"\aresults\x18\x01 \x03(\v2!.millstream.v1.ReassignmentResultR\aresults\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\xa6\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xcf\x01\n" +
 	"\x12ReassignmentResult\x12?\n" +
 	"\tplacement\x18\x01 \x01(\v2!.millstream.v1.PartitionPlacementR\tplacement\x12\x1c\n" +
 	"\tunchanged\x18\x02 \x01(\bR\tunchanged\x121\n" +
-	"\x05error\x18\x03 \x01(\v2\x1b.millstream.v1.RequestErrorR\x05error\"\xf3\x02\n" +
+	"\x05error\x18\x03 \x01(\v2\x1b.millstream.v1.RequestErrorR\x05error\x12'\n" +
+	"\x0freplicas_before\x18\x04 \x03(\x05R\x0ereplicasBefore\"\xf3\x02\n" +
 	"\x12PartitionPlacement\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x1b\n" +

@@ -205,16 +205,17 @@ type Partition struct {
 	Replicas []int32 `protobuf:"varint,3,rep,packed,name=replicas,proto3" json:"replicas,omitempty"`
 	// Brokers whose replicas are in sync.
 	InSyncReplicas []int32 `protobuf:"varint,4,rep,packed,name=in_sync_replicas,json=inSyncReplicas,proto3" json:"in_sync_replicas,omitempty"`
-	// First offset kept. Absent if the leader was not reached.
+	// First offset kept, as the leader says. Absent if it was not asked or did
+	// not answer.
 	Start *int64 `protobuf:"varint,5,opt,name=start,proto3,oneof" json:"start,omitempty"`
-	// Offset after the last readable record. Absent if the leader was not
-	// reached. It is what the broker knows that leads as far as it knows, and it is
-	// not asked whether another does by now: to begin or to end there, ask
-	// ListOffsets for the latest, which does not answer what may be old.
+	// Offset after the last readable record. Absent as `start` is. It is what the
+	// broker knows that leads as far as it knows, and it is not asked whether
+	// another does by now: to begin or to end there, ask ListOffsets for the
+	// latest, which does not answer what may be old.
 	End *int64 `protobuf:"varint,6,opt,name=end,proto3,oneof" json:"end,omitempty"`
-	// Bytes of its segments.
+	// Bytes of the leader's segments; known if `start` is.
 	Bytes int64 `protobuf:"varint,7,opt,name=bytes,proto3" json:"bytes,omitempty"`
-	// Number of its segments.
+	// Number of the leader's segments; known if `start` is.
 	Segments uint32 `protobuf:"varint,8,opt,name=segments,proto3" json:"segments,omitempty"`
 	// Why the partition cannot be used, if it cannot.
 	OfflineReason string `protobuf:"bytes,9,opt,name=offline_reason,json=offlineReason,proto3" json:"offline_reason,omitempty"`
@@ -664,7 +665,10 @@ type GetTopicRequest struct {
 	// Name.
 	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	// The least metadata revision that the client has seen.
-	MinRevision   int64 `protobuf:"varint,2,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	MinRevision int64 `protobuf:"varint,2,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	// Ask no other broker: of the partitions that it leads, `start`, `end`,
+	// `bytes`, `segments` and `offline_reason` are left out.
+	MetadataOnly  bool `protobuf:"varint,3,opt,name=metadata_only,json=metadataOnly,proto3" json:"metadata_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -711,6 +715,13 @@ func (x *GetTopicRequest) GetMinRevision() int64 {
 		return x.MinRevision
 	}
 	return 0
+}
+
+func (x *GetTopicRequest) GetMetadataOnly() bool {
+	if x != nil {
+		return x.MetadataOnly
+	}
+	return false
 }
 
 // GetTopicResponse describes a topic.
@@ -1759,10 +1770,11 @@ const file_millstream_v1_topic_service_proto_rawDesc = "" +
 	"\fmin_revision\x18\x05 \x01(\x03R\vminRevision\"j\n" +
 	"\x12ListTopicsResponse\x12,\n" +
 	"\x06topics\x18\x01 \x03(\v2\x14.millstream.v1.TopicR\x06topics\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"J\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"o\n" +
 	"\x0fGetTopicRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12!\n" +
-	"\fmin_revision\x18\x02 \x01(\x03R\vminRevision\"x\n" +
+	"\fmin_revision\x18\x02 \x01(\x03R\vminRevision\x12#\n" +
+	"\rmetadata_only\x18\x03 \x01(\bR\fmetadataOnly\"x\n" +
 	"\x10GetTopicResponse\x12*\n" +
 	"\x05topic\x18\x01 \x01(\v2\x14.millstream.v1.TopicR\x05topic\x128\n" +
 	"\n" +

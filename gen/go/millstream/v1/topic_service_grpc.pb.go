@@ -47,7 +47,8 @@ type TopicServiceClient interface {
 	CreateTopic(ctx context.Context, in *CreateTopicRequest, opts ...grpc.CallOption) (*CreateTopicResponse, error)
 	// ListTopics lists topics by name.
 	ListTopics(ctx context.Context, in *ListTopicsRequest, opts ...grpc.CallOption) (*ListTopicsResponse, error)
-	// GetTopic describes a topic and its partitions.
+	// GetTopic describes a topic and its partitions, whose leaders are asked what
+	// their logs hold.
 	GetTopic(ctx context.Context, in *GetTopicRequest, opts ...grpc.CallOption) (*GetTopicResponse, error)
 	// UpdateTopicConfig changes settings of a topic, all of them or none. May be
 	// repeated; with `expected_revision` only under the same request id, or the
@@ -186,7 +187,8 @@ type TopicServiceServer interface {
 	CreateTopic(context.Context, *CreateTopicRequest) (*CreateTopicResponse, error)
 	// ListTopics lists topics by name.
 	ListTopics(context.Context, *ListTopicsRequest) (*ListTopicsResponse, error)
-	// GetTopic describes a topic and its partitions.
+	// GetTopic describes a topic and its partitions, whose leaders are asked what
+	// their logs hold.
 	GetTopic(context.Context, *GetTopicRequest) (*GetTopicResponse, error)
 	// UpdateTopicConfig changes settings of a topic, all of them or none. May be
 	// repeated; with `expected_revision` only under the same request id, or the

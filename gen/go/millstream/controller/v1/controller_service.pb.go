@@ -2699,7 +2699,8 @@ type ReassignPartitionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 1,000, each partition once.
 	Reassignments []*Reassignment `protobuf:"bytes,1,rep,name=reassignments,proto3" json:"reassignments,omitempty"`
-	// How fast each replica may be filled; 0: as fast as can be.
+	// How fast each replica may be filled; 0: as fast as can be. Of a partition
+	// that is on its way there already it is changed, unless it is 0.
 	BytesPerSecond uint64 `protobuf:"varint,2,opt,name=bytes_per_second,json=bytesPerSecond,proto3" json:"bytes_per_second,omitempty"`
 	// Check only.
 	ValidateOnly  bool `protobuf:"varint,3,opt,name=validate_only,json=validateOnly,proto3" json:"validate_only,omitempty"`
@@ -2899,9 +2900,12 @@ type ReassignmentResult struct {
 	// The partition as it is now, or would be; absent if there is none.
 	Record *PartitionRecord `protobuf:"bytes,4,opt,name=record,proto3" json:"record,omitempty"`
 	// The broker that is the cause; else 0.
-	BrokerId      int32 `protobuf:"varint,5,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	BrokerId int32 `protobuf:"varint,5,opt,name=broker_id,json=brokerId,proto3" json:"broker_id,omitempty"`
+	// Brokers that held replicas before, the preferred leader first; not those
+	// that were being added.
+	ReplicasBefore []int32 `protobuf:"varint,6,rep,packed,name=replicas_before,json=replicasBefore,proto3" json:"replicas_before,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReassignmentResult) Reset() {
@@ -2967,6 +2971,13 @@ func (x *ReassignmentResult) GetBrokerId() int32 {
 		return x.BrokerId
 	}
 	return 0
+}
+
+func (x *ReassignmentResult) GetReplicasBefore() []int32 {
+	if x != nil {
+		return x.ReplicasBefore
+	}
+	return nil
 }
 
 // CancelReassignmentsRequest names partitions.
@@ -5456,13 +5467,14 @@ const file_millstream_controller_v1_controller_service_proto_rawDesc = "" +
 	"\x10_partition_epoch\"\x80\x01\n" +
 	"\x1aReassignPartitionsResponse\x12F\n" +
 	"\aresults\x18\x01 \x03(\v2,.millstream.controller.v1.ReassignmentResultR\aresults\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\xf1\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\x9a\x02\n" +
 	"\x12ReassignmentResult\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x1c\n" +
 	"\tpartition\x18\x02 \x01(\rR\tpartition\x12G\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2-.millstream.controller.v1.ReassignmentOutcomeR\aoutcome\x12A\n" +
 	"\x06record\x18\x04 \x01(\v2).millstream.controller.v1.PartitionRecordR\x06record\x12\x1b\n" +
-	"\tbroker_id\x18\x05 \x01(\x05R\bbrokerId\"\x8f\x01\n" +
+	"\tbroker_id\x18\x05 \x01(\x05R\bbrokerId\x12'\n" +
+	"\x0freplicas_before\x18\x06 \x03(\x05R\x0ereplicasBefore\"\x8f\x01\n" +
 	"\x1aCancelReassignmentsRequest\x12L\n" +
 	"\rreassignments\x18\x01 \x03(\v2&.millstream.controller.v1.ReassignmentR\rreassignments\x12#\n" +
 	"\rvalidate_only\x18\x02 \x01(\bR\fvalidateOnly\"\x81\x01\n" +
