@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -250,7 +251,11 @@ func (b *Broker) proposeSome(ctx context.Context, logs []*localLog, ps []replica
 			continue
 		}
 		b.metrics.proposals.WithLabelValues("refused").Inc()
-		b.logger.Info("proposal of who is in sync refused", "log", logs[i].key.String(), "outcome", res.GetOutcome().String(),
+		level := slog.LevelInfo
+		if res.GetOutcome() == controllerv1.InSyncOutcome_IN_SYNC_OUTCOME_STALE_PARTITION_EPOCH {
+			level = slog.LevelDebug // a newer record is on its way, of as many partitions as have a new leader
+		}
+		b.logger.Log(ctx, level, "proposal of who is in sync refused", "log", logs[i].key.String(), "outcome", res.GetOutcome().String(),
 			"broker", res.GetIneligibleBrokerId(), "why", res.GetIneligibility().String())
 		if p := logs[i].opened.Load(); p != nil && !ps[i].HandOver {
 			p.Refused(ps[i].PartitionEpoch)

@@ -23,7 +23,9 @@ func (p *Program) produceCommand() *cobra.Command {
 		Use: "produce TOPIC", Short: "Append the lines of standard input to a topic",
 		Long: `Append the lines of standard input to a topic, a record a line. The bytes of a
 line without its newline are the value, verbatim. Exit code 0 says that every
-record was acknowledged.
+record was acknowledged. What surely was not written is sent again by itself, for
+two minutes; a record of which nobody knows whether it was written ends the
+command with exit code 1, since sending it again could double it.
 
 With --format ndjson each line must be JSON; --key-path takes the key from it:
 the bytes of a string, the text of a number or boolean; null or absent is no
