@@ -87,8 +87,9 @@ func NewProducer(ctx context.Context, peers *Calls, spawn func(func())) *Produce
 	return &Producer{peers: peers, ctx: mark(ctx), spawn: spawn, pieces: rpc.SharedPool(), links: make(map[int32]*produceLink)}
 }
 
-// Send sends a request to the leader. It fails with ErrPrecedingFailed, or with
-// the cause of the end of the client's stream; else the request is taken.
+// Send sends a request to the leader. It fails with ErrPrecedingFailed,
+// *UnreachableError if the leader has said that it stops, or with the cause of the
+// end of the client's stream; else the request is taken.
 //
 // REQUIRES: where the leader of its partition has changed, no request of the
 // lane is in flight.
@@ -113,8 +114,7 @@ func (p *Producer) Send(r *Request) error {
 		link = newProduceLink(p, r.To.Leader)
 		p.links[r.To.Leader] = link
 	}
-	link.push(r)
-	return nil
+	return link.push(r)
 }
 
 // Failed tells whether requests of a lane are refused.
