@@ -155,8 +155,10 @@ func (q *buffer) proceed(l *lane) {
 
 // lose takes the end of the stream of a route. What was sent and not answered has an
 // unknown outcome, unless the server ended the stream well, having answered
-// all that it took (cause io.EOF given as nil), and unless it is unsent: the
-// batch whose sending failed. The rest is to be sent again.
+// all that it took (cause io.EOF given as nil), unless it is unsent: the
+// batch whose sending failed, and unless it was sent behind one that was refused
+// and is to be sent again: until a restart, for which there has to be nothing in
+// flight, the server refuses all that follows. The rest is to be sent again.
 func (q *buffer) lose(r *route, unsent *batch, cause error) {
 	q.mu.Lock()
 	var told []settled
@@ -165,9 +167,9 @@ func (q *buffer) lose(r *route, unsent *batch, cause error) {
 		if l.route != r || l.inflight.len() == 0 && !l.broken && !l.restart {
 			continue
 		}
-		again := l.failed
+		again, refused := l.failed, len(l.failed) > 0
 		for _, b := range l.inflight.take() {
-			if cause == nil || b == unsent {
+			if cause == nil || b == unsent || refused {
 				again = append(again, b)
 			} else {
 				told = append(told, q.fail(b, q.unknown(l, cause)))

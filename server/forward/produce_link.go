@@ -223,9 +223,13 @@ func (l *produceLink) end(err error, complete bool) {
 		if r == nil {
 			continue
 		}
-		if complete {
+		switch {
+		case complete:
 			l.unsent(r, err)
-		} else {
+		case r.Lane != nil && r.Lane.refused:
+			// The leader refuses all that follows, until a restart.
+			r.failedBy(ErrPrecedingFailed)
+		default:
 			r.failedBy(&BrokenError{Broker: l.broker, Cause: err})
 		}
 		lost = append(lost, r)

@@ -228,6 +228,35 @@ func TestALeaderThatStopsIsSentNothingMore(t *testing.T) {
 	}
 }
 
+// What is behind a request that was refused is refused too, also when the leader did
+// not come to say so.
+func TestWhatIsBehindARefusalWasNotWritten(t *testing.T) {
+	for name, again := range map[string]bool{"surely not written": true, "perhaps written": false} {
+		t.Run(name, func(t *testing.T) {
+			l, p := startLeader(t)
+			d := make(done, 10)
+			var lane, other Lane
+			for _, lane := range []*Lane{&lane, &lane, &other} {
+				send(t, p, request(d, lane, false))
+			}
+			first := <-l.requests
+			<-l.requests
+			<-l.requests
+			l.answers <- &pb.ProduceResponse{CorrelationId: first.GetCorrelationId(), Error: &pb.RequestError{Code: uint32(codes.Unavailable), Retryable: again}}
+			if got := <-d; !is[*rpc.Fault](got.Err) {
+				t.Errorf("the first: %v", got.Err)
+			}
+			l.breaks <- status.Error(codes.Unavailable, "gone")
+			if got := <-d; errors.Is(got.Err, ErrPrecedingFailed) != again || is[*BrokenError](got.Err) == again {
+				t.Errorf("what is behind it: %v", got.Err)
+			}
+			if got := <-d; !is[*BrokenError](got.Err) {
+				t.Errorf("what is of another lane: %v", got.Err)
+			}
+		})
+	}
+}
+
 func TestWhatCannotBeSentIsSaidToBeSo(t *testing.T) {
 	_, p := startLeader(t)
 	d := make(done, 10)
