@@ -145,8 +145,12 @@ func (q *buffer) proceed(l *lane) {
 		if l.attempts > 0 && !l.resting {
 			l.resting, l.notBefore = true, time.Now().Add(backoffFor(l.attempts))
 			q.rest = append(q.rest, l)
-			l.route.rouse()
 		}
+	}
+	if l.resting {
+		// Whose turn it is to wait for the end of the rest: the sender that did may
+		// have ended with its route.
+		l.route.rouse()
 	}
 	if l.queue.len() > 0 || l.open != nil && q.opts.Linger == 0 {
 		q.list(l)

@@ -48,3 +48,36 @@ func TestWhatWasSentBehindARefusalIsSentAgain(t *testing.T) {
 		})
 	}
 }
+
+// A partition that waits before it is sent again, and whose leader's stream ends
+// meanwhile, is sent on the client's own connection: whose sender may sleep, as it
+// had nothing to do.
+func TestARestDoesNotEndWithTheRouteOfALeader(t *testing.T) {
+	var q buffer
+	own, direct := newRoute(""), newRoute("leader:1")
+	o := ProducerOptions{Topic: "t", RetryFor: time.Hour, Linger: time.Hour}.withDefaults()
+	q.init(new(transport.Pool), &o, 1, own, 0)
+	l := &q.lanes[0]
+	l.route, direct.up = direct, true
+	q.routes.direct = map[string]*route{direct.addr: direct}
+	q.begin(l, smallestBatch, 1)
+	q.seal(l)
+	b, _, _ := q.take(direct)
+	q.linger = fifo[lingering]{} // which would wake it, an hour later
+	if ok, wait := q.hasWork(own); b == nil || ok || wait != 0 {
+		t.Fatalf("sent is %v; the own sender has work %v, waits for %v", b, ok, wait)
+	}
+	if err := q.refuse(b.id, 0, &Error{Code: codes.Unavailable, Reason: pb.ErrorReason_ERROR_REASON_SHUTTING_DOWN, Retryable: true}); err != nil {
+		t.Fatal(err)
+	}
+	q.lose(direct, nil, nil)
+	q.leave(direct)
+	select {
+	case <-own.wake:
+	default:
+		t.Fatal("nobody sends it")
+	}
+	if ok, wait := q.hasWork(own); !ok && wait == 0 {
+		t.Error("nobody waits for the end of its rest")
+	}
+}
