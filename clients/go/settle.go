@@ -153,8 +153,12 @@ func (q *buffer) proceed(l *lane) {
 		if l.attempts > 0 && !l.resting {
 			l.resting, l.notBefore = true, time.Now().Add(backoffFor(l.attempts))
 			q.rest = append(q.rest, l)
-			l.route.rouse()
 		}
+	}
+	if l.resting {
+		// Whose turn it is to wait for the end of the rest: the sender that did may
+		// have ended with its route.
+		l.route.rouse()
 	}
 	if l.queue.len() > 0 || l.open != nil && q.opts.Linger == 0 {
 		q.list(l)
@@ -163,8 +167,10 @@ func (q *buffer) proceed(l *lane) {
 
 // lose takes the end of the stream of a route. What was sent and not answered has an
 // unknown outcome, unless the server ended the stream well, having answered
-// all that it took (cause io.EOF given as nil), and unless it is unsent: the
-// batch whose sending failed. The rest is to be sent again.
+// all that it took (cause io.EOF given as nil), unless it is unsent: the
+// batch whose sending failed, and unless it was sent behind one that was refused
+// and is to be sent again: until a restart, for which there has to be nothing in
+// flight, the server refuses all that follows. The rest is to be sent again.
 func (q *buffer) lose(r *route, unsent *batch, cause error) {
 	q.mu.Lock()
 	var told []settled
@@ -173,9 +179,9 @@ func (q *buffer) lose(r *route, unsent *batch, cause error) {
 		if l.route != r || l.inflight.len() == 0 && !l.broken && !l.restart {
 			continue
 		}
-		again := l.failed
+		again, refused := l.failed, len(l.failed) > 0
 		for _, b := range l.inflight.take() {
-			if cause == nil || b == unsent {
+			if cause == nil || b == unsent || refused {
 				again = append(again, b)
 			} else {
 				told = append(told, q.fail(b, q.unknown(l, cause)))

@@ -265,6 +265,25 @@ func CanMove(p Partition, standing func(id int32) Standing) bool {
 	})
 }
 
+// Missed reports whether a broker, which is leaving, is worth waiting for: without
+// it too few would be in sync, and another that serves is about to be. What its
+// clients and the leader have in flight would wait for its return, and without
+// anybody in sync have no outcome.
+func Missed(p Partition, id int32, standing func(id int32) Standing) bool {
+	if !slices.Contains(p.ISR, id) {
+		return false
+	}
+	stay := 0
+	for _, other := range p.ISR {
+		if other != id && standing(other) > Leaving {
+			stay++
+		}
+	}
+	return stay < max(1, p.MinISR) && slices.ContainsFunc(p.Replicas, func(other int32) bool {
+		return !slices.Contains(p.ISR, other) && standing(other) == Serving
+	})
+}
+
 func changed(a, b Partition) bool {
 	return a.Leader != b.Leader || a.LeaderEpoch != b.LeaderEpoch || !slices.Equal(a.ISR, b.ISR) ||
 		!slices.Equal(a.ELR, b.ELR) || !slices.Equal(a.LastKnown, b.LastKnown)

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -241,20 +242,37 @@ func toUnfence(rec *controllerv1.BrokerRecord, b beat) bool {
 	return rec.GetFenced() && b.ready && b.revision >= rec.GetBrokerEpoch() && !b.failed && !b.stopping
 }
 
-// needed reports whether a broker leads what another could lead.
+// needed reports whether a broker, which is about to stop, leads what another
+// could lead, or is in sync where others are about to be who suffice without it.
+// It does not wait for ever (broker.HandOver).
 func (l *Loop) needed(rec *controllerv1.BrokerRecord) bool {
-	needed := false
+	needed, id := false, rec.GetBrokerId()
 	l.o.Image.Read(func(v *image.View) {
 		for _, t := range v.Topics {
 			for _, p := range t.Partitions {
-				if p.Record.GetLeader() == rec.GetBrokerId() {
-					e := newElectable(p.Record)
-					needed = needed || election.CanMove(e.Partition, e.standing(v))
+				if needed {
+					return
 				}
+				needed = p.Record != nil && newElectable(p.Record).needs(v, id)
 			}
 		}
 	})
 	return needed
+}
+
+// needs is needed for one partition. Who is being filled for a move is not about
+// to be in sync.
+func (e electable) needs(v *image.View, id int32) bool {
+	of := e.standing(v)
+	if e.Leader == id && election.CanMove(e.Partition, of) {
+		return true
+	}
+	return election.Missed(e.Partition, id, func(other int32) election.Standing {
+		if slices.Contains(e.adding, other) {
+			return election.Gone
+		}
+		return of(other)
+	})
 }
 
 // planFences returns the records of brokers that can no longer be counted on,

@@ -371,6 +371,48 @@ func TestAStoppingBrokerHandsOverFirst(t *testing.T) {
 	})
 }
 
+// Brokers are restarted one after the other, and nobody waits until the one before
+// is in sync again: the next one does, so that its partitions have enough in sync
+// without it.
+func TestAStoppingBrokerWaitsForTheOneBefore(t *testing.T) {
+	story(t, func(t *testing.T, kv *controllertest.MemStore) {
+		c := active(t, kv)
+		bs := c.brokers(3)
+		leader, others := leads(c.replicated("orders", "2"), bs)
+		before, next := others[0], others[1]
+		if got := beat(t, before, stopping); !got.GetMayStop() {
+			t.Errorf("with two others in sync, the first is answered %v", got)
+		}
+		if _, err := before.Register(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := beat(t, next, stopping); !got.GetMayStop() {
+			t.Errorf("while the first has not come back, the next is answered %v", got)
+		}
+		beat(t, before)
+		for _, b := range []*controllertest.Broker{next, leader} {
+			if got := beat(t, b, stopping); got.GetMayStop() {
+				t.Errorf("while the first is not in sync, broker %d is answered %v", b.ID, got)
+			}
+		}
+		p := c.partition("orders", 0)
+		if p.GetLeader() != leader.ID || len(p.GetInSyncReplicas()) != 2 {
+			t.Fatalf("the partition is %v", p)
+		}
+		c.propose(leader, proposal(p, leader, before, next))
+		p = c.partition("orders", 0)
+		if p.GetSuccessor() != before.ID {
+			t.Fatalf("the partition is %v", p)
+		}
+		c.propose(leader, handingOver(p))
+		for _, b := range []*controllertest.Broker{next, leader} {
+			if got := beat(t, b, stopping); !got.GetMayStop() {
+				t.Errorf("at the end broker %d is answered %v", b.ID, got)
+			}
+		}
+	})
+}
+
 func TestReplicasThatCannotBeCountedOnLeaveTheISR(t *testing.T) {
 	story(t, func(t *testing.T, kv *controllertest.MemStore) {
 		c := active(t, kv)

@@ -26,14 +26,15 @@ import (
 // and any that takes the successor out of the ISR takes the wish back, in the
 // same put.
 // INVARIANT: a record with a successor stays for handOverPatience at most, after
-// which the leader, which gave up long before, is left in peace for a while: so
-// a wish that cannot be fulfilled does not hold up a partition.
+// which the leader is left in peace for a while: so a wish that cannot be fulfilled
+// does not hold up a partition.
 //
 // Nothing of it is stored but the successor. A controller that takes over counts
 // each wish as just made.
 
 const (
-	// handOverPatience is longer than a leader tries (server/replica).
+	// handOverPatience is as long as a leader tries (server/replica), which takes no
+	// records for longer: so the end of the patience, too, leaves none in flight.
 	handOverPatience = 1500 * time.Millisecond
 	// handOverPause is how long a leader that could not hand over is left in
 	// peace.

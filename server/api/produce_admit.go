@@ -215,7 +215,7 @@ func (p *produceStream) append(l *lane, u *unit) error {
 	if l.away != nil && l.away.leads(p.s.metadata.Current(), u.req.topic) {
 		return p.forward(l, u)
 	}
-	at, err := p.route(l, u.req.topic)
+	at, err := p.route(l, u)
 	if err != nil {
 		if err := p.goAway(l, u, err); err != nil {
 			return err
@@ -255,9 +255,10 @@ func (p *produceStream) submitUnacknowledged(r *produceRequest) {
 
 // route returns the partition of a lane, in the topic that the request was
 // checked against: another one of that name has other limits, and was not
-// meant (rule K6).
-func (p *produceStream) route(l *lane, id [16]byte) (*partition.Partition, error) {
-	s := p.s.metadata.Current()
+// meant (rule K6). It fails also where the order of the lane would be lost: the
+// partition was closed here and is open again, as after it was moved away and back.
+func (p *produceStream) route(l *lane, u *unit) (*partition.Partition, error) {
+	s, id := p.s.metadata.Current(), u.req.topic
 	if l.at != nil && l.atSnap == s && l.topicID == id {
 		return l.at, nil
 	}
@@ -274,11 +275,26 @@ func (p *produceStream) route(l *lane, id [16]byte) (*partition.Partition, error
 		return nil, err
 	}
 	if at != l.last {
-		// The partition before may have requests of the old order still.
+		if err := p.reopened(l, u); err != nil {
+			return nil, err
+		}
 		l.last, l.order = at, new(partition.Lane)
 	}
 	l.at, l.atSnap, l.topicID = at, s, id
 	return at, nil
+}
+
+// reopened tells why a request may not go to another partition than those of its
+// lane before it: they are not done, or one of them failed.
+func (p *produceStream) reopened(l *lane, u *unit) error {
+	switch {
+	case l.order == nil, l.away != nil && l.away.active: // comeHome looks
+	case !p.alone(l):
+		return leaderChanges()
+	case l.order.Failed() && u.ordered && !u.Restart:
+		return partition.ErrPrecedingFailed
+	}
+	return nil
 }
 
 func acksOf(a pb.Acks) partition.Acks {

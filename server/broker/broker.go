@@ -163,8 +163,9 @@ func (b *Broker) Run(ctx context.Context) (err error) {
 }
 
 // HandOver asks the controller to give what this broker leads to others, and
-// waits until it has, or there is nobody to give it to, or ctx ends. The broker
-// serves meanwhile and afterwards; it is for a process that is about to stop.
+// waits until it has, and who is about to be in sync is so where this broker would
+// be missed, or there is nobody, or ctx ends. The broker serves meanwhile and
+// afterwards; it is for a process that is about to stop.
 func (b *Broker) HandOver(ctx context.Context) error {
 	if !b.serving.Load() || b.failure.Load() != nil {
 		return nil

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	pb "github.com/millstream-io/millstream/gen/go/millstream/v1"
@@ -50,6 +51,7 @@ type Request struct {
 // zero value is ready. It belongs to the Producer.
 type Lane struct {
 	failed  bool   // a request failed and none with Restart has come since
+	refused bool   // and the leader said that it was surely not written
 	restart uint64 // sequence of the last one with Restart
 }
 
@@ -62,6 +64,8 @@ func (r *Request) failedBy(err error) {
 	// at the leader.
 	if r.Lane != nil && r.sequence >= r.Lane.restart {
 		r.Lane.failed = true
+		said, _ := errors.AsType[*rpc.Fault](err)
+		r.Lane.refused = r.Lane.refused || said != nil && said.Retryable
 	}
 }
 
@@ -87,8 +91,9 @@ func NewProducer(ctx context.Context, peers *Calls, spawn func(func())) *Produce
 	return &Producer{peers: peers, ctx: mark(ctx), spawn: spawn, pieces: rpc.SharedPool(), links: make(map[int32]*produceLink)}
 }
 
-// Send sends a request to the leader. It fails with ErrPrecedingFailed, or with
-// the cause of the end of the client's stream; else the request is taken.
+// Send sends a request to the leader. It fails with ErrPrecedingFailed,
+// *UnreachableError if the leader has said that it stops, or with the cause of the
+// end of the client's stream; else the request is taken.
 //
 // REQUIRES: where the leader of its partition has changed, no request of the
 // lane is in flight.
@@ -103,7 +108,7 @@ func (p *Producer) Send(r *Request) error {
 	if l := r.Lane; l != nil {
 		switch {
 		case r.Restart:
-			l.failed, l.restart = false, r.sequence
+			l.failed, l.refused, l.restart = false, false, r.sequence
 		case l.failed:
 			return ErrPrecedingFailed
 		}
@@ -113,8 +118,7 @@ func (p *Producer) Send(r *Request) error {
 		link = newProduceLink(p, r.To.Leader)
 		p.links[r.To.Leader] = link
 	}
-	link.push(r)
-	return nil
+	return link.push(r)
 }
 
 // Failed tells whether requests of a lane are refused.

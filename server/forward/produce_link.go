@@ -31,7 +31,11 @@ type produceLink struct {
 	head, tail *Request   // not sent
 	flying     []*Request // sent; nil where answered
 	first      uint64     // correlation id of flying[0]
+	stops      bool       // the leader stops: nothing more is sent
 }
+
+// errStops is why nothing more is sent to a leader that has said so.
+var errStops = errors.New("it is stopping")
 
 func newProduceLink(p *Producer, broker int32) *produceLink {
 	l := &produceLink{p: p, broker: broker, work: make(chan struct{}, 1), first: 1}
@@ -40,16 +44,26 @@ func newProduceLink(p *Producer, broker int32) *produceLink {
 	return l
 }
 
-// push queues a request.
+// push queues a request. It fails with *UnreachableError if the leader stops.
 //
 // REQUIRES: Producer.mu is held.
-func (l *produceLink) push(r *Request) {
+func (l *produceLink) push(r *Request) error {
+	if l.stops {
+		l.unsent(r, errStops)
+		return r.Err
+	}
 	if l.tail == nil {
 		l.head = r
 	} else {
 		l.tail.next = r
 	}
 	l.tail = r
+	l.wake()
+	return nil
+}
+
+// wake has send look what there is to do.
+func (l *produceLink) wake() {
 	select {
 	case l.work <- struct{}{}:
 	default:
@@ -86,11 +100,32 @@ func (l *produceLink) receive() error {
 			return err
 		}
 		if a.GetCorrelationId() == 0 {
-			continue // it stops, and says so to all: what it still takes it answers
+			if a.GetDrain() != nil {
+				l.drained()
+			}
+			continue
 		}
 		if err := l.answered(a); err != nil {
 			return err
 		}
+	}
+}
+
+// drained takes that the leader stops. It answers what it was sent; what it was
+// not sent surely is not written, and is repeated elsewhere.
+//
+// WHY nothing more is sent, though it would be taken for a while: when the
+// leader's time is over its connections are cut, and nobody knows what became of
+// what was on its way.
+func (l *produceLink) drained() {
+	p := l.p
+	p.mu.Lock()
+	l.stops = true
+	lost := l.unsend(errStops)
+	p.mu.Unlock()
+	l.wake()
+	for _, r := range lost {
+		r.Done.Forwarded(r)
 	}
 }
 
@@ -119,11 +154,15 @@ func (l *produceLink) answered(a *pb.ProduceResponse) error {
 	return nil
 }
 
-// send sends requests until the stream ends.
+// send sends requests until the stream ends or the leader stops.
 func (l *produceLink) send() {
 	for {
-		m, ok := l.next()
-		if !ok {
+		m, stops := l.next()
+		if stops {
+			_ = l.stream.CloseSend() // why it fails is told by receive
+			return
+		}
+		if m == nil {
 			select {
 			case <-l.work:
 				continue
@@ -137,13 +176,15 @@ func (l *produceLink) send() {
 	}
 }
 
-// next takes the next request as in flight and returns it encoded.
-func (l *produceLink) next() (*message, bool) {
+// next takes the next request as in flight and returns it encoded; nil: there is
+// none. stops says that there will be none.
+func (l *produceLink) next() (m *message, stops bool) {
 	l.p.mu.Lock()
 	r := l.head
 	if r == nil || l.ctx.Err() != nil {
+		stops = l.stops
 		l.p.mu.Unlock()
-		return nil, false
+		return nil, stops
 	}
 	if l.head = r.next; l.head == nil {
 		l.tail = nil
@@ -165,7 +206,7 @@ func (l *produceLink) next() (*message, bool) {
 	// request is kept.
 	b := l.p.pieces.Get(max(size, leastPooled))
 	*b = wire.AppendForwardedProduce((*b)[:0], &h, r.Batch)
-	return &message{mem.BufferSlice{mem.NewBuffer(b, l.p.pieces)}}, true
+	return &message{mem.BufferSlice{mem.NewBuffer(b, l.p.pieces)}}, false
 }
 
 // leastPooled is the least buffer that gRPC gives back.
@@ -182,22 +223,36 @@ func (l *produceLink) end(err error, complete bool) {
 		if r == nil {
 			continue
 		}
-		if complete {
+		switch {
+		case complete:
 			l.unsent(r, err)
-		} else {
+		case r.Lane != nil && r.Lane.refused:
+			// The leader refuses all that follows, until a restart.
+			r.failedBy(ErrPrecedingFailed)
+		default:
 			r.failedBy(&BrokenError{Broker: l.broker, Cause: err})
 		}
 		lost = append(lost, r)
 	}
-	for r := l.head; r != nil; r = r.next {
-		l.unsent(r, err)
-		lost = append(lost, r)
-	}
-	l.head, l.tail, l.flying = nil, nil, nil
+	l.flying = nil
+	lost = append(lost, l.unsend(err)...)
 	p.mu.Unlock()
 	for _, r := range lost {
 		r.Done.Forwarded(r)
 	}
+}
+
+// unsend fails what is queued, and returns it.
+//
+// REQUIRES: Producer.mu is held.
+func (l *produceLink) unsend(err error) []*Request {
+	var lost []*Request
+	for r := l.head; r != nil; r = r.next {
+		l.unsent(r, err)
+		lost = append(lost, r)
+	}
+	l.head, l.tail = nil, nil
+	return lost
 }
 
 // unsent fails a request that the leader did not take.

@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"io"
 	"runtime"
 	"sync"
 	"testing"
@@ -27,6 +28,7 @@ type leader struct {
 	requests chan *pb.ProduceRequest
 	answers  chan *pb.ProduceResponse // closed: the stream ends OK
 	breaks   chan error
+	last     chan error // how the requests of a stream ended
 }
 
 func (l *leader) Produce(st grpc.BidiStreamingServer[pb.ProduceRequest, pb.ProduceResponse]) error {
@@ -37,6 +39,10 @@ func (l *leader) Produce(st grpc.BidiStreamingServer[pb.ProduceRequest, pb.Produ
 		for {
 			m, err := st.Recv()
 			if err != nil {
+				select {
+				case l.last <- err:
+				default: // no test asks
+				}
 				return
 			}
 			l.requests <- m
@@ -63,7 +69,7 @@ func (l *leader) Produce(st grpc.BidiStreamingServer[pb.ProduceRequest, pb.Produ
 // broker 2.
 func startLeader(t *testing.T) (*leader, *Producer) {
 	t.Helper()
-	l := &leader{requests: make(chan *pb.ProduceRequest, 100), answers: make(chan *pb.ProduceResponse), breaks: make(chan error)}
+	l := &leader{requests: make(chan *pb.ProduceRequest, 100), answers: make(chan *pb.ProduceResponse), breaks: make(chan error), last: make(chan error, 100)}
 	server := grpc.NewServer()
 	pb.RegisterBrokerServiceServer(server, l)
 	lis := rpc.ListenInProcess()
@@ -185,6 +191,69 @@ func TestWhatALeaderThatStopsDidNotTakeWasNotWritten(t *testing.T) {
 	}
 	if got := <-d; got != second || !errors.Is(got.Err, ErrPrecedingFailed) {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// A leader that stops is sent nothing more: what would be on its way when its time
+// is over would have an unknown outcome.
+func TestALeaderThatStopsIsSentNothingMore(t *testing.T) {
+	l, p := startLeader(t)
+	d := make(done, 10)
+	var lane Lane
+	taken := send(t, p, request(d, &lane, false))
+	first := <-l.requests
+	l.answers <- &pb.ProduceResponse{Control: &pb.ProduceResponse_Drain{Drain: &pb.Drain{DeadlineMs: 1000}}}
+	if err := <-l.last; !errors.Is(err, io.EOF) {
+		t.Fatalf("the requests ended with %v", err)
+	}
+	late := request(d, &lane, false)
+	if err := p.Send(late); !is[*UnreachableError](err) {
+		t.Errorf("a request to a leader that stops: %v", err)
+	}
+	if err := p.Send(request(d, &lane, false)); !errors.Is(err, ErrPrecedingFailed) {
+		t.Errorf("a request behind it: %v", err)
+	}
+	if err := p.Send(request(d, &lane, true)); !is[*UnreachableError](err) {
+		t.Errorf("it again, with restart: %v", err)
+	}
+	l.answers <- &pb.ProduceResponse{CorrelationId: first.GetCorrelationId(), BaseOffset: new(int64(7)), LeaderEpoch: 5}
+	if got := <-d; got != taken || got.Err != nil || got.Base != 7 {
+		t.Errorf("what it had taken: %+v", got)
+	}
+	close(l.answers)
+	select {
+	case q := <-l.requests:
+		t.Errorf("it was sent %v", q)
+	default:
+	}
+}
+
+// What is behind a request that was refused is refused too, also when the leader did
+// not come to say so.
+func TestWhatIsBehindARefusalWasNotWritten(t *testing.T) {
+	for name, again := range map[string]bool{"surely not written": true, "perhaps written": false} {
+		t.Run(name, func(t *testing.T) {
+			l, p := startLeader(t)
+			d := make(done, 10)
+			var lane, other Lane
+			for _, lane := range []*Lane{&lane, &lane, &other} {
+				send(t, p, request(d, lane, false))
+			}
+			first := <-l.requests
+			<-l.requests
+			<-l.requests
+			l.answers <- &pb.ProduceResponse{CorrelationId: first.GetCorrelationId(), Error: &pb.RequestError{Code: uint32(codes.Unavailable), Retryable: again}}
+			if got := <-d; !is[*rpc.Fault](got.Err) {
+				t.Errorf("the first: %v", got.Err)
+			}
+			l.breaks <- status.Error(codes.Unavailable, "gone")
+			if got := <-d; errors.Is(got.Err, ErrPrecedingFailed) != again || is[*BrokenError](got.Err) == again {
+				t.Errorf("what is behind it: %v", got.Err)
+			}
+			if got := <-d; !is[*BrokenError](got.Err) {
+				t.Errorf("what is of another lane: %v", got.Err)
+			}
+		})
 	}
 }
 

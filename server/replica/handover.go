@@ -20,13 +20,20 @@ import (
 //
 // A controller that is away would hold up the partition, so that the leader
 // gives up after a while, and takes records again. What it has asked for is void
-// by then (Proposal.Until): only a controller that was writing it down at that
-// moment may still carry it out, and then records are left in flight as with any
-// other election.
+// long before (Proposal.Until), and the controller has decided before that who
+// leads or taken its wish back: only one whose store takes longer than from the one
+// to the other may still carry it out, and then records are left in flight as with
+// any other election.
 
 const (
-	// handOverFor bounds how long a leader takes no records.
-	handOverFor = time.Second
+	// askFor bounds how long what a leader asks for may be carried out: as long as
+	// the controller waits for it, which has another lead then that is about to
+	// stop, or takes its wish back.
+	askFor = 1500 * time.Millisecond
+	// handOverFor bounds how long a leader takes no records. WHY longer than it
+	// asks: a put of either kind may be under way, and what is written before the
+	// leader knows of it has an unknown outcome.
+	handOverFor = 3 * time.Second
 	// askEvery is how long it waits for an answer before it asks again.
 	askEvery = 250 * time.Millisecond
 )
@@ -35,8 +42,8 @@ const (
 type handOver struct {
 	phase handOverPhase
 	to    ID
-	timed bool          // until is set
-	until time.Duration // when it gives up
+	timed bool          // begun is set
+	begun time.Duration // when it was first asked to leave
 	asked bool          // the record that it knows was asked about
 	askAt time.Duration // not again before
 }
@@ -78,17 +85,18 @@ func (l *Leader) HandOver(now time.Duration, answered bool) (Proposal, bool) {
 	}
 	h := &l.handOver
 	if !h.timed {
-		h.timed, h.until = true, now+handOverFor
+		h.timed, h.begun = true, now
 	}
-	if now >= h.until {
+	until := h.begun + askFor
+	if now >= h.begun+handOverFor {
 		h.phase = remaining
 		return Proposal{}, false
 	}
-	if !answered && mutation != HandOverEarly || !l.drained() || h.asked && now < h.askAt {
+	if !answered && mutation != HandOverEarly || !l.drained() || h.asked && now < h.askAt || now >= until {
 		return Proposal{}, false
 	}
 	h.asked, h.askAt = true, now+askEvery
-	return Proposal{Epoch: l.epoch, PartitionEpoch: l.partitionEpoch, HandOver: true, Until: h.until}, true
+	return Proposal{Epoch: l.epoch, PartitionEpoch: l.partitionEpoch, HandOver: true, Until: until}, true
 }
 
 // drained tells whether all that a leaving leader has is committed, and the

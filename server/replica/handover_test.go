@@ -45,7 +45,7 @@ func TestALeaderHandsOverWhenNothingIsInFlight(t *testing.T) {
 		t.Fatal("it asks before all is answered")
 	}
 	p, ok := ask(true)
-	if !ok || !p.HandOver || p.Epoch != 1 || p.PartitionEpoch != 1 || len(p.InSync) != 0 || p.Until != time.Second+handOverFor {
+	if !ok || !p.HandOver || p.Epoch != 1 || p.PartitionEpoch != 1 || len(p.InSync) != 0 || p.Until != time.Second+askFor {
 		t.Fatalf("%+v, %v", p, ok)
 	}
 	if end, ok := l.Drained(); !ok || end != 12 {
@@ -66,11 +66,17 @@ func TestALeaderHandsOverWhenNothingIsInFlight(t *testing.T) {
 		t.Error("it does not ask again")
 	}
 	l.Confirm(three(1, Disk, 1, 2).at(2).leavingFor(2))
-	if p, ok := ask(true); !ok || p.PartitionEpoch != 2 || p.Until != time.Second+handOverFor {
+	if p, ok := ask(true); !ok || p.PartitionEpoch != 2 || p.Until != time.Second+askFor {
 		t.Errorf("of a newer record: %+v, %v", p, ok)
 	}
-	// A controller that does not answer does not hold up the partition.
+	// What was asked last may be written down still: nothing more is asked, and
+	// nothing is taken.
 	now = p.Until
+	if p, ok := ask(true); ok || !l.Leaving() {
+		t.Errorf("when its time is over it asks for %+v, leaving %v", p, l.Leaving())
+	}
+	// A controller that does not answer does not hold up the partition.
+	now = time.Second + handOverFor
 	if p, ok := ask(true); ok || l.Leaving() {
 		t.Errorf("it goes on leaving: %+v", p)
 	}
