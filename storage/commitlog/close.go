@@ -29,7 +29,7 @@ func (l *Log) rest() bool {
 	if synced || l.Crowded() {
 		_ = l.closeSlots() // Nothing depends on it.
 	}
-	if synced && l.active != nil {
+	if synced && l.active != nil && l.withheld == nil {
 		l.active.Rewind() // What was set aside ahead may be used until then.
 	}
 	rested := true
@@ -46,7 +46,7 @@ const keepAtClose = 1 << 20
 // Close syncs the log, stores and syncs its checkpoint, and closes its files,
 // so that the next Open need not read any of it. Readers get ErrClosed, and those
 // that are reading finish first, unless the log has failed. The log is closed even
-// if that fails. A log that has failed is closed without
+// if that fails. A log that has failed, or is not written to, is closed without
 // touching the disk. Calling Close again is harmless.
 func (l *Log) Close() error {
 	if l.closed.Load() {
@@ -57,7 +57,7 @@ func (l *Log) Close() error {
 	}
 	defer l.leave()
 	var err error
-	if l.failed.Load() == nil {
+	if l.writable() == nil {
 		if l.active != nil {
 			l.active.GiveBack()
 		}
@@ -69,7 +69,7 @@ func (l *Log) Close() error {
 			_ = l.active.Keep(keepAtClose) // A cache.
 		}
 	}
-	if l.failed.Load() == nil {
+	if l.writable() == nil {
 		err = errors.Join(err, l.SyncCheckpoint())
 	}
 	l.closed.Store(true)
