@@ -251,6 +251,8 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 		p.readable.Store(int64(e.To))
 		p.wakeAll()
 	}
+	// Nor is what comes in its place committed by what was known of that.
+	o.core.Cut(e.To)
 	from := p.log.End()
 	p.auditCut(from, e.To)
 	var err error
