@@ -258,7 +258,7 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 	} else {
 		_, err = p.log.TruncateTo(e.To)
 	}
-	if errors.As(err, new(*commitlog.OffsetOutOfRangeError)) {
+	if errors.As(err, new(*commitlog.OffsetOutOfRangeError)) && e.To < p.log.End() {
 		// The batch that would have to go as a whole holds the log start: nothing
 		// would be left.
 		reset, err = true, p.log.ResetTo(e.To)
