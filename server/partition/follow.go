@@ -230,6 +230,11 @@ func (p *Partition) obeyTo(up Upstream, e replica.FollowerEffects) {
 	if e.Acks {
 		o.ack, o.ackDue = e.Ack, true // it goes with the next commit
 	}
+	if e.Acks && e.LogStart >= 0 && p.log.SyncedEnd() > e.Ack.SyncedEnd {
+		// A log start is durable at once, and what is below it. Nobody else would say
+		// so: there is nothing to sync any more.
+		p.obey(o.follow.Synced(p.progress()))
+	}
 }
 
 // cut removes what the leader does not have, and opens the next session.
@@ -243,14 +248,7 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 		p.logger.Info("log is cut to that of the leader", "from", int64(e.To), "end", int64(p.log.End()),
 			"leader", int32(o.follow.Leader()), "leader_epoch", int32(o.follow.Epoch()), "reset", e.Reset)
 	}
-	// What is cut is not readable before it goes: readers look at this end. Those
-	// who wait behind it are told, or they would wait until the log is as long
-	// again (Reader.Notify).
-	if record.Offset(p.readable.Load()) > e.To {
-		p.cuts.Add(1)
-		p.readable.Store(int64(e.To))
-		p.wakeAll()
-	}
+	p.unpublish(e.To) // before it goes: readers look at this end
 	from := p.log.End()
 	p.auditCut(from, e.To)
 	var err error
@@ -260,11 +258,17 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 	} else {
 		_, err = p.log.TruncateTo(e.To)
 	}
+	if errors.As(err, new(*commitlog.OffsetOutOfRangeError)) && e.To < p.log.End() {
+		// The batch that would have to go as a whole holds the log start: nothing
+		// would be left.
+		reset, err = true, p.log.ResetTo(e.To)
+	}
 	if err != nil {
 		p.notFollowed(err)
 		return
 	}
-	if end := p.log.End(); end < e.To {
+	if end := p.log.End(); end < e.To { // where the batch begins
+		p.unpublish(end)
 		p.auditCut(e.To, end)
 	}
 	left := p.log.End()
@@ -273,6 +277,18 @@ func (p *Partition) cut(e replica.FollowerEffects) {
 	}
 	p.forsakeFrom(left)
 	p.obey(o.follow.Truncated(p.progress()))
+}
+
+// unpublish says of what is cut that it cannot be read any more, nor is committed
+// what comes in its place. Those who wait behind it are told, or they would wait
+// until the log is as long again (Reader.Notify).
+func (p *Partition) unpublish(from record.Offset) {
+	if record.Offset(p.readable.Load()) > from {
+		p.cuts.Add(1)
+		p.readable.Store(int64(from))
+		p.wakeAll()
+	}
+	p.owner.core.Cut(from)
 }
 
 // followStart lets go what the leader has let go.

@@ -338,5 +338,5 @@ func (p *Partition) shut() error {
 //
 // REQUIRES: the caller owns the partition.
 func (p *Partition) writable() bool {
-	return !p.owner.closed && p.status.Load().failed == nil && p.log.Failed() == nil
+	return !p.owner.closed && p.status.Load().failed == nil && p.log.Failed() == nil && p.log.Withheld() == nil
 }

@@ -89,7 +89,7 @@ func (p *Partition) examine(err error) error {
 
 // OffsetForTime returns the offset of the first readable record whose
 // timestamp is not before ms (milliseconds since 1970-01-01 UTC); false if
-// there is none.
+// there is none. It fails with the cause of ctx when that ends.
 func (p *Partition) OffsetForTime(ctx context.Context, ms int64) (record.Offset, bool, error) {
 	if err := context.Cause(ctx); err != nil {
 		return 0, false, err
@@ -97,7 +97,7 @@ func (p *Partition) OffsetForTime(ctx context.Context, ms int64) (record.Offset,
 	if err := p.status.Load().unreadable(); err != nil {
 		return 0, false, err
 	}
-	off, found, err := p.log.OffsetForTime(ms, record.Offset(p.readable.Load()))
+	off, found, err := p.log.OffsetForTime(ctx, ms, record.Offset(p.readable.Load()))
 	if err != nil {
 		return 0, false, p.examine(err)
 	}

@@ -181,7 +181,11 @@ func (f *Follower) Opened(o Opened) FollowerEffects {
 		e.Reset, e.To = true, o.LogStart
 	case o.Diverged:
 		e.To = o.Divergence.cut(f.log)
-		e.Truncate = true
+		// WHY begin again where nothing is left: an empty log still knows the leader
+		// epoch of what it has let go. If the leader's has another there, the two
+		// would part at the same place for ever.
+		e.Reset = e.To <= f.log.Start()
+		e.Truncate = !e.Reset
 	default:
 		f.state = streaming
 		f.learn(&e, o.HighWatermark, o.LogStart, o.End)
@@ -206,6 +210,9 @@ func (f *Follower) Truncated(own Progress) FollowerEffects {
 		return fencedFollower()
 	}
 	f.own, f.next = own, own.End
+	// It may have been cut further, where a batch begins: what comes there is not
+	// committed because that was.
+	f.highWatermark = min(f.highWatermark, own.End)
 	return f.open(nothing())
 }
 
@@ -316,6 +323,7 @@ func (f *Follower) learn(e *FollowerEffects, highWatermark, logStart, end record
 func (f *Follower) open(e FollowerEffects) FollowerEffects {
 	f.state, f.session = opening, f.sessions.next()
 	f.received, f.granted, f.marks, f.opened = 0, f.window, 0, f.own
+	f.logStart = 0 // that of another leader may be above what this one's log holds
 	e.Opens = true
 	e.Open = Open{
 		Session: f.session, Epoch: f.epoch, LastEpoch: f.log.LastEpoch(),

@@ -308,3 +308,24 @@ func TestAHighWatermarkBeyondTheOwnEndDiesWithTheFollowing(t *testing.T) {
 		t.Errorf("high watermark %d: what this replica wrote itself is taken for committed", hw)
 	}
 }
+
+// The next leader may have been let lead with less: its log begins below that of the
+// one before, and holds what that had let go.
+func TestTheLogStartOfAFormerLeaderIsNotFollowed(t *testing.T) {
+	f, o := following(t, log([2]int{1, 10}), 2, 4)
+	// The first begins further on than this log has come; the stream ends.
+	if e := f.Opened(Opened{Session: o.Session, Epoch: 2, LogStart: 12, End: 14, HighWatermark: 14}); e.LogStart != 12 {
+		t.Fatalf("%+v", e)
+	}
+	f.Follow(three(3, Memory, 1, 2, 3), 3, progress(10, 10), 4)
+	e := f.Connect()
+	if e = f.Opened(Opened{Session: e.Open.Session, Epoch: 3, LogStart: 0, End: 15}); e.LogStart > 0 {
+		t.Fatalf("%+v", e)
+	}
+	if e = f.Push(Push{Session: f.session, Epoch: 3, From: 10, End: 15}, 15, 50); !e.Append {
+		t.Fatalf("%+v", e)
+	}
+	if e = f.Appended(progress(15, 15)); e.LogStart >= 0 {
+		t.Errorf("lets go what is below %d, which the leader has", e.LogStart)
+	}
+}

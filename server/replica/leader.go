@@ -73,7 +73,7 @@ func (l *Leader) Lead(a Assignment, own Progress, known record.Offset) Effects {
 }
 
 // Resign ends leadership, because of a newer epoch, a fence, or a failed
-// directory. The high watermark stays as it is known; no session is left.
+// directory. The high watermark stays as it is known, until Cut; no session is left.
 func (l *Leader) Resign(epoch record.LeaderEpoch) {
 	l.leading = false
 	l.handOver = handOver{}
@@ -83,6 +83,12 @@ func (l *Leader) Resign(epoch record.LeaderEpoch) {
 		l.members[i].session.open = false
 	}
 }
+
+// Cut says that the log was cut, to a leader's that lacks what was committed: the
+// high watermark is known to hold up to there only.
+//
+// REQUIRES: another leads.
+func (l *Leader) Cut(end record.Offset) { l.highWatermark = min(l.highWatermark, end) }
 
 // Confirm takes a newer record of the partition in the same leader epoch: a
 // confirmed proposal, a change of the ISR by the controller, or new settings.

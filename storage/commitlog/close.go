@@ -29,7 +29,7 @@ func (l *Log) rest() bool {
 	if synced || l.Crowded() {
 		_ = l.closeSlots() // Nothing depends on it.
 	}
-	if synced && l.active != nil {
+	if synced && l.active != nil && l.withheld == nil {
 		l.active.Rewind() // What was set aside ahead may be used until then.
 	}
 	rested := true
@@ -45,9 +45,10 @@ const keepAtClose = 1 << 20
 
 // Close syncs the log, stores and syncs its checkpoint, and closes its files,
 // so that the next Open need not read any of it. Readers get ErrClosed, and those
-// that are reading finish first, unless the log has failed. The log is closed even
-// if that fails. A log that has failed is closed without
-// touching the disk. Calling Close again is harmless.
+// that are reading finish first, unless the log has failed for another reason than
+// that it is damaged. The log is closed even if that fails. A log that has failed,
+// or is not written to, is closed without touching the disk. Calling Close again is
+// harmless.
 func (l *Log) Close() error {
 	if l.closed.Load() {
 		return nil
@@ -57,7 +58,7 @@ func (l *Log) Close() error {
 	}
 	defer l.leave()
 	var err error
-	if l.failed.Load() == nil {
+	if l.writable() == nil {
 		if l.active != nil {
 			l.active.GiveBack()
 		}
@@ -69,7 +70,7 @@ func (l *Log) Close() error {
 			_ = l.active.Keep(keepAtClose) // A cache.
 		}
 	}
-	if l.failed.Load() == nil {
+	if l.writable() == nil {
 		err = errors.Join(err, l.SyncCheckpoint())
 	}
 	l.closed.Store(true)
@@ -78,11 +79,11 @@ func (l *Log) Close() error {
 	for _, s := range segments {
 		s.Retire()
 	}
-	if l.failed.Load() != nil {
-		return err
+	if l.failed.Load() != nil && l.damaged == nil {
+		return err // A reader may wait for a disk that does not answer.
 	}
-	// Who opens the directory next must not find an index come into it that a
-	// reader of this log makes.
+	// Who opens the directory next, or begins anew where this one was damaged, must
+	// not find an index come into it that a reader of this log makes.
 	for _, s := range segments {
 		<-s.Gone()
 	}

@@ -1,6 +1,7 @@
 package commitlog_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -89,7 +90,7 @@ func (c *crowd) read(jump func(start, end record.Offset) (record.Offset, bool)) 
 func (c *crowd) search() error {
 	for !c.done.Load() {
 		end := c.log.End()
-		off, found, err := c.log.OffsetForTime(rand.Int64N(20_000), end)
+		off, found, err := c.log.OffsetForTime(context.Background(), rand.Int64N(20_000), end)
 		if err != nil {
 			return fmt.Errorf("search: %w", err)
 		}
@@ -240,7 +241,7 @@ func TestReadAfterClose(t *testing.T) {
 	if _, err := r.Read(0, 1, 1, func(n int) []byte { return make([]byte, n) }); !errors.Is(err, commitlog.ErrClosed) {
 		t.Errorf("read: %v", err)
 	}
-	if _, _, err := u.log.OffsetForTime(0, 1); !errors.Is(err, commitlog.ErrClosed) {
+	if _, _, err := u.log.OffsetForTime(t.Context(), 0, 1); !errors.Is(err, commitlog.ErrClosed) {
 		t.Errorf("offset for time: %v", err)
 	}
 	if _, err := u.log.Sync(); !errors.Is(err, commitlog.ErrClosed) {

@@ -2,6 +2,7 @@ package commitlog_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -76,7 +77,7 @@ func probe(m *storagetest.Model, l *commitlog.Log) (bad int, err error) {
 				return bad, err
 			}
 		}
-		off, found, err := l.OffsetForTime(e.MaxMs, m.End())
+		off, found, err := l.OffsetForTime(context.Background(), e.MaxMs, m.End())
 		want, wanted, _ := m.OffsetForTime(e.MaxMs)
 		switch {
 		case err != nil && typed(err):

@@ -75,5 +75,9 @@
 // before that recovery stores no checkpoint of this run of the operating
 // system, so the tail does not come to look like one that a killed process left.
 //
+// On a file system that cannot be written to, recovery leaves undone what it would
+// have written. The log can then be read as if it had been done, and takes nothing
+// until it is opened again, which does it (Recovery.Withheld).
+//
 // The files are described in docs/format/partition.md.
 package commitlog

@@ -131,8 +131,8 @@ func TestAFollowersLogHasTheBytesOfItsLeader(t *testing.T) {
 				t.Fatalf("seed %d: epochs end at %v, the leader's at %v", seed, b, a)
 			}
 			for ms := int64(0); ms <= leader.clock.ms; ms += 37 {
-				a, foundA, errA := leader.OffsetForTime(ms, leader.End())
-				b, foundB, errB := follower.OffsetForTime(ms, leader.End())
+				a, foundA, errA := leader.OffsetForTime(t.Context(), ms, leader.End())
+				b, foundB, errB := follower.OffsetForTime(t.Context(), ms, leader.End())
 				if a != b || foundA != foundB || errA != nil || errB != nil {
 					t.Fatalf("seed %d: time %d is at %d, %v, %v, in the leader's log at %d, %v, %v", seed, ms, b, foundB, errB, a, foundA, errA)
 				}

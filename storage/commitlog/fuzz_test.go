@@ -2,6 +2,7 @@ package commitlog_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math/rand/v2"
 	"slices"
@@ -109,7 +110,7 @@ func use(t *testing.T, l *commitlog.Log) {
 			off = g.Next
 		}
 	}
-	_, _, _ = l.OffsetForTime(5, l.End())
+	_, _, _ = l.OffsetForTime(context.Background(), 5, l.End())
 	l.EpochEnd(l.EpochAt(l.Start()))
 	b := storagetest.NewBatch("more", 1)
 	if err := l.Append([]*commitlog.Batch{b}, max(1, l.LastEpoch()), 0); (err == nil) != b.Appended {

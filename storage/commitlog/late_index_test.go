@@ -28,8 +28,9 @@ type late struct {
 	read chan error    // how the reader ended
 }
 
-// newLate returns one whose reader is held when it writes the index.
-func newLate(t *testing.T) *late {
+// newLate returns one whose reader is held when it writes the index. spoil spoils
+// the disk before the log is opened.
+func newLate(t *testing.T, spoil ...func(*late)) *late {
 	t.Helper()
 	l := &late{replica: newReplica(t, 500), free: make(chan struct{}), read: make(chan error, 1)}
 	for l.Segments() < 4 {
@@ -44,6 +45,9 @@ func newLate(t *testing.T) *late {
 	}
 	if err := l.fs.Remove("/data/p/" + segment.Name(0, segment.IndexSuffix)); err != nil {
 		t.Fatal(err)
+	}
+	for _, do := range spoil {
+		do(l)
 	}
 	disk := faultfs.Wrap(l.fs)
 	o := options(disk, &l.clock, 1)
@@ -216,6 +220,34 @@ func TestAnIndexThatIsMadeLateIsNoneOfTheNextLog(t *testing.T) {
 		l.afterKill()
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
+		}
+	})
+}
+
+// A damaged log is closed to be moved away, and another begins in its place.
+func TestADamagedLogIsClosedWhenNobodyMakesAnIndexInIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLate(t, func(l *late) {
+			name := lastLog(l.Log)
+			if err := storagetest.Shorten(l.fs, name, fileSize(t, l.fs, l.Log)-1); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if l.Failed() == nil {
+			t.Fatal("the log is not damaged")
+		}
+		done := make(chan error, 1)
+		go func() {
+			done <- errors.Join(l.Close(), l.fs.Rename("/data/p", "/data/damaged"), l.fs.MkdirAll("/data/p", 0o755))
+		}()
+		synctest.Wait()
+		l.goOn()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if names := l.firstFiles(); len(names) > 0 {
+			t.Errorf("%v has come into the log that begins anew", names)
 		}
 	})
 }

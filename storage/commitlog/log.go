@@ -32,7 +32,10 @@ type Log struct {
 	closed  atomic.Bool
 	failed  atomic.Pointer[FailedError]
 	damaged *segment.CorruptError // fixed at Open; what is at End and beyond is not readable
-	writing atomic.Bool           // a writer's call is under way
+	// withheld is why nothing is written until the log is opened again, though it
+	// has not failed; nil: it is written to. Fixed at Open.
+	withheld *WriteError
+	writing  atomic.Bool // a writer's call is under way
 
 	marks    marks
 	waste    waste
@@ -157,6 +160,16 @@ func (l *Log) Failed() error {
 	return nil
 }
 
+// Withheld says why nothing is written to the log until it is opened again, as a
+// *WriteError: recovery found something to do on a file system that could not be
+// written to. What it has can be read. nil: it is written to.
+func (l *Log) Withheld() error {
+	if l.withheld != nil {
+		return l.withheld
+	}
+	return nil
+}
+
 // fail makes the log refuse all writing from now on, and returns why. The
 // first reason stays.
 func (l *Log) fail(cause error) error {
@@ -185,7 +198,7 @@ func (l *Log) writable() error {
 	if f := l.failed.Load(); f != nil {
 		return f
 	}
-	return nil
+	return l.Withheld()
 }
 
 // find returns the segment that holds off, which is the last one with a base

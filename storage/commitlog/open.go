@@ -41,6 +41,12 @@ type Recovery struct {
 	TailCut               bool
 	CutBytes, CutPosition int64
 	CutCause              *segment.CorruptError
+	// Withheld says what recovery had to do and could not, the file system being
+	// read-only: cut a torn tail, write its end again, remove what does not fit;
+	// nil: nothing. The log then shows what it would have shown after that, and
+	// refuses with this all that writes; the next Open does it. SyncedEnd is where
+	// recovery began: what lies behind it was not made durable.
+	Withheld *WriteError
 	// Damaged says what is damaged below the durable point; nil: nothing that
 	// was looked at. The log can then be read where it is good, and not be
 	// written to; End is then the durable point, and reading where the damage
@@ -361,10 +367,35 @@ func (r *recovery) publish() error {
 	return r.settle()
 }
 
+// withhold has the log opened for reading only, if err says that what recovery
+// was doing cannot be done on this file system; else it returns err.
+//
+// WHY not for this attempt alone, where the file system may be writable again a
+// moment later: what is appended behind a tail that was not cut is not found
+// again, and a sync of one that was not written again does nothing.
+//
+// WHY not after a failed sync: something was done, and nobody knows what.
+func (r *recovery) withhold(doing string, err error) error {
+	if !vfs.IsReadOnly(err) || vfs.IsSync(err) {
+		return err
+	}
+	if r.l.withheld == nil {
+		r.l.withheld = writeError(doing, err)
+	}
+	r.out.Withheld = r.l.withheld
+	return nil
+}
+
 // settle makes what was recovered durable.
 func (r *recovery) settle() error {
 	l := r.l
 	defer r.fill()
+	if l.withheld != nil {
+		if l.active != nil {
+			r.countDurable()
+		}
+		return nil
+	}
 	if l.active != nil {
 		l.active.Trim()
 	}
@@ -412,11 +443,16 @@ func (r *recovery) writeAgain() (done bool, err error) {
 	if err == nil {
 		r.out.Rewritten, err = l.active.Rewrite(r.durable.at)
 	}
-	if vfs.IsReadOnly(err) || vfs.IsFull(err) {
-		// What cannot be written can still be read.
-		l.marks.synced = r.durable
-		l.syncedEnd.Store(int64(r.durable.at.Offset))
-		_ = l.fail(writeError("write the end of the log again", err))
+	const doing = "write the end of the log again"
+	if err != nil && r.withhold(doing, err) == nil {
+		r.countDurable()
+		return false, nil
+	}
+	if vfs.IsFull(err) {
+		// What cannot be written can still be read. Nobody is told to wait for room:
+		// nothing is tried again when there is some.
+		r.countDurable()
+		_ = l.fail(writeError(doing, err))
 		return false, nil
 	}
 	if err == nil && r.durable.at.IsEmpty() {
@@ -424,6 +460,12 @@ func (r *recovery) writeAgain() (done bool, err error) {
 		err = l.o.FS.SyncDir(l.o.Dir)
 	}
 	return err == nil, err
+}
+
+// countDurable has no more count as synced than was when recovery began.
+func (r *recovery) countDurable() {
+	r.l.marks.synced = r.durable
+	r.l.syncedEnd.Store(int64(r.durable.at.Offset))
 }
 
 func segmentsBegin(segments []*segment.Segment, otherwise record.Offset) record.Offset {
@@ -446,7 +488,7 @@ func (r *recovery) dropOrphans() error {
 		if base >= r.at.at.Offset && r.out.Damaged == nil {
 			removed = true
 			if err := segment.EraseIndex(&r.l.shared, base); err != nil {
-				return err
+				return r.withhold("remove an index without a log", err)
 			}
 		}
 	}
@@ -468,6 +510,8 @@ func (r *recovery) report() {
 	switch {
 	case out.Damaged != nil:
 		l.logger.Error("log is damaged", "err", out.Damaged, "durable_end", int64(out.DurableEnd))
+	case out.Withheld != nil:
+		l.logger.Error("log can be read only, until it is opened on a disk that can be written to", "err", out.Withheld, "end", int64(out.End))
 	case out.TailCut && out.CutCause == nil:
 		l.logger.Warn("torn tail cut, perhaps, by a recovery that did not come to its end", "end", int64(out.End))
 	case out.TailCut:

@@ -1,6 +1,8 @@
 package commitlog
 
 import (
+	"context"
+
 	"github.com/millstream-io/millstream/storage/record"
 	"github.com/millstream-io/millstream/storage/segment"
 )
@@ -94,15 +96,17 @@ func (l *Log) missing(off record.Offset) error {
 // OffsetForTime returns the offset of the first record below limit whose
 // timestamp is at or after ms, the time of a record without one being the
 // append time of its batch; false if there is none. Errors are as those of
-// Reader.Read.
-func (l *Log) OffsetForTime(ms int64, limit record.Offset) (record.Offset, bool, error) {
+// Reader.Read, and the cause of ctx when it ends: that is looked at before each
+// segment, of which there may be very many, and before each piece of one that is
+// read. An index that is missing is made first.
+func (l *Log) OffsetForTime(ctx context.Context, ms int64, limit record.Offset) (record.Offset, bool, error) {
 	for {
 		if l.closed.Load() {
 			return 0, false, ErrClosed
 		}
 		written := l.End()
 		v := l.view.Load()
-		off, found, err, again := l.searchTime(v, ms, written, limit)
+		off, found, err, again := l.searchTime(ctx, v, ms, written, limit)
 		if !again {
 			return off, found, err
 		}
@@ -111,7 +115,9 @@ func (l *Log) OffsetForTime(ms int64, limit record.Offset) (record.Offset, bool,
 
 // searchTime looks through the segments of a view. again means that the view
 // is not current any more.
-func (l *Log) searchTime(v *view, ms int64, written, limit record.Offset) (off record.Offset, found bool, err error, again bool) {
+func (l *Log) searchTime(
+	ctx context.Context, v *view, ms int64, written, limit record.Offset,
+) (off record.Offset, found bool, err error, again bool) {
 	start, end := l.Start(), min(written, limit)
 	if first := v.find(start); first == nil && start < end {
 		return 0, false, l.missing(start), l.changed(v, written)
@@ -119,6 +125,9 @@ func (l *Log) searchTime(v *view, ms int64, written, limit record.Offset) (off r
 	for _, s := range v.segments {
 		if s.End() <= start || s.Base() >= end {
 			continue
+		}
+		if ctx.Err() != nil {
+			return 0, false, context.Cause(ctx), false
 		}
 		if !s.Pin() {
 			return 0, false, nil, true
@@ -131,7 +140,7 @@ func (l *Log) searchTime(v *view, ms int64, written, limit record.Offset) (off r
 			}
 		}
 		if err == nil && found {
-			off, found, err = s.Find(ms, start, end)
+			off, found, err = s.Find(ctx, ms, start, end)
 		}
 		s.Unpin()
 		if err != nil && s.Retired() {

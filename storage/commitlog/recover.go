@@ -226,7 +226,7 @@ func (r *recovery) cutTail() error {
 		return err
 	}
 	if err := r.l.active.CutTail(); err != nil {
-		return err
+		return r.withhold("cut a torn tail", err)
 	}
 	r.out.TailCut, r.out.CutCause = true, tail.Bad
 	r.out.CutBytes, r.out.CutPosition = tail.Size-tail.End.Position, tail.End.Position
@@ -243,7 +243,7 @@ func (r *recovery) unseal(last found) error {
 		return err
 	}
 	if err := segment.EraseIndex(&r.l.shared, last.base); err != nil {
-		return err
+		return r.withhold("remove an index that does not fit", err)
 	}
 	return r.l.o.FS.SyncDir(r.l.o.Dir)
 }
@@ -277,7 +277,9 @@ func (r *recovery) unopened(last found, from segment.Point, cause *segment.Corru
 // makeAgain makes a segment again that was being made when the process died.
 func (r *recovery) makeAgain(last found, from segment.Point) error {
 	if err := segment.Erase(&r.l.shared, last.base); err != nil {
-		return err
+		r.at.base, r.at.at, r.durable = last.base, from, mark{base: last.base, at: from}
+		r.l.before = from
+		return r.withhold("make a segment again", err)
 	}
 	s, err := segment.Create(&r.l.shared, from)
 	if err != nil {

@@ -72,7 +72,7 @@ func (s *stage) run(t *testing.T, d *datadriven.TestData, out *strings.Builder) 
 	case "read":
 		return s.read(t, d, out)
 	case "offset-for-time":
-		off, found, err := s.log.OffsetForTime(arg(t, d, "ms", 0), s.log.End())
+		off, found, err := s.log.OffsetForTime(t.Context(), arg(t, d, "ms", 0), s.log.End())
 		fmt.Fprintf(out, "%d %v\n", off, found)
 		return err
 	case "epoch-end":

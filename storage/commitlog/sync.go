@@ -12,7 +12,7 @@ import (
 // end of what is durable now. It may be called beside Append, by several at
 // once. The error is a *FailedError, which is final (rule S6): nobody knows
 // what is on the disk; or a *WriteError, if there was no descriptor to sync
-// with; or ErrClosed.
+// with, or nothing is written (Withheld); or ErrClosed.
 func (l *Log) Sync() (record.Offset, error) {
 	for {
 		if f := l.failed.Load(); f != nil {
@@ -26,6 +26,9 @@ func (l *Log) Sync() (record.Offset, error) {
 		l.marks.Unlock()
 		if synced.at.Offset >= m.at.Offset {
 			return synced.at.Offset, nil
+		}
+		if l.withheld != nil {
+			return synced.at.Offset, l.withheld // No sync would bring it to the disk.
 		}
 		s := l.view.Load().find(m.base)
 		if s == nil || s.Base() != m.base || !s.Pin() {

@@ -120,8 +120,8 @@ func TestATailThatCannotBeWrittenAgainIsReadOnly(t *testing.T) {
 	if r.End != u.log.End() || r.SyncedEnd != synced || l.SyncedEnd() != synced {
 		t.Errorf("%+v; synced end was %d", r, synced)
 	}
-	var failed *commitlog.FailedError
-	if _, err := l.Sync(); !errors.As(err, &failed) {
+	var write *commitlog.WriteError
+	if _, err := l.Sync(); !errors.As(err, &write) || write.Kind != commitlog.ReadOnly || l.SyncedEnd() != synced {
 		t.Errorf("sync: %v", err)
 	}
 	if _, err := l.NewReader().Read(synced, l.End(), 1, func(n int) []byte { return make([]byte, n) }); err != nil {

@@ -1,6 +1,10 @@
 package segment
 
-import "github.com/millstream-io/millstream/storage/record"
+import (
+	"context"
+
+	"github.com/millstream-io/millstream/storage/record"
+)
 
 // floor returns where to begin the search for the batch that holds off: at it,
 // or before it by about the interval of the index.
@@ -64,8 +68,9 @@ const findBytes = 256 << 10
 // is at or after ms; false if there is none. All that it looks at is checked,
 // so a changed timestamp is an error and no wrong answer.
 //
-// REQUIRES: the caller holds a pin. Errors are as those of Cursor.Read.
-func (s *Segment) Find(ms int64, from, limit record.Offset) (record.Offset, bool, error) {
+// REQUIRES: the caller holds a pin. Errors are as those of Cursor.Read, and the
+// cause of ctx when it ends: that is looked at before each piece that is read.
+func (s *Segment) Find(ctx context.Context, ms int64, from, limit record.Offset) (record.Offset, bool, error) {
 	h, err := s.acquire()
 	if err != nil {
 		return 0, false, err
@@ -86,6 +91,9 @@ func (s *Segment) Find(ms int64, from, limit record.Offset) (record.Offset, bool
 	}
 	var it record.Iterator
 	for next, end := at.offset, min(limit, s.End()); next < end; {
+		if ctx.Err() != nil {
+			return 0, false, context.Cause(ctx)
+		}
 		position := c.at.position
 		b, err := c.Read(s, next, end, findBytes, alloc)
 		if err != nil || len(b.Bytes) == 0 {

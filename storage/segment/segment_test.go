@@ -133,7 +133,7 @@ func TestSearchThroughIndexes(t *testing.T) {
 				if !s.Pin() {
 					t.Fatal("retired")
 				}
-				off, found, err := s.Find(ms-5, 0, end)
+				off, found, err := s.Find(t.Context(), ms-5, 0, end)
 				s.Unpin()
 				if err != nil || !found {
 					t.Fatalf("time %d: %v, %v", ms, found, err)

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -214,7 +215,7 @@ func (m *Model) checkEpochEnd(l *commitlog.Log, e record.LeaderEpoch) error {
 }
 
 func (m *Model) checkTime(l *commitlog.Log, ms int64) error {
-	got, found, err := l.OffsetForTime(ms, m.End())
+	got, found, err := l.OffsetForTime(context.Background(), ms, m.End())
 	if err != nil {
 		return fmt.Errorf("offset for time %d: %w", ms, err)
 	}
