@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -475,6 +476,28 @@ func TestHealthReadinessMetricsAndDescription(t *testing.T) {
 }
 
 // Run serves until its context ends, and cuts off what does not end in time.
+// What describes the REST API is of the public API alone, and says so.
+func TestDescriptionIsOfThePublicAPI(t *testing.T) {
+	var d struct {
+		Info struct{ Title, Version string }
+		Tags []struct{ Name string }
+	}
+	if err := json.Unmarshal([]byte(do(t, "GET", start(t, &services{}, nil)+"/openapi.json", "").body), &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Info.Title != "Millstream" || d.Info.Version != "v1" {
+		t.Errorf("it says of itself %+v", d.Info)
+	}
+	var tags []string
+	for _, tag := range d.Tags {
+		tags = append(tags, tag.Name)
+	}
+	slices.Sort(tags)
+	if want := []string{"BrokerService", "ClusterService", "TopicService"}; !slices.Equal(tags, want) {
+		t.Errorf("it describes %v, want %v", tags, want)
+	}
+}
+
 func TestRunStopsInBoundedTime(t *testing.T) {
 	entered := make(chan struct{})
 	s := &services{between: func(ctx context.Context) error {
