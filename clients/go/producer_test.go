@@ -469,6 +469,19 @@ func wantUnknownPartition(t *testing.T, err error, name string) {
 	}
 }
 
+// Who is told that a record is too large is told which setting it is over.
+func TestTooLargeRecordsNameTheSetting(t *testing.T) {
+	for setting, config := range map[string]map[string]string{
+		"max.record.bytes": {"max.record.bytes": "100", "max.batch.bytes": "10000"},
+		"max.batch.bytes":  {"max.record.bytes": "10000", "max.batch.bytes": "10000"},
+	} {
+		p := newProducer(t, faketest.New(t, "t", 1, config), millstream.ProducerOptions{})
+		if _, err := p.Append(inTime(t), millstream.Record{Value: make([]byte, 10000)}); err == nil || !strings.Contains(err.Error(), "("+setting+")") {
+			t.Errorf("%s: %v", setting, err)
+		}
+	}
+}
+
 func TestInvalidRecordsAreRefusedAlone(t *testing.T) {
 	s := faketest.New(t, "t", 1, map[string]string{"max.record.bytes": "100", "max.batch.bytes": "10000"})
 	p := newProducer(t, s, millstream.ProducerOptions{})
