@@ -80,6 +80,7 @@ type lane struct {
 	resting   bool
 	notBefore time.Time
 	attempts  int    // failed in a row
+	refused   *Error // what the last of them said
 	listed    *route // in whose line of ready lanes it stands
 	// route is where its batches are sent, next where they will be once none is
 	// in flight, nil: there too; leader is the address of who leads, as last
@@ -127,6 +128,9 @@ type buffer struct {
 	throttled time.Time // nothing is sent before; zero: no matter
 	lost      int64     // records failed since the last Flush
 	lostFirst error
+
+	// lasting is told, without mu, of a refusal that goes on; nil: nobody is.
+	lasting func(*Error)
 }
 
 func (q *buffer) init(pool *transport.Pool, o *ProducerOptions, count uint32, own *route, sticky uint32) {

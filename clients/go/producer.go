@@ -174,6 +174,9 @@ func (c *Client) NewProducer(ctx context.Context, o ProducerOptions) (*Producer,
 	p.ctx, p.cancel = context.WithCancel(c.ctx)
 	p.connecting, p.stopConnecting = context.WithCancel(p.ctx)
 	p.init(c.pool, &p.opts, p.count, newRoute(c.addr), rand.N(p.count))
+	p.lasting = func(said *Error) {
+		c.logger.Warn("records are refused, and sent again", "topic", o.Topic, "partition", said.Partition, "err", said)
+	}
 	if !c.onlyAddr {
 		p.routes.begin = p.sendDirect
 	}
@@ -299,8 +302,9 @@ func (p *Producer) Flush(ctx context.Context) error {
 }
 
 // Close refuses further records, flushes, and ends the stream. If ctx ends
-// before everything is settled, what was not sent fails with ErrClosed and
-// what was sent and not answered with an UnknownOutcomeError.
+// before everything is settled, what was not sent fails with ErrClosed (and with
+// what the server said, if it was to be sent again) and what was sent and not
+// answered with an UnknownOutcomeError.
 func (p *Producer) Close(ctx context.Context) error {
 	p.close()
 	err := p.Flush(ctx)

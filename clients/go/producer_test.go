@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -563,6 +565,55 @@ func TestCloseInTimeOrNotAtAll(t *testing.T) {
 		if !errors.Is(err, millstream.ErrClosed) {
 			t.Errorf("record %d: %v", i, err)
 		}
+	}
+}
+
+// lines takes what is written to a log, a line at a time.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
+}
+
+// The logger is told when refusals last, and who closes a producer meanwhile is
+// told why its records were not taken.
+func TestCloseSaysWhatRecordsWaitFor(t *testing.T) {
+	s := faketest.New(t, "t", 1, nil)
+	s.OnProduce = func(*pb.ProduceRequest) faketest.Verdict { return faketest.Verdict{Error: again} }
+	log := make(lines, 10)
+	c, err := millstream.New(millstream.Options{
+		Addr: faketest.Addr, DialOptions: []grpc.DialOption{s.Dialer()}, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	p, err := c.NewProducer(inTime(t), millstream.ProducerOptions{Topic: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pending, err := p.Append(inTime(t), millstream.Record{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case line := <-log: // it rests now
+		if !strings.Contains(line, "records are refused") || !strings.Contains(line, again.GetMessage()) {
+			t.Errorf("the logger is told: %s", line)
+		}
+	case <-inTime(t).Done():
+		t.Fatal("the logger is told nothing")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Close: %v", err)
+	}
+	_, err = pending.Wait(inTime(t))
+	var said *millstream.Error
+	if !errors.Is(err, millstream.ErrClosed) || !errors.As(err, &said) || said.Reason != again.GetReason() {
+		t.Errorf("the record failed with: %v", err)
 	}
 }
 

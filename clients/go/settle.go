@@ -3,6 +3,7 @@ package millstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -107,11 +108,14 @@ func (q *buffer) refuse(id uint64, throttleMs uint32, said *Error) error {
 	l.broken = true
 	q.throttle(throttleMs)
 	var told []settled
+	lasts := false
 	follows := said.Reason == pb.ErrorReason_ERROR_REASON_PRECEDING_FAILED
 	switch {
 	case follows || said.Retryable:
 		if !follows {
 			l.attempts++
+			l.refused = said
+			lasts = l.attempts == lastingAttempts || l.attempts%manyAttempts == 0
 		}
 		if time.Since(b.created) < q.opts.RetryFor {
 			l.failed = append(l.failed, b)
@@ -126,8 +130,18 @@ func (q *buffer) refuse(id uint64, throttleMs uint32, said *Error) error {
 	q.proceed(l)
 	q.mu.Unlock()
 	q.tell(told...)
+	if lasts && q.lasting != nil {
+		q.lasting(said)
+	}
 	return nil
 }
+
+// A leader changes within some attempts; what lasts longer is worth a word, and
+// again about once a minute.
+const (
+	lastingAttempts = 8
+	manyAttempts    = 60
+)
 
 // proceed lets l send again if nothing of it is in flight: what failed first,
 // after a rest if it failed by itself. REQUIRES: mu is held.
@@ -223,11 +237,19 @@ func (q *buffer) abandon() {
 		l := &q.lanes[i]
 		q.end(l)
 		for _, b := range l.queue.take() {
-			told = append(told, q.fail(b, ErrClosed))
+			told = append(told, q.fail(b, l.closed()))
 		}
 	}
 	q.mu.Unlock()
 	q.tell(told...)
+}
+
+// closed is ErrClosed, and why it was not sent before, if it had been refused.
+func (l *lane) closed() error {
+	if l.attempts == 0 || l.refused == nil {
+		return ErrClosed
+	}
+	return fmt.Errorf("%w; it was to be sent again after: %w", ErrClosed, l.refused)
 }
 
 func (q *buffer) gaveUp(l *lane, cause error) error {
