@@ -22,8 +22,8 @@ type Limits struct {
 	// BodyBytes is the largest body of a request: 8 MiB unless said. Append
 	// takes 3 MiB of records; base64 and escapes make them longer.
 	BodyBytes int64
-	// BodyBytesInFlight bounds the bodies of all requests together: 64 MiB
-	// unless said.
+	// BodyBytesInFlight bounds the bodies of all requests together, with what
+	// many values in them take decoded: 128 MiB unless said.
 	BodyBytesInFlight int64
 	// Connections is how many there may be at a time; more wait to be accepted:
 	// 10,000 unless said.
@@ -54,7 +54,7 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	return Limits{
 		BodyBytes:         or(l.BodyBytes, 8<<20),
-		BodyBytesInFlight: or(l.BodyBytesInFlight, 64<<20),
+		BodyBytesInFlight: or(l.BodyBytesInFlight, 128<<20),
 		Connections:       or(l.Connections, rpc.DefaultMaxConnections),
 		JSONDepth:         or(l.JSONDepth, 64),
 		JSONValues:        or(l.JSONValues, 500_000),
