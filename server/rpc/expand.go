@@ -14,7 +14,8 @@ import (
 //
 // WHY 8: a google.protobuf.Value that is a number has 11 bytes on the wire and
 // takes 90, so that a request of nothing else passes. What has smaller parts is
-// refused above 350,000 of them: JSON of so many empty texts, true and false.
+// refused above 350,000 of them: JSON of so many empty texts, true and false
+// (docs/adr/0030).
 const (
 	expansion = 8
 	// A message below this is decoded without being looked at.
