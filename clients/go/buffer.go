@@ -81,6 +81,7 @@ type lane struct {
 	notBefore time.Time
 	attempts  int    // failed in a row
 	told      bool   // the logger was told that it waits
+	refused   *Error // what the last of them said
 	listed    *route // in whose line of ready lanes it stands
 	// route is where its batches are sent, next where they will be once none is
 	// in flight, nil: there too; leader is the address of who leads, as last

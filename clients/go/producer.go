@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -230,15 +231,25 @@ func (p *Producer) AppendSync(ctx context.Context, r Record) (Place, error) {
 	return pending.Wait(ctx)
 }
 
+// recordTooLarge says which setting of the topic a record of n bytes is over: a
+// batch has to hold it too.
+func (p *Producer) recordTooLarge(n int) error {
+	name := "max.record.bytes"
+	if p.maxRecord < setting(p.topic, name, math.MaxInt) {
+		name = "max.batch.bytes"
+	}
+	return &InvalidRecordError{
+		Field: "size", What: fmt.Sprintf("is %d bytes; topic %s takes %d (%s)", n, p.opts.Topic, p.maxRecord, name),
+		Limit: int64(p.maxRecord), Actual: int64(n),
+	}
+}
+
 // append puts a record into the open batch of l, or of the partition whose
 // turn it is for records without a key.
 func (p *Producer) append(ctx context.Context, l *lane, r *Record) (Pending, error) {
 	n := recordSize(r)
 	if n > p.maxRecord {
-		return Pending{}, &InvalidRecordError{
-			Field: "size", What: fmt.Sprintf("is %d bytes; topic %s takes %d", n, p.opts.Topic, p.maxRecord),
-			Limit: int64(p.maxRecord), Actual: int64(n),
-		}
+		return Pending{}, p.recordTooLarge(n)
 	}
 	if len(r.Headers) > 0 || !r.Time.IsZero() {
 		if err := checkRest(r); err != nil {
@@ -288,8 +299,9 @@ func (p *Producer) Flush(ctx context.Context) error {
 }
 
 // Close refuses further records, flushes, and ends the stream. If ctx ends
-// before everything is settled, what was not sent fails with ErrClosed and
-// what was sent and not answered with an UnknownOutcomeError.
+// before everything is settled, what was not sent fails with ErrClosed (and with
+// what the server said, if it was to be sent again) and what was sent and not
+// answered with an UnknownOutcomeError.
 func (p *Producer) Close(ctx context.Context) error {
 	p.close()
 	err := p.Flush(ctx)

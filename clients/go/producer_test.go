@@ -472,6 +472,19 @@ func wantUnknownPartition(t *testing.T, err error, name string) {
 	}
 }
 
+// Who is told that a record is too large is told which setting it is over.
+func TestTooLargeRecordsNameTheSetting(t *testing.T) {
+	for setting, config := range map[string]map[string]string{
+		"max.record.bytes": {"max.record.bytes": "100", "max.batch.bytes": "10000"},
+		"max.batch.bytes":  {"max.record.bytes": "10000", "max.batch.bytes": "10000"},
+	} {
+		p := newProducer(t, faketest.New(t, "t", 1, config), millstream.ProducerOptions{})
+		if _, err := p.Append(inTime(t), millstream.Record{Value: make([]byte, 10000)}); err == nil || !strings.Contains(err.Error(), "("+setting+")") {
+			t.Errorf("%s: %v", setting, err)
+		}
+	}
+}
+
 func TestInvalidRecordsAreRefusedAlone(t *testing.T) {
 	s := faketest.New(t, "t", 1, map[string]string{"max.record.bytes": "100", "max.batch.bytes": "10000"})
 	p := newProducer(t, s, millstream.ProducerOptions{})
@@ -612,6 +625,55 @@ func TestCloseInTimeOrNotAtAll(t *testing.T) {
 		if !errors.Is(err, millstream.ErrClosed) {
 			t.Errorf("record %d: %v", i, err)
 		}
+	}
+}
+
+// each takes what is written to a log, a line at a time.
+type each chan string
+
+func (l each) Write(b []byte) (int, error) {
+	l <- string(b)
+	return len(b), nil
+}
+
+// Who closes a producer while its records are refused is told why they were not
+// taken.
+func TestCloseSaysWhatRecordsWaitFor(t *testing.T) {
+	s := faketest.New(t, "t", 1, nil)
+	s.OnProduce = func(*pb.ProduceRequest) faketest.Verdict { return faketest.Verdict{Error: again} }
+	log := make(each, 10)
+	c, err := millstream.New(millstream.Options{
+		Addr: faketest.Addr, DialOptions: []grpc.DialOption{s.Dialer()}, Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	p, err := c.NewProducer(inTime(t), millstream.ProducerOptions{Topic: "t", RetryFor: 10 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pending, err := p.Append(inTime(t), millstream.Record{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case line := <-log: // it rests now
+		if !strings.Contains(line, "records are not taken") || !strings.Contains(line, again.GetMessage()) {
+			t.Errorf("the logger is told: %s", line)
+		}
+	case <-inTime(t).Done():
+		t.Fatal("the logger is told nothing")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Close(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Close: %v", err)
+	}
+	_, err = pending.Wait(inTime(t))
+	var said *millstream.Error
+	if !errors.Is(err, millstream.ErrClosed) || !errors.As(err, &said) || said.Reason != again.GetReason() {
+		t.Errorf("the record failed with: %v", err)
 	}
 }
 

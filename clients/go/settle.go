@@ -3,6 +3,7 @@ package millstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -117,6 +118,7 @@ func (q *buffer) refuse(id uint64, throttleMs uint32, said *Error) (late time.Du
 	case follows || said.Retryable:
 		if !follows {
 			l.attempts++
+			l.refused = said
 		}
 		if waits := time.Since(b.created); waits < q.opts.RetryFor {
 			l.failed = append(l.failed, b)
@@ -237,11 +239,19 @@ func (q *buffer) abandon() {
 		l := &q.lanes[i]
 		q.end(l)
 		for _, b := range l.queue.take() {
-			told = append(told, q.fail(b, ErrClosed))
+			told = append(told, q.fail(b, l.closed()))
 		}
 	}
 	q.mu.Unlock()
 	q.tell(told...)
+}
+
+// closed is ErrClosed, and why it was not sent before, if it had been refused.
+func (l *lane) closed() error {
+	if l.attempts == 0 || l.refused == nil {
+		return ErrClosed
+	}
+	return fmt.Errorf("%w; it was to be sent again after: %w", ErrClosed, l.refused)
 }
 
 func (q *buffer) gaveUp(l *lane, cause error) error {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"google.golang.org/grpc/codes"
@@ -292,8 +293,8 @@ func present(b []byte) []byte {
 //
 // WHY not protojson: it varies its spaces from build to build on purpose.
 func jsonBytes(v *structpb.Value) ([]byte, error) {
-	if v.GetKind() == nil {
-		return nil, errors.New("it is of no kind")
+	if err := checkJSON(v); err != nil {
+		return nil, err
 	}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -302,4 +303,30 @@ func jsonBytes(v *structpb.Value) ([]byte, error) {
 		return nil, err
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// checkJSON refuses a value that JSON does not have, which would become another
+// one: NaN the text "NaN", a value of no kind null.
+func checkJSON(v *structpb.Value) error {
+	switch k := v.GetKind().(type) {
+	case nil:
+		return errors.New("it is of no kind, or holds what is")
+	case *structpb.Value_NumberValue:
+		if math.IsNaN(k.NumberValue) || math.IsInf(k.NumberValue, 0) {
+			return fmt.Errorf("JSON has no number %v", k.NumberValue)
+		}
+	case *structpb.Value_ListValue:
+		for _, e := range k.ListValue.GetValues() {
+			if err := checkJSON(e); err != nil {
+				return err
+			}
+		}
+	case *structpb.Value_StructValue:
+		for _, e := range k.StructValue.GetFields() {
+			if err := checkJSON(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +156,12 @@ func TestAppendRefusesBadInput(t *testing.T) {
 			codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_TIMESTAMP_TOO_FAR_AHEAD, "timestamp.max.ahead.ms"},
 		"json of no kind": {func(r *pb.AppendRequest) {
 			r.Records[1].ValueForm = &pb.AppendRecord_Json{Json: &structpb.Value{}}
+		}, codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_INVALID_FIELD, "records[1].json"},
+		"json that is no number": {func(r *pb.AppendRequest) {
+			r.Records[1].ValueForm = &pb.AppendRecord_Json{Json: structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewNumberValue(math.NaN())}})}
+		}, codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_INVALID_FIELD, "records[1].json"},
+		"json of no kind below": {func(r *pb.AppendRequest) {
+			r.Records[1].ValueForm = &pb.AppendRecord_Json{Json: structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{"a": {}}})}
 		}, codes.InvalidArgument, pb.ErrorReason_ERROR_REASON_INVALID_FIELD, "records[1].json"},
 	} {
 		t.Run(name, func(t *testing.T) {

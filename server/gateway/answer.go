@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -94,10 +95,17 @@ func malformed(why string) *status.Status {
 func overLimit(what string, limit, actual int64) *status.Status {
 	f := &rpc.Fault{
 		Code: codes.ResourceExhausted, Reason: pb.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
-		Message: "over the limit of " + what,
+		Message: overLimitMessage(what, limit, actual),
 		Limit:   &pb.LimitViolation{Limit: what, Maximum: limit, Actual: actual},
 	}
 	return f.GRPCStatus()
+}
+
+func overLimitMessage(what string, limit, actual int64) string {
+	if actual > 0 {
+		return fmt.Sprintf("over the limit of %d %s: %d", limit, what, actual)
+	}
+	return fmt.Sprintf("over the limit of %d %s", limit, what)
 }
 
 // clip makes of what a client sent a string that may be echoed.

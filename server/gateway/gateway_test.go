@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -285,7 +286,8 @@ func TestErrorsCarryReasonAndDetails(t *testing.T) {
 		{"bad offset", "GET", "/v1/topics/t/partitions/0/records?offset=abc", "", 400, "MALFORMED_REQUEST", "offset"},
 		{"two starts", "GET", "/v1/topics/t/partitions/0/records?offset=1&before_end=1", "", 400, "MALFORMED_REQUEST", "start"},
 		{"deep JSON", "POST", "/v1/topics/t/records", deep, 400, "MALFORMED_REQUEST", "64 levels"},
-		{"large body", "POST", "/v1/topics/t/records", strings.Repeat(" ", 8<<20+1), 413, "LIMIT_EXCEEDED", "body"},
+		{"large body", "POST", "/v1/topics/t/records", strings.Repeat(" ", 8<<20+1), 413, "LIMIT_EXCEEDED", "8388608 request body bytes: 8388609"},
+		{"many values", "POST", "/v1/topics/t/records", `{"records":[` + strings.Repeat("{},", 250_000) + `{}]}`, 413, "LIMIT_EXCEEDED", "500000 JSON values"},
 		{"no such path", "GET", "/v1/nothing", "", 404, "UNKNOWN_PATH", "/v1/nothing"},
 		{"no such root", "GET", "/nothing", "", 404, "UNKNOWN_PATH", "openapi"},
 		{"root", "GET", "/", "", 404, "UNKNOWN_PATH", ""},
@@ -314,6 +316,7 @@ func TestLimitsAreNotTooTight(t *testing.T) {
 		`{"records":[{"text":"` + strings.Repeat("[{", 100) + `"}]}`,
 		`{"records":[{"text":"\"` + strings.Repeat("[", 100) + `"}]}`,
 		strings.Repeat(" ", 8<<20-2) + "{}",
+		`{"records":[{"json":[` + strings.Repeat("0,", 380_000) + `0]}]}`,
 	} {
 		if a := do(t, "POST", url+"/v1/topics/t/records", body); a.status != 200 {
 			t.Errorf("got %d %s", a.status, a.body)
@@ -330,6 +333,22 @@ func TestBodiesAreBoundedTogether(t *testing.T) {
 	}
 	if a := do(t, "POST", url+"/v1/topics/t/records", "{}"); a.status != 200 {
 		t.Errorf("got %d %s", a.status, a.body)
+	}
+}
+
+// A body of many values counts with what they take when they are decoded.
+func TestValuesAreBoundedTogether(t *testing.T) {
+	url := start(t, &services{}, func(o *gateway.Options) {
+		o.Limits = gateway.Limits{BodyBytesInFlight: 150_000}
+	})
+	body := func(n int) string { return `{"records":[{"json":[` + strings.Repeat("0,", n) + `0]}]}` }
+	if a := do(t, "POST", url+"/v1/topics/t/records", body(2000)); a.status != 429 || a.problem(t).Reason != "LIMIT_EXCEEDED" {
+		t.Errorf("got %d %s", a.status, a.body)
+	}
+	for range 3 { // what was held is given back
+		if a := do(t, "POST", url+"/v1/topics/t/records", body(1200)); a.status != 200 {
+			t.Errorf("got %d %s", a.status, a.body)
+		}
 	}
 }
 
@@ -457,6 +476,28 @@ func TestHealthReadinessMetricsAndDescription(t *testing.T) {
 }
 
 // Run serves until its context ends, and cuts off what does not end in time.
+// What describes the REST API is of the public API alone, and says so.
+func TestDescriptionIsOfThePublicAPI(t *testing.T) {
+	var d struct {
+		Info struct{ Title, Version string }
+		Tags []struct{ Name string }
+	}
+	if err := json.Unmarshal([]byte(do(t, "GET", start(t, &services{}, nil)+"/openapi.json", "").body), &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Info.Title != "Millstream" || d.Info.Version != "v1" {
+		t.Errorf("it says of itself %+v", d.Info)
+	}
+	var tags []string
+	for _, tag := range d.Tags {
+		tags = append(tags, tag.Name)
+	}
+	slices.Sort(tags)
+	if want := []string{"BrokerService", "ClusterService", "TopicService"}; !slices.Equal(tags, want) {
+		t.Errorf("it describes %v, want %v", tags, want)
+	}
+}
+
 func TestRunStopsInBoundedTime(t *testing.T) {
 	entered := make(chan struct{})
 	s := &services{between: func(ctx context.Context) error {

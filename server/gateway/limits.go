@@ -22,14 +22,17 @@ type Limits struct {
 	// BodyBytes is the largest body of a request: 8 MiB unless said. Append
 	// takes 3 MiB of records; base64 and escapes make them longer.
 	BodyBytes int64
-	// BodyBytesInFlight bounds the bodies of all requests together: 64 MiB
-	// unless said.
+	// BodyBytesInFlight bounds the bodies of all requests together, with what
+	// many values in them take decoded: 128 MiB unless said.
 	BodyBytesInFlight int64
 	// Connections is how many there may be at a time; more wait to be accepted:
 	// 10,000 unless said.
 	Connections int
 	// JSONDepth is how deep a body may nest: 64 unless said.
 	JSONDepth int
+	// JSONValues is how many values a body may hold: 500,000 unless said. More
+	// than 380,000 numbers do not fit into a message of 4 MiB.
+	JSONValues int
 	// Requests is how many requests may be running, followed reads included:
 	// 1,024 unless said.
 	Requests int
@@ -51,9 +54,10 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	return Limits{
 		BodyBytes:         or(l.BodyBytes, 8<<20),
-		BodyBytesInFlight: or(l.BodyBytesInFlight, 64<<20),
+		BodyBytesInFlight: or(l.BodyBytesInFlight, 128<<20),
 		Connections:       or(l.Connections, rpc.DefaultMaxConnections),
 		JSONDepth:         or(l.JSONDepth, 64),
+		JSONValues:        or(l.JSONValues, 500_000),
 		Requests:          or(l.Requests, 1024),
 		HeaderBytes:       or(l.HeaderBytes, 16<<10),
 		HeaderTimeout:     or(l.HeaderTimeout, 10*time.Second),
@@ -69,6 +73,13 @@ func or[T int | int64 | time.Duration](v, otherwise T) T {
 	}
 	return v
 }
+
+// A value of two bytes takes a hundred when it is decoded, so bodies of many
+// count with what they become. What freeValues become is bounded by Requests.
+const (
+	valueBytes = 100
+	freeValues = 1000
+)
 
 // admitBody reads and checks the body of a request and puts it in the place of
 // the stream. It returns what gives the held bytes back, or the error to
@@ -104,6 +115,13 @@ func (g *Gateway) admitBody(w *writer, r *http.Request) (release func(), st *sta
 		err = checkSingle(body)
 	}
 	if err == nil {
+		st, code = g.admitValues(countValues(body), &held)
+	}
+	if st != nil {
+		release()
+		return nil, st, code
+	}
+	if err == nil {
 		r.Body, r.ContentLength = holdBody(body), int64(len(body))
 		return release, nil, 0
 	}
@@ -119,6 +137,24 @@ func (g *Gateway) admitBody(w *writer, r *http.Request) (release func(), st *sta
 		return nil, f.GRPCStatus(), http.StatusBadRequest
 	}
 	return nil, malformed("request body: " + err.Error()), http.StatusBadRequest
+}
+
+// admitValues adds what the values of a body take to what is held for it, or
+// says why not.
+func (g *Gateway) admitValues(n int, held *int64) (st *status.Status, code int) {
+	if most := g.o.Limits.JSONValues; n > most {
+		return overLimit("JSON values", int64(most), int64(n)), http.StatusRequestEntityTooLarge
+	}
+	if n <= freeValues {
+		return nil, 0
+	}
+	more := int64(n) * valueBytes
+	if !g.bodies.TryAcquire(more) {
+		return overLimit("request body bytes in flight", g.o.Limits.BodyBytesInFlight, 0), http.StatusTooManyRequests
+	}
+	g.metrics.bodies.Add(more)
+	*held += more
+	return nil, 0
 }
 
 var errTrailing = errors.New("more follows the JSON value")
@@ -165,4 +201,22 @@ func checkDepth(b []byte, limit int) error {
 		}
 	}
 	return nil
+}
+
+// countValues returns about how many values the JSON text b holds, keys of
+// objects apart: one for each that opens, and one for each comma.
+func countValues(b []byte) int {
+	n, text := 0, false
+	for i := 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case text && c == '\\':
+			i++
+		case c == '"':
+			text = !text
+		case text:
+		case c == '{' || c == '[' || c == ',':
+			n++
+		}
+	}
+	return n
 }

@@ -27,7 +27,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		reg.MustRegister(m.requests,
 			gauge("millstream_gateway_connections", "HTTP connections that are open. When there are max-connections, more wait to be accepted.", &m.connections),
 			gauge("millstream_gateway_requests_running", "HTTP requests being answered now.", &m.running),
-			gauge("millstream_gateway_body_bytes", "Bytes of bodies of HTTP requests being answered.", &m.bodies))
+			gauge("millstream_gateway_body_bytes", "Bytes of bodies of HTTP requests being answered, with what many values in them take decoded.", &m.bodies))
 	}
 	return m
 }

@@ -3,12 +3,15 @@ package gateway
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -19,9 +22,13 @@ import (
 	"github.com/millstream-io/millstream/server/rpc"
 )
 
-// partitionParam is the one part of a path that is a number; the others are
-// text.
-const partitionParam = "partition"
+// numberParams are the parts of a path that are numbers, with the greatest; the
+// others are text.
+var numberParams = map[string]uint64{
+	"partition":     math.MaxUint32,
+	"broker_id":     math.MaxInt32,
+	"controller_id": math.MaxInt32,
+}
 
 // checkParams refuses what a request says and the call would not hear: the
 // path wins over body and query, a call with a body has no query, and one
@@ -41,8 +48,8 @@ func paramsFault(r *http.Request, path map[string]string) *status.Status {
 		if !utf8.ValidString(path[name]) {
 			return invalidField(name, "in the path is not UTF-8")
 		}
-		if name == partitionParam && !isPartition(path[name]) {
-			return malformedField(name, strconv.Quote(clip(path[name]))+" in the path is not a number from 0 to 4294967295")
+		if most, number := numberParams[name]; number && !isNumber(path[name], most) {
+			return malformedField(name, fmt.Sprintf("%q in the path is not a number from 0 to %d", clip(path[name]), most))
 		}
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -70,13 +77,13 @@ func paramsFault(r *http.Request, path map[string]string) *status.Status {
 
 // queryFault refuses a parameter that would not be heard.
 func queryFault(name string, values []string, path map[string]string, hasBody bool) *status.Status {
-	want, inPath := path[name]
+	field, inPath := pathField(path, name)
 	for _, v := range values {
 		switch {
 		case !utf8.ValidString(name) || !utf8.ValidString(v):
 			return invalidField(clip(name), "in the query is not UTF-8")
-		case inPath && !sameParam(name, v, want):
-			return contradiction(name, "query", v, want)
+		case inPath && !sameParam(field, v, path[field]):
+			return contradiction(field, "query", v, path[field])
 		}
 	}
 	if hasBody && !inPath {
@@ -95,9 +102,10 @@ func bodyFault(body []byte, path map[string]string) *status.Status {
 	if json.Unmarshal(body, &fields) != nil {
 		return nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(path)) {
-		raw, ok := fields[name]
-		if !ok || string(raw) == "null" {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		field, inPath := pathField(path, name)
+		raw := fields[name]
+		if !inPath || string(raw) == "null" {
 			continue
 		}
 		said := string(raw)
@@ -105,11 +113,33 @@ func bodyFault(body []byte, path map[string]string) *status.Status {
 		if json.Unmarshal(raw, &text) == nil {
 			said = text
 		}
-		if !sameParam(name, said, path[name]) {
-			return contradiction(name, "body", said, path[name])
+		if !sameParam(field, said, path[field]) {
+			return contradiction(field, "body", said, path[field])
 		}
 	}
 	return nil
+}
+
+// pathField returns the part of the path that a name in a body or a query
+// stands for: fields may be called broker_id and brokerId.
+func pathField(path map[string]string, name string) (field string, ok bool) {
+	for field := range path {
+		if name == field || name == jsonName(field) {
+			return field, true
+		}
+	}
+	return "", false
+}
+
+// jsonName returns what a field is called in JSON.
+func jsonName(field string) string {
+	words := strings.Split(field, "_")
+	for i, w := range words[1:] {
+		if w != "" {
+			words[i+1] = strings.ToUpper(w[:1]) + w[1:]
+		}
+	}
+	return strings.Join(words, "")
 }
 
 // peekBody returns the body, which admitBody has put into memory, and leaves
@@ -135,16 +165,16 @@ func holdBody(b []byte) *heldBody { return &heldBody{bytes.NewReader(b), b} }
 // Close has nothing to close.
 func (*heldBody) Close() error { return nil }
 
-// isPartition refuses what the router would take for a number in another way
-// than people do: 010 would be 8.
-func isPartition(s string) bool {
-	n, err := strconv.ParseUint(s, 10, 32)
-	return err == nil && strconv.FormatUint(n, 10) == s
+// isNumber refuses what the router would take for a number in another way than
+// people do: the partition 010 would be 8.
+func isNumber(s string, most uint64) bool {
+	n, err := strconv.ParseUint(s, 10, 64)
+	return err == nil && n <= most && strconv.FormatUint(n, 10) == s
 }
 
 // sameParam compares two forms of one field; 1, 1.0 and "1" are one partition.
 func sameParam(name, a, b string) bool {
-	if a == b || name != partitionParam {
+	if _, number := numberParams[name]; a == b || !number {
 		return a == b
 	}
 	x, xerr := strconv.ParseFloat(a, 64)

@@ -53,6 +53,12 @@ func TestWhatWouldNotBeHeardIsRefused(t *testing.T) {
 		{"other partition in the query", "GET", read + "?partition=2", "", "INVALID_FIELD", "partition"},
 		{"other topic in the query of a post", "POST", records + "?topic=u", `{}`, "INVALID_FIELD", "topic"},
 		{"field in the query of a post", "POST", records + "?partition=3", `{}`, "MALFORMED_REQUEST", "partition"},
+		{"broker is no number", "POST", "/v1/cluster/brokers/x/drain", `{}`, "MALFORMED_REQUEST", "broker_id"},
+		{"broker is too large a number", "DELETE", "/v1/cluster/brokers/2147483648", "", "MALFORMED_REQUEST", "broker_id"},
+		{"controller is negative", "DELETE", "/v1/cluster/controllers/-1", "", "MALFORMED_REQUEST", "controller_id"},
+		{"other broker in the body", "POST", "/v1/cluster/brokers/0/drain", `{"broker_id":7}`, "INVALID_FIELD", "broker_id"},
+		{"other broker in the body, as JSON calls it", "POST", "/v1/cluster/brokers/0/drain", `{"brokerId":7}`, "INVALID_FIELD", "broker_id"},
+		{"other broker in the query, as JSON calls it", "DELETE", "/v1/cluster/brokers/0?brokerId=7", "", "INVALID_FIELD", "broker_id"},
 		{"body of a delete", "DELETE", "/v1/topics/t", `{"now":true}`, "MALFORMED_REQUEST", ""},
 		{"query that is none", "GET", "/v1/topics?prefix=%zz", "", "MALFORMED_REQUEST", ""},
 	} {

@@ -25,6 +25,13 @@ func RequestTooLargeFault(maximum, actual int) *Fault {
 		fmt.Sprintf("the request has %d bytes, more than the %d that the server takes (max.request.bytes)", actual, maximum))
 }
 
+// ExpandsFault says that a message is of so many parts that it would take more
+// memory than a server gives to one, though it is not too large.
+func ExpandsFault(maximum, actual int) *Fault {
+	return LimitFault(codes.InvalidArgument, "max.decoded.bytes", int64(maximum), int64(actual),
+		fmt.Sprintf("the request is of so many parts that it would take more than %d bytes of memory (max.decoded.bytes)", maximum))
+}
+
 // LimitFault says that a limit is exceeded.
 func LimitFault(code codes.Code, limit string, maximum, actual int64, message string) *Fault {
 	return &Fault{
@@ -40,18 +47,46 @@ func LimitFault(code codes.Code, limit string, maximum, actual int64, message st
 // interceptor or handler runs; a request that does not decode is the client's
 // fault and has to be told so.
 type decoding struct {
-	into  any
-	max   int
-	pool  *BufferPool
-	fault *Fault
+	into   any
+	max    int
+	shapes shapes
+	pool   *BufferPool
+	fault  *Fault
 }
 
 // UnmarshalRaw decodes the message and never fails.
 func (d *decoding) UnmarshalRaw(msg mem.BufferSlice) error {
-	if n := msg.Len(); n > d.max {
+	n := msg.Len()
+	if n > d.max {
 		d.fault = RequestTooLargeFault(d.max, n)
-	} else if err := (codec{pool: d.pool}).Unmarshal(msg, d.into); err != nil {
+		return nil
+	}
+	if n > expansionFrom {
+		b := msg.MaterializeToBuffer(d.pool)
+		defer b.Free()
+		msg = mem.BufferSlice{b}
+		if d.fault = d.expands(b.ReadOnlyData()); d.fault != nil {
+			return nil
+		}
+	}
+	if err := (codec{pool: d.pool}).Unmarshal(msg, d.into); err != nil {
 		d.fault = MalformedFault(err)
+	}
+	return nil
+}
+
+// expands says if a message would take too much memory.
+func (d *decoding) expands(msg []byte) *Fault {
+	m := messageOf(d.into)
+	if m == nil {
+		return nil
+	}
+	s, most := d.shapes[m.ProtoReflect().Descriptor().FullName()], expansion*d.max
+	if s == nil {
+		return nil
+	}
+	if n := s.decodedBytes(msg, most); n > most {
+		return ExpandsFault(most, n)
 	}
 	return nil
 }
@@ -59,9 +94,10 @@ func (d *decoding) UnmarshalRaw(msg mem.BufferSlice) error {
 // decodingStream gives every message that it receives a typed decoding error.
 type decodingStream struct {
 	grpc.ServerStream
-	ctx  context.Context
-	max  int
-	pool *BufferPool
+	ctx    context.Context
+	max    int
+	shapes shapes
+	pool   *BufferPool
 }
 
 // Context returns the call's, in which CutConnection finds the server.
@@ -72,7 +108,7 @@ func (s *decodingStream) RecvMsg(m any) error {
 	if _, ok := m.(RawUnmarshaler); ok {
 		return s.ServerStream.RecvMsg(m)
 	}
-	d := decoding{into: m, max: s.max, pool: s.pool}
+	d := decoding{into: m, max: s.max, shapes: s.shapes, pool: s.pool}
 	if err := s.ServerStream.RecvMsg(&d); err != nil {
 		return err
 	}
@@ -84,14 +120,14 @@ func (s *decodingStream) RecvMsg(m any) error {
 
 // decodable returns a copy of desc whose methods answer MALFORMED_REQUEST.
 func decodable(desc *grpc.ServiceDesc, maxRequestBytes int, pool *BufferPool, conns *connections) *grpc.ServiceDesc {
-	d := *desc
+	d, all := *desc, shapesOf(desc.ServiceName)
 	d.Methods = make([]grpc.MethodDesc, len(desc.Methods))
 	for i, m := range desc.Methods {
 		d.Methods[i] = grpc.MethodDesc{
 			MethodName: m.MethodName,
 			Handler: func(srv any, ctx context.Context, dec func(any) error, i grpc.UnaryServerInterceptor) (any, error) {
 				return m.Handler(srv, ctx, func(v any) error {
-					d := decoding{into: v, max: maxRequestBytes, pool: pool}
+					d := decoding{into: v, max: maxRequestBytes, shapes: all, pool: pool}
 					if err := dec(&d); err != nil {
 						return err
 					}
@@ -107,7 +143,7 @@ func decodable(desc *grpc.ServiceDesc, maxRequestBytes int, pool *BufferPool, co
 	for i, m := range desc.Streams {
 		d.Streams[i] = m
 		d.Streams[i].Handler = func(srv any, ss grpc.ServerStream) error {
-			return m.Handler(srv, &decodingStream{ServerStream: ss, ctx: withConnections(ss.Context(), conns), max: maxRequestBytes, pool: pool})
+			return m.Handler(srv, &decodingStream{ServerStream: ss, ctx: withConnections(ss.Context(), conns), max: maxRequestBytes, shapes: all, pool: pool})
 		}
 	}
 	return &d

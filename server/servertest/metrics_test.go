@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/millstream-io/millstream/server/gateway"
+	"github.com/millstream-io/millstream/server/peers"
 	"github.com/millstream-io/millstream/server/pki"
 	"github.com/millstream-io/millstream/server/servertest"
 	"github.com/millstream-io/millstream/server/telemetry"
@@ -33,6 +34,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	documentTLS(t, s)
+	documentPeers(t, s)
 	all, err := s.Metrics.Metrics()
 	if err != nil {
 		t.Fatal(err)
@@ -85,4 +87,19 @@ func documentTLS(t *testing.T, s *servertest.Server) {
 	if _, err := tlsfile.Open(tlsfile.Options{Use: "public", Files: files, Logger: slog.New(slog.DiscardHandler), Registerer: s.Metrics}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// documentPeers registers the metrics of connections to other brokers, which this
+// server has not.
+func documentPeers(t *testing.T, s *servertest.Server) {
+	t.Helper()
+	p, err := peers.New(peers.Options{Metadata: s.Metadata, Registerer: s.Metrics})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -106,16 +106,29 @@ func (p *Program) apiDescribe() *cobra.Command {
 		Example: "  millstream api describe millstream.v1.AppendRequest",
 		Args:    takes("SYMBOL"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := p.checkOutput(c); err != nil {
+				return err
+			}
 			return p.reflect(c.Context(), func(s *reflection.Server) error {
 				d, err := s.Symbol(strings.ReplaceAll(strings.TrimPrefix(args[0], "/"), "/", "."))
 				if err != nil {
 					return err
 				}
-				_, err = io.WriteString(p.Out, reflection.Describe(d))
-				return err
+				view := symbolView{string(d.FullName()), reflection.Describe(d)}
+				if p.output == "" || p.output == "table" { // as it is, to be read
+					_, err = io.WriteString(p.Out, view.Definition)
+					return err
+				}
+				return p.show(c, view)
 			})
 		},
 	}
+}
+
+// symbolView is what is said of a symbol in JSON and YAML.
+type symbolView struct {
+	Symbol     string `json:"symbol" yaml:"symbol"`
+	Definition string `json:"definition" yaml:"definition"`
 }
 
 func (p *Program) apiCall() *cobra.Command {

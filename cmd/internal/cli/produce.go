@@ -41,6 +41,9 @@ that is empty is one record.`,
   millstream produce orders --key k1 --null-value < /dev/null`,
 		Args: takes("TOPIC"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if err := p.checkOutput(c); err != nil {
+				return err
+			}
 			shape, err := f.shape(c)
 			if err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -155,6 +156,24 @@ func TestDevServesUntilItIsStopped(t *testing.T) {
 	}
 	if _, err := os.Stat(r.DataDir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the temporary directory is still there: %v", err)
+	}
+}
+
+// What a process shows at /metrics is in the documentation.
+func TestMetricsOfDevAreDocumented(t *testing.T) {
+	r := launchDev(t, testConfig(t.TempDir()))
+	doc, err := os.ReadFile("../../../docs/operations/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`(?m)^# HELP (millstream_\w+)`).FindAllStringSubmatch(page(t, "http://"+r.HTTPAddr+"/metrics"), -1)
+	if len(names) < 50 {
+		t.Errorf("only %d metrics", len(names))
+	}
+	for _, name := range names {
+		if !strings.Contains(string(doc), "`"+name[1]+"`") {
+			t.Errorf("%s is not in the documentation", name[1])
+		}
 	}
 }
 
