@@ -72,6 +72,11 @@ func (l *Log) Close() error {
 	}
 	if l.writable() == nil {
 		err = errors.Join(err, l.SyncCheckpoint())
+		// Who waits to sync the checkpoint too comes before this, and is done with the
+		// directory then, or after it, and finds the log closed.
+		l.saying <- struct{}{}
+		l.closed.Store(true)
+		<-l.saying
 	}
 	l.closed.Store(true)
 	err = errors.Join(err, l.closeSlots())
