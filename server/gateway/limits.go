@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"time"
 
@@ -181,22 +182,38 @@ func (e *depthError) Error() string {
 	return fmt.Sprintf("request body nests deeper than %d levels at byte %d", e.limit, e.at)
 }
 
+// marks yields the brackets and commas of the JSON text b and where they are, not
+// those in its texts.
+func marks(b []byte) iter.Seq2[int, byte] {
+	return func(yield func(int, byte) bool) {
+		text := false
+		for i := 0; i < len(b); i++ {
+			switch c := b[i]; {
+			case text && c == '\\':
+				i++
+			case c == '"':
+				text = !text
+			case text:
+			case bytes.IndexByte([]byte("{}[],"), c) >= 0:
+				if !yield(i, c) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // checkDepth returns a *depthError if the JSON text b nests deeper than limit.
 // It checks nothing else: the decoder does.
 func checkDepth(b []byte, limit int) error {
-	depth, text := 0, false
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case text && c == '\\':
-			i++
-		case c == '"':
-			text = !text
-		case text:
-		case c == '{' || c == '[':
+	depth := 0
+	for i, c := range marks(b) {
+		switch c {
+		case '{', '[':
 			if depth++; depth > limit {
 				return &depthError{limit, i}
 			}
-		case c == '}' || c == ']':
+		case '}', ']':
 			depth--
 		}
 	}
@@ -206,15 +223,9 @@ func checkDepth(b []byte, limit int) error {
 // countValues returns about how many values the JSON text b holds, keys of
 // objects apart: one for each that opens, and one for each comma.
 func countValues(b []byte) int {
-	n, text := 0, false
-	for i := 0; i < len(b); i++ {
-		switch c := b[i]; {
-		case text && c == '\\':
-			i++
-		case c == '"':
-			text = !text
-		case text:
-		case c == '{' || c == '[' || c == ',':
+	n := 0
+	for _, c := range marks(b) {
+		if c == '{' || c == '[' || c == ',' {
 			n++
 		}
 	}
