@@ -102,6 +102,10 @@ func newMetrics(reg prometheus.Registerer, b *Broker) (*metrics, error) {
 			Namespace: "millstream", Subsystem: "broker", Name: "metadata_differences_total",
 			Help: "How often the metadata of the broker was not what a controller had; all of it is asked for anew then.",
 		}, func() float64 { return float64(b.mirror.Differed()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: "millstream", Subsystem: "broker", Name: "metadata_bytes_total",
+			Help: "Bytes of metadata that came from controllers, confirmations that nothing has changed included.",
+		}, func() float64 { return float64(b.mirror.Received()) }),
 	}
 	return m, telemetry.Register(reg, append(all, m.flusher.collectors()...)...)
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/millstream-io/millstream/server/metahash"
 )
 
@@ -26,6 +28,9 @@ func TestWhatDiffersIsAskedForInFull(t *testing.T) {
 		c.next(t)
 		c.frames <- all()
 		synctest.Wait()
+		if n := m.Received(); n != uint64(proto.Size(all())) {
+			t.Errorf("%d bytes came, and counted are %d", proto.Size(all()), n)
+		}
 		right := m.Current().hash()
 		c.frames <- hashedFrame(delta(5), right)
 		synctest.Wait()

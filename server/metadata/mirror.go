@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	controllerv1 "github.com/millstream-io/millstream/gen/go/millstream/controller/v1"
 )
 
@@ -61,6 +63,7 @@ type Mirror struct {
 	confirmed atomic.Int64             // when the last confirmation came, in nanoseconds since born
 	born      time.Time                // monotonic reference of confirmed
 	differed  atomic.Uint64            // how often a controller had something else
+	received  atomic.Uint64            // bytes of frames
 
 	resynced time.Duration // when all was last asked for because of that, since born; 0: never; Apply's
 
@@ -88,6 +91,9 @@ func (m *Mirror) Confirmed() (time.Duration, bool) {
 	}
 	return time.Since(m.born) - time.Duration(at), true
 }
+
+// Received returns how many bytes of metadata have come, confirmations included.
+func (m *Mirror) Received() uint64 { return m.received.Load() }
 
 // Wait returns a snapshot of at least that revision, or the cause of the end
 // of ctx.
@@ -234,6 +240,7 @@ func (m *Mirror) follow(ctx context.Context, c controllerv1.ControllerServiceCli
 			return fmt.Errorf("watch metadata: %w", err)
 		}
 		silence.Reset(m.opts.SilenceMax)
+		m.received.Add(uint64(proto.Size(f)))
 		if at := f.GetControllers(); len(at) > 0 && m.opts.Found != nil {
 			m.opts.Found(at)
 		}

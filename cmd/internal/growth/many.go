@@ -22,6 +22,11 @@ type Cost struct {
 	CreateSeconds   float64 `json:"create_seconds"`
 	FailOverSeconds float64 `json:"fail_over_seconds"`
 	RecoverSeconds  float64 `json:"recover_seconds"`
+	// The metadata that came to brokers meanwhile, in bytes: to all three, to the
+	// two that are left, and to all three again, of which one begins without any.
+	CreateBytes   float64 `json:"create_bytes"`
+	FailOverBytes float64 `json:"fail_over_bytes"`
+	RecoverBytes  float64 `json:"recover_bytes"`
 	// BrokerMiB and ControllerMiB are the most that one of them has, RssAnon and
 	// RssShmem.
 	BrokerMiB     float64 `json:"broker_mib"`
@@ -46,6 +51,10 @@ func Many(ctx context.Context, o Options) (err error) {
 	}
 	defer client.Close()
 	cost := Cost{Partitions: o.Partitions}
+	told := newTraffic(c.Brokers())
+	if _, err := told.since(ctx); err != nil {
+		return err
+	}
 	begun := time.Now()
 	if _, err := client.Topics().CreateTopic(ctx, &pb.CreateTopicRequest{Topic: topic, PartitionCount: uint32(o.Partitions)}); err != nil {
 		return err
@@ -58,16 +67,26 @@ func Many(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	cost.CreateSeconds = time.Since(begun).Seconds()
+	if cost.CreateBytes, err = told.since(ctx); err != nil {
+		return err
+	}
 	if cost.IdleCPU, err = idle(ctx, c, o.Calm); err != nil {
 		return err
 	}
 	victim := c.Broker(3)
+	if _, err := told.since(ctx); err != nil {
+		return err
+	}
 	begun = time.Now()
 	victim.Kill()
 	if err := poll(ctx, func() (bool, error) { return ledByOthers(ctx, client, 3) }); err != nil {
 		return err
 	}
 	cost.FailOverSeconds = time.Since(begun).Seconds()
+	told.begins(victim)
+	if cost.FailOverBytes, err = told.since(ctx); err != nil {
+		return err
+	}
 	begun = time.Now()
 	if err := victim.Start(ctx); err != nil {
 		return err
@@ -76,15 +95,50 @@ func Many(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	cost.RecoverSeconds = time.Since(begun).Seconds()
+	if cost.RecoverBytes, err = told.since(ctx); err != nil {
+		return err
+	}
 	if cost.BrokerMiB, err = most(c.Brokers()); err != nil {
 		return err
 	}
 	if cost.ControllerMiB, err = most(c.Controllers()); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(o.Log, "%d partitions: made in %.2f s, failed over in %.2f s, all in sync again in %.2f s; broker %.0f MiB, controller %.0f MiB, idle %.3f CPU s/s\n",
-		cost.Partitions, cost.CreateSeconds, cost.FailOverSeconds, cost.RecoverSeconds, cost.BrokerMiB, cost.ControllerMiB, cost.IdleCPU)
+	_, _ = fmt.Fprintf(o.Log, "%d partitions: made in %.2f s, failed over in %.2f s, all in sync again in %.2f s; metadata %.1f, %.1f and %.1f MB; broker %.0f MiB, controller %.0f MiB, idle %.3f CPU s/s\n",
+		cost.Partitions, cost.CreateSeconds, cost.FailOverSeconds, cost.RecoverSeconds,
+		cost.CreateBytes/1e6, cost.FailOverBytes/1e6, cost.RecoverBytes/1e6, cost.BrokerMiB, cost.ControllerMiB, cost.IdleCPU)
 	return json.NewEncoder(o.Out).Encode(cost)
+}
+
+// traffic is the metadata that came to brokers, as they count it.
+type traffic struct {
+	brokers []*cluster.Member
+	seen    map[*cluster.Member]float64
+}
+
+func newTraffic(brokers []*cluster.Member) *traffic {
+	return &traffic{brokers, map[*cluster.Member]float64{}}
+}
+
+// begins says that a broker is dead, and counts from 0 when it is back.
+func (t *traffic) begins(m *cluster.Member) { t.seen[m] = 0 }
+
+// since returns how many bytes came since the last call, to those that run.
+func (t *traffic) since(ctx context.Context) (float64, error) {
+	const name = "millstream_broker_metadata_bytes_total"
+	sum := 0.0
+	for _, m := range t.brokers {
+		if m.PID() == 0 {
+			continue
+		}
+		values, err := proc.Metrics(ctx, m.HTTPAddr, name)
+		if err != nil {
+			return 0, err
+		}
+		sum += values[name] - t.seen[m]
+		t.seen[m] = values[name]
+	}
+	return sum, nil
 }
 
 // ledByOthers tells whether every partition has a leader that is not a broker.

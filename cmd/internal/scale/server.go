@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"time"
 
 	millstream "github.com/millstream-io/millstream/clients/go"
@@ -120,24 +119,6 @@ type reading struct {
 
 // read asks the server for metrics.
 func (s *server) read(ctx context.Context, names ...string) (reading, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.HTTPAddr+"/metrics", nil)
-	if err != nil {
-		return reading{}, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return reading{}, err
-	}
-	defer resp.Body.Close() //nolint:errcheck // It was only read.
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return reading{}, err
-	}
-	r := reading{at: time.Now(), values: map[string]float64{}}
-	for _, name := range names {
-		if r.values[name], err = proc.Number(string(text), name+" "); err != nil {
-			return reading{}, err
-		}
-	}
-	return r, nil
+	values, err := proc.Metrics(ctx, s.HTTPAddr, names...)
+	return reading{at: time.Now(), values: values}, err
 }
