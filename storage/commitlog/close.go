@@ -77,8 +77,9 @@ func (l *Log) Close() error {
 		l.saying <- struct{}{}
 		l.closed.Store(true)
 		<-l.saying
+	} else {
+		l.closed.Store(true)
 	}
-	l.closed.Store(true)
 	err = errors.Join(err, l.closeSlots())
 	segments := l.view.Load().segments
 	for _, s := range segments {

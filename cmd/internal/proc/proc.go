@@ -1,5 +1,6 @@
 // Package proc reads what the system knows of processes: the time that they
-// have used, the memory that they hold. Linux tells; elsewhere ErrUnsupported.
+// have used, the memory that they hold (Linux tells; elsewhere ErrUnsupported),
+// and what servers say of themselves in their metrics.
 //
 // It holds no state and starts no goroutine.
 package proc

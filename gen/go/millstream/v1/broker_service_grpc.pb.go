@@ -3,7 +3,9 @@
 // `Produce` and `Fetch` are bidirectional streams and gRPC only. `Append` and
 // `Read` do the same for plain records, and over REST too.
 //
-// Limits of all of them: a request message has at most 4 MiB. A request that
+// Limits of all of them: a request message has at most 4 MiB, and is not of so
+// many small parts that it would take more than 32 MiB decoded (LIMIT_EXCEEDED,
+// `max.decoded.bytes`). A request that
 // names a `min_revision` waits for it for 5 seconds and then fails with
 // NOT_FRESH. A client that leaves what was sent to it unread for 30 seconds
 // loses its stream (READER_TOO_SLOW); the server's `stream.stall.timeout`
